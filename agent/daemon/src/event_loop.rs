@@ -73,6 +73,8 @@ impl EventLoop {
         let mut started = vec![policy_entries::started(configuration)];
         started.extend(self.running.configuration.trust_events());
         self.running.monitor.note(&started);
+        let layout = &self.options.layout;
+        self.running.note_begun(&layout.images, &layout.state);
         self.adopt_and_start();
         self.manager.notify_ready();
         let mut ending: Option<Ending> = None;
@@ -118,7 +120,7 @@ impl EventLoop {
                 running.monitor.note(&[record::failed("seat")]);
                 ending = Some(Ending::Alone(Moment::now() + LEAVE_DEADLINE));
             }
-            self.running.note_states();
+            self.running.note_states(&self.options.layout.images);
             let supervisor = &self.running.supervisor;
             let over = match ending {
                 None => false,

@@ -58,7 +58,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
         ))
     }));
     notes.extend(supervisor.domains().iter().filter_map(|runtime| {
-        Some(format!("{}: {}", runtime.policy().name, runtime.image_problem()?))
+        Some(format!("{}: {}", runtime.policy().name, runtime.image_note()?))
     }));
     let host_network = host_network(supervisor, &mut notes);
     StatusReport {

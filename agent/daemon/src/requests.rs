@@ -27,6 +27,7 @@ use control::table::Recorded;
 use domains::lifecycle::Event;
 use domains::renewal::planned::Why;
 use domains::{DomainRuntime, entries, screen};
+use images::recording;
 use seat::core::DomainIndex;
 
 impl Running {
@@ -283,18 +284,29 @@ impl Running {
     }
 
     /// Writes down which domains are in another state, and which began or ended to press.
-    pub(super) fn note_states(&mut self) {
+    pub(super) fn note_states(&mut self, images: &std::path::Path) {
         let mut changes =
             self.states.changes(self.supervisor.domains().iter().map(DomainRuntime::state));
         changes.extend(self.renewals.ended(&self.supervisor));
         changes.extend(self.supervisor.pressure_changes().into_iter().map(entries::pressure));
-        changes.extend(self.supervisor.image_news().into_iter().map(|news| {
+        let news = self.supervisor.image_news();
+        let begun = entries::begun(&news);
+        changes.extend(news.into_iter().map(|news| {
             let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             entries::image(news, &at, getuid().as_raw())
         }));
-        if !changes.is_empty() {
-            self.monitor.note(&changes);
+        if !changes.is_empty() && self.monitor.note(&changes).is_some() {
+            for (image, begun) in begun {
+                recording::settle(images, &image, &begun);
+            }
         }
+    }
+
+    /// Writes down which images came into force as an agent before was killed.
+    pub(super) fn note_begun(&mut self, images: &std::path::Path, state: &std::path::Path) {
+        recording::record_begun(images, &recorder::directory(state), |event| {
+            self.monitor.note(&[event]).is_some()
+        });
     }
 
     /// Writes down what was done with guest images by command since somebody looked.

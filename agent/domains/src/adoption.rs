@@ -162,7 +162,8 @@ mod tests {
     }
 
     fn write_down(vmm: &VmmProcess, layout: &Layout) {
-        let started = StartedAs { spec: String::new(), sandbox_id: None, functions: Vec::new() };
+        let started =
+            StartedAs { spec: String::new(), sandbox_id: None, functions: Vec::new(), image: None };
         let mut record = VmmRecord::new("clinical", vmm, started);
         record.complete(vmm);
         record.write(layout).unwrap();

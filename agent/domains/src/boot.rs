@@ -6,9 +6,10 @@ use std::time::Duration;
 use base::layout::Layout;
 use config::machine::{Boot, VmHardware};
 use images::digest::Digest;
-use images::manifest::ImageName;
+use images::manifest::{ImageName, Manifest};
 use images::store::{Image, Started, Store};
 use printable::explain;
+use serde::{Deserialize, Serialize};
 
 /// The files of one start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +21,12 @@ pub struct BootFiles {
     pub cmdline: String,
     /// Disks of the image, which the guest only reads, before those of the machine file.
     pub disks: Vec<PathBuf>,
+    /// Whose files they are, if they are an image's.
+    pub image: Option<ImageSerial>,
 }
 
 /// A guest image by its name and serial.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSerial {
     pub image: ImageName,
     pub serial: u64,
@@ -50,6 +53,7 @@ impl BootFiles {
     /// # Errors
     /// There is no such image, it is not what was signed, or needs more than the domain has; in words that say what to do.
     pub fn verified(
+        domain: &str,
         hardware: &VmHardware,
         layout: &Layout,
     ) -> Result<(Self, Option<StartedImage>), String> {
@@ -57,7 +61,8 @@ impl BootFiles {
             return Ok((Self::expected(hardware, layout)?, None));
         };
         // Nothing comes into force that this domain cannot run.
-        let started = Store::at(&layout.images).start(name, |manifest| hardware.fits(manifest));
+        let fits = |manifest: &Manifest| hardware.fits(manifest);
+        let started = Store::at(&layout.images).start(name, domain, fits);
         let Started { image, is_new, health, refused } =
             started.map_err(|error| explain(&error))?;
         let health = health.map(|seconds| Duration::from_secs(seconds.into()));
@@ -79,6 +84,7 @@ impl BootFiles {
                 initrd: initrd.clone(),
                 cmdline: cmdline.clone(),
                 disks: Vec::new(),
+                image: None,
             }),
             Boot::Image(name) => {
                 let next = Store::at(&layout.images).next(name);
@@ -87,15 +93,31 @@ impl BootFiles {
         }
     }
 
+    /// Finds the files of an installed image. Nothing is verified.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn installed(image: &ImageSerial, layout: &Layout) -> Result<Self, String> {
+        let found = Store::at(&layout.images).image(&image.image, image.serial);
+        found.map(|image| Self::of(&image)).map_err(|error| explain(&error))
+    }
+
     fn of(image: &Image) -> Self {
         Self {
             kernel: image.kernel(),
             initrd: image.initrd(),
             cmdline: image.manifest.cmdline.clone(),
             disks: image.disks().collect(),
+            image: Some(ImageSerial {
+                image: image.manifest.name.clone(),
+                serial: image.manifest.serial,
+            }),
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) use self::tests::{hardware, install_with};
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +126,7 @@ mod tests {
 
     use config::machine::{Context, Disk, Kind, Machine};
     use images::bundle::Bundle;
+    use images::bzimage_for_tests;
     use images::manifest::{Needs, Part};
     use images::pack::{Contents, pack};
     use policy::signature::{SecretKey, TrustStore};
@@ -112,13 +135,24 @@ mod tests {
 
     /// Installs and activates an image with this kernel.
     fn install(dir: &Path, serial: u64, kernel: &str, memory: Option<&str>) {
+        install_with(dir, serial, kernel, memory, None);
+    }
+
+    /// The same, of one whose guest says that it is up.
+    pub(crate) fn install_with(
+        dir: &Path,
+        serial: u64,
+        kernel: &str,
+        memory: Option<&str>,
+        health: Option<u16>,
+    ) {
         let key = SecretKey::from_random(&[7; 32].into());
         let trust = format!(
             "format = 2\nserial = 1\n[threshold]\npolicy = 1\nimage = 1\n[[officer]]\nname = \"kim\"\nkey = \"{}\"\nmay_sign = [\"policy\", \"image\"]\n",
             key.public()
         );
         let trust = TrustStore::parse("trust.toml", &trust).unwrap();
-        let file = |name: &str, content: &str| {
+        let file = |name: &str, content: &[u8]| {
             fs::write(dir.join(name), content).unwrap();
             dir.join(name)
         };
@@ -128,9 +162,12 @@ mod tests {
             floor: 1,
             cmdline: format!("serial={serial}"),
             verity: None,
-            health: None,
+            health,
             needs: Needs { bulkhead: None, memory: memory.map(|size| size.parse().unwrap()) },
-            files: vec![(Part::Kernel, file("k", kernel)), (Part::Disk(1), file("d", "disk"))],
+            files: vec![
+                (Part::Kernel, file("k", &bzimage_for_tests(kernel))),
+                (Part::Disk(1), file("d", b"disk")),
+            ],
         };
         let bundle = dir.join(format!("{serial}.bundle"));
         pack(&contents, Some(&key), &bundle, |_| ()).unwrap();
@@ -140,7 +177,7 @@ mod tests {
         store.activate(&contents.name, Some(serial)).unwrap();
     }
 
-    fn hardware(dir: &Path) -> (VmHardware, Layout) {
+    pub(crate) fn hardware(dir: &Path) -> (VmHardware, Layout) {
         let images = dir.join("images");
         let text = "format = 1\n[domain.clinical]\nimage = \"desk\"\nmemory = \"1G\"\n";
         let context = Context { images: &images, domain_policies: None };
@@ -153,7 +190,7 @@ mod tests {
     /// Asserts that the image to come stays so, and the one in force is started.
     fn is_refused(hardware: &VmHardware, layout: &Layout, boot: &BootFiles, says: &str) {
         for _ in 0..2 {
-            let (files, started) = BootFiles::verified(hardware, layout).unwrap();
+            let (files, started) = BootFiles::verified("clinical", hardware, layout).unwrap();
             let StartedImage { image, is_new, refused, .. } = started.unwrap();
             assert_eq!((&files, image.serial, is_new), (boot, 1, false));
             let (image, why) = refused.unwrap();
@@ -165,25 +202,25 @@ mod tests {
     fn an_activated_image_comes_into_force_with_the_next_start_and_is_verified_at_each() {
         let dir = tempfile::tempdir().unwrap();
         let (hardware, layout) = hardware(dir.path());
-        let refused = BootFiles::verified(&hardware, &layout).unwrap_err();
+        let refused = BootFiles::verified("clinical", &hardware, &layout).unwrap_err();
         assert!(refused.contains("there is no image desk"), "{refused}");
         install(dir.path(), 1, "first", None);
-        let (boot, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        let (boot, started) = BootFiles::verified("clinical", &hardware, &layout).unwrap();
         let started = started.unwrap();
         assert_eq!((started.image.serial, started.is_new, started.health), (1, true, None));
         assert_eq!((boot.cmdline.as_str(), boot.disks.len()), ("serial=1", 1));
-        assert_eq!(fs::read_to_string(&boot.kernel).unwrap(), "first");
-        let (again, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        assert!(fs::read(&boot.kernel).unwrap().ends_with(b"first"));
+        let (again, started) = BootFiles::verified("clinical", &hardware, &layout).unwrap();
         assert!(again == boot && !started.unwrap().is_new);
         install(dir.path(), 2, "second", None);
         fs::write(dir.path().join("images/desk/2/kernel"), "SECOND").unwrap();
         // What is damaged does not come into force, and the one in force goes on.
         is_refused(&hardware, &layout, &boot, "is not what was signed");
-        Store::at(&layout.images).roll_back(&"desk".parse().unwrap(), 1).unwrap();
-        let (files, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        Store::at(&layout.images).roll_back(&"desk".parse().unwrap(), Some(1)).unwrap();
+        let (files, started) = BootFiles::verified("clinical", &hardware, &layout).unwrap();
         assert!(files == boot && started.unwrap().refused.is_none());
         fs::write(dir.path().join("images/desk/1/kernel"), "FIRST").unwrap();
-        let why = BootFiles::verified(&hardware, &layout).unwrap_err();
+        let why = BootFiles::verified("clinical", &hardware, &layout).unwrap_err();
         assert!(why.contains("desk/1/kernel is not what was signed"), "{why}");
     }
 
@@ -192,16 +229,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (hardware, layout) = hardware(dir.path());
         install(dir.path(), 1, "first", None);
-        let (boot, _) = BootFiles::verified(&hardware, &layout).unwrap();
+        let (boot, _) = BootFiles::verified("clinical", &hardware, &layout).unwrap();
         install(dir.path(), 2, "second", Some("2G"));
         is_refused(&hardware, &layout, &boot, "write `memory = \"2048M\"`");
         // Nor does one with more disks than a guest has.
         install(dir.path(), 3, "third", None);
         let mut crowded = hardware.clone();
         crowded.disks = vec![Disk { path: "/x".into(), readonly: false }; 16];
-        let why = BootFiles::verified(&crowded, &layout).unwrap_err();
+        let why = BootFiles::verified("clinical", &crowded, &layout).unwrap_err();
         assert!(why.contains("has 1 disks, machine.toml gives this domain 16"), "{why}");
-        let (_, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        let (_, started) = BootFiles::verified("clinical", &hardware, &layout).unwrap();
         assert_eq!(started.unwrap().image.serial, 3);
     }
 }

@@ -50,7 +50,7 @@ impl Devices {
 
     /// Finds what its guest starts from, and verifies an image.
     pub fn find_boot_files(&self) -> Result<(BootFiles, Option<StartedImage>), String> {
-        BootFiles::verified(&self.hardware, &self.layout)
+        BootFiles::verified(&self.domain, &self.hardware, &self.layout)
     }
 
     /// Makes its disks ready.

@@ -8,11 +8,25 @@ use audit::events::{
     AgentGap, DomainChanged, ImageInForce, ImageRefused, ImageReturned, PressureBegan,
     PressureEnded, cut,
 };
+use images::manifest::ImageName;
+use images::record::Begun;
 
 use super::boot::ImageSerial;
 use super::lifecycle::State;
 use super::pressure::Change;
 use super::{Adoption, DomainRuntime, ImageNews};
+
+/// Returns which images came into force by this: what is to be settled once it is in the audit log.
+#[must_use]
+pub fn begun(news: &[(String, ImageNews)]) -> Vec<(ImageName, Begun)> {
+    let begun = |(domain, news): &(String, ImageNews)| match news {
+        ImageNews::InForce(ImageSerial { image, serial }, _) => {
+            Some((image.clone(), Begun { serial: *serial, domain: domain.clone() }))
+        }
+        ImageNews::Refused(..) | ImageNews::DidNotComeUp { .. } => None,
+    };
+    news.iter().filter_map(begun).collect()
+}
 
 /// Returns the event of the time without an agent, if an earlier agent left any of these domains. `since` is how long ago an agent before this one
 /// was last known to run.

@@ -97,7 +97,9 @@ enum Report {
     /// The functions are handed over, or not; the files come next.
     DevicesDone,
     /// What the guest starts from.
-    Boot(BootFiles, Option<StartedImage>),
+    Boot(Box<(BootFiles, Option<StartedImage>)>),
+    /// There is nothing that it could start from.
+    NoBoot,
     /// The guest of an image did not come up; which is in force again, or why none.
     DidNotComeUp(ImageSerial, Result<u64, String>),
     /// The job is done.

@@ -9,6 +9,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::boot::ImageSerial;
 use super::process::{FileId, Identity, VmmProcess};
 use base::durable;
 use base::layout::Layout;
@@ -38,6 +39,9 @@ pub struct VmmRecord {
     pub sandbox_id: Option<u32>,
     /// The PCI functions it has.
     pub functions: Vec<String>,
+    /// The image that its guest was started from, if it was from one.
+    #[serde(default)]
+    pub image: Option<ImageSerial>,
 }
 
 /// What a VMM was started as.
@@ -49,13 +53,15 @@ pub struct StartedAs {
     pub sandbox_id: Option<u32>,
     /// The PCI functions it has.
     pub functions: Vec<String>,
+    /// The image that its guest starts from, if it is from one.
+    pub image: Option<ImageSerial>,
 }
 
 impl VmmRecord {
     /// Makes the record of a VMM that was just started, and was put into its cgroup.
     #[must_use]
     pub fn new(domain: &str, vmm: &VmmProcess, started: StartedAs) -> Self {
-        let StartedAs { spec, sandbox_id, functions } = started;
+        let StartedAs { spec, sandbox_id, functions, image } = started;
         Self {
             format: FORMAT,
             boot: boot_id(),
@@ -68,6 +74,7 @@ impl VmmRecord {
             spec,
             sandbox_id,
             functions,
+            image,
         }
     }
 

@@ -28,7 +28,7 @@ use health::Health;
 pub use health::ImageNews;
 
 use config::domain_policies::DomainPolicy;
-use config::machine::VmHardware;
+use config::machine::{Boot, VmHardware};
 use control::reports::NicReport;
 
 /// Unanswered questions after which a VMM counts as silent.
@@ -45,6 +45,8 @@ pub struct DomainRuntime {
     pub(super) sandbox_id: Option<u32>,
     /// What its guest starts from, once that is verified.
     boot: Option<BootFiles>,
+    /// Its last start found nothing that it could start from.
+    has_no_boot: bool,
     /// Its guest is waited for.
     health: Option<Health>,
     /// The image whose guest has to come up once its VMM is there, and in how long.
@@ -109,6 +111,7 @@ impl DomainRuntime {
             devices,
             sandbox_id: None,
             boot: None,
+            has_no_boot: false,
             health: None,
             awaited: None,
             image_problem: None,
@@ -169,6 +172,13 @@ impl DomainRuntime {
     pub fn vmm_age(&self) -> Option<Duration> {
         let started = self.vmm.as_ref()?.identity().started();
         Some(Moment::now().saturating_duration_since(Moment::since_start(started)))
+    }
+
+    /// Returns whether it waits for an image that it can start from.
+    #[must_use]
+    pub fn waits_for_image(&self) -> bool {
+        let is_image = matches!(self.devices.hardware.boot, Boot::Image(_));
+        is_image && self.has_no_boot && matches!(self.lifecycle.state(), State::Backoff { .. })
     }
 
     /// Returns why its VMM is not kept to its processors.
@@ -364,8 +374,9 @@ impl DomainRuntime {
         let started = shared.work(self.index, &self.policy.name, Event::Prepared, move |report| {
             let taken = devices.take();
             report(Report::DevicesDone);
-            let (boot, image) = taken.and_then(|()| devices.find_boot_files())?;
-            report(Report::Boot(boot, image));
+            taken?;
+            let found = devices.find_boot_files().inspect_err(|_| report(Report::NoBoot))?;
+            report(Report::Boot(Box::new(found)));
             devices.make_disks()
         });
         self.working = started.is_ok();
@@ -392,7 +403,10 @@ impl DomainRuntime {
         }
         match report {
             Report::DevicesDone => {}
-            Report::Boot(boot, image) => {
+            Report::NoBoot => self.has_no_boot = true,
+            Report::Boot(found) => {
+                let (boot, image) = *found;
+                self.has_no_boot = false;
                 self.boot = Some(boot);
                 self.image_started(image);
             }

@@ -10,6 +10,9 @@ use seat::DomainText;
 
 /// What the screen says of a domain that failed again and again: what the person there can do, and who else can.
 const LEFT_OFF: &str = "failed again and again and is left off\nCall IT. It is tried every half hour, and when you switch to another desktop and back";
+/// What the screen says of a domain that has no image it could start from, or a damaged one.
+const NO_IMAGE: &str =
+    "is off: its image cannot be started\nCall IT. It starts by itself once that is put right";
 /// What is said of a VMM that the kernel does not end.
 const HANGS: &str = "hangs and cannot be ended; call IT";
 /// How long a VMM that was killed takes to be gone, at most, if the kernel can end it at all.
@@ -34,10 +37,14 @@ pub fn domain_text(runtime: &DomainRuntime, now: Time) -> DomainText {
             "did not answer any more and is started again"
         }
         State::Stopping(_) | State::Releasing { .. } => "is shutting down",
+        State::Backoff { .. } if runtime.waits_for_image() => NO_IMAGE,
         State::Backoff { .. } => "stopped by itself and is started again",
         _ => "is starting",
     };
     let banner_note = match state {
+        State::Backoff { .. } if runtime.waits_for_image() => {
+            Some(format!("{label} is off: its image cannot be started; call IT"))
+        }
         State::Backoff { .. } => Some(format!("{label} stopped by itself and is started again")),
         State::Stopping(Phase::Hung { .. }) if cannot_end => Some(format!("{label} {HANGS}")),
         State::Stopping(Phase::Hung { .. }) if life.wanted() => {

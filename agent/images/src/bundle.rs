@@ -24,6 +24,7 @@ use form::diagnostic::Diagnostics;
 use policy::signature::{Approval, ImageManifest, Refusal, Signatures, TrustStore};
 
 use crate::digest::Digest;
+use crate::kernel;
 use crate::manifest::{MANIFEST_MAX, Manifest, Member, Part};
 
 /// What a bundle begins with.
@@ -45,7 +46,7 @@ const HEAD_MAX: usize = MANIFEST_AT + MANIFEST_MAX as usize;
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// It cannot be read.
-    #[error("it cannot be read")]
+    #[error("it cannot be read{}", is_there(.0))]
     Read(#[source] io::Error),
     /// It does not begin as one does.
     #[error("it is not a bundle: name a file that `bulkhead images pack` made")]
@@ -81,9 +82,25 @@ pub enum BundleError {
     /// Too few of those who may have signed it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Its kernel is none.
+    #[error(
+        "its kernel is not one that a domain can start from: {0}; have it packed with a bzImage (vmlinuz) or a PVH ELF file (vmlinux)"
+    )]
+    NotAKernel(&'static str),
     /// A file in it is not the one that was signed.
     #[error("its {0} is not the one that was signed: the bundle is damaged, copy it again")]
     Damaged(Part),
+}
+
+/// What to do about a file that is not there.
+pub(crate) fn is_there(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            ", as it is not there: correct its name, or see that the stick or share that has it is mounted"
+        }
+        io::ErrorKind::PermissionDenied => ": run this as a user who may",
+        _ => "",
+    }
 }
 
 /// What a bundle says of itself: nobody has vouched for it.
@@ -264,7 +281,7 @@ impl Bundle {
         Ok(ApprovedBundle { bundle: self, approval, keys, trust_serial: trust.serial() })
     }
 
-    /// Reads every member and checks that it is what the manifest says; `done` is told how many bytes at each step.
+    /// Reads every member and checks that it is what the manifest says, and that the kernel is one; `done` is told how many bytes at each step.
     ///
     /// # Errors
     /// One is not, or cannot be read.
@@ -274,6 +291,10 @@ impl Bundle {
                 .map_err(BundleError::Read)?;
             if found != member.sha256 {
                 return Err(BundleError::Damaged(member.part));
+            }
+            if member.part == Part::Kernel {
+                let checked = kernel::check(&self.file, begin, member.size);
+                checked.map_err(BundleError::Read)?.map_err(BundleError::NotAKernel)?;
             }
         }
         Ok(())

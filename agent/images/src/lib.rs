@@ -11,6 +11,7 @@
 //! | [`bundle`] | the file: its head, its signatures, its members |
 //! | [`manifest`] | what is signed: name, serial, floor, command line, sizes and digests |
 //! | [`pack`] | making and signing one |
+//! | `kernel` | whether a file is a kernel that `bulkhead-vmm` starts |
 //! | [`digest`] | SHA-256 |
 //! | [`record`] | which image is in force, to come, or before; pure |
 //! | [`store`] | the folder of what is installed |
@@ -26,6 +27,7 @@ pub mod bundle;
 pub mod digest;
 #[doc(hidden)]
 pub mod fuzz;
+mod kernel;
 mod lock;
 pub mod manifest;
 pub mod notes;
@@ -35,3 +37,6 @@ pub mod recording;
 pub mod store;
 #[cfg(test)]
 mod tests;
+
+#[cfg(any(test, feature = "testing"))]
+pub use kernel::bzimage_for_tests;

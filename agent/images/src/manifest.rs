@@ -28,6 +28,7 @@ use form::diagnostic::{Diagnostic, Diagnostics, Source};
 use form::document::{self, Form, Mistake, Value, quoted};
 use policy::SERIAL_MAX;
 use policy::signature::Purpose;
+use serde::{Deserialize, Serialize};
 use vmm_control::MemorySize;
 use vmm_control::limits::{CMDLINE_MAX, DISKS_MAX};
 
@@ -60,7 +61,8 @@ const ROOT_HASH: &str = "verity.hash=";
 const FOLLOWING_MIN: u64 = 100_000;
 
 /// The name of an image: what `machine.toml` calls it, and its folder in the store.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ImageName(String);
 
 impl ImageName {
@@ -74,6 +76,20 @@ impl ImageName {
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ImageName {
+    type Error = Mistake;
+
+    fn try_from(text: String) -> Result<Self, Mistake> {
+        text.parse()
+    }
+}
+
+impl From<ImageName> for String {
+    fn from(name: ImageName) -> Self {
+        name.0
     }
 }
 

@@ -96,12 +96,15 @@ pub fn add(images: &Path, mut note: Note) -> io::Result<()> {
             "{NOTES_MAX} notes wait for the audit log: start bulkhead-agent, which takes them"
         )));
     }
-    note.why = note.why.map(|why| {
-        let end = (0..=TEXT_MAX.min(why.len())).rev().find(|end| why.is_char_boundary(*end));
-        why.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
-    });
+    note.why = note.why.map(cut);
     notes.push(note);
     durable::write(&file(images), &notes)
+}
+
+/// Cuts a text that may be long.
+pub(crate) fn cut(text: String) -> String {
+    let end = (0..=TEXT_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
 
 /// Gives the notes that wait to `record`, and removes them if that says that they are on record. One that cannot be read is left, and is an

@@ -6,12 +6,14 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base::durable;
-use policy::signature::{SecretKey, Signatures};
+use policy::signature::{PublicKey, SecretKey, Signatures};
 
-use crate::bundle::{Bundle, BundleError, Head};
+use crate::bundle::{Bundle, BundleError, Head, is_there};
 use crate::digest::{Digest, Running, pieces};
+use crate::kernel;
 use crate::lock;
 use crate::manifest::{ImageName, Manifest, Member, Needs, Part};
+use crate::store::{free, is_full};
 
 /// What a bundle is made of.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct Contents {
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// A file that was to go into it.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}{}", path.display(), is_there(source))]
     Read {
         /// Its path.
         path: PathBuf,
@@ -55,6 +57,14 @@ pub enum PackError {
         part: Part,
         /// Its bytes.
         size: u64,
+    },
+    /// The kernel is none.
+    #[error("{} is not a kernel that a domain can start from: {why}; name a bzImage (vmlinuz) or a PVH ELF file (vmlinux)", path.display())]
+    NotAKernel {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// A file was changed meanwhile.
     #[error("{} was changed while it was packed: pack again once nobody writes it", .0.display())]
@@ -78,6 +88,16 @@ pub enum PackError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// There is not enough room for it.
+    #[error("{} has room for {free} MiB, and the bundle takes {needed}: make room there, or name a file elsewhere", path.display())]
+    NoRoom {
+        /// The directory.
+        path: PathBuf,
+        /// MiB that are free.
+        free: u64,
+        /// MiB that it takes.
+        needed: u64,
     },
     /// What it would say of itself.
     #[error(transparent)]
@@ -104,6 +124,12 @@ pub fn pack(
             read().map_err(|source| PackError::Read { path: path.clone(), source })?;
         if size == 0 || size > part.largest() {
             return Err(PackError::Size { path, part, size });
+        }
+        if part == Part::Kernel {
+            let checked = kernel::check(&file, 0, size);
+            let checked =
+                checked.map_err(|source| PackError::Read { path: path.clone(), source })?;
+            checked.map_err(|why| PackError::NotAKernel { path: path.clone(), why })?;
         }
         members.push(Member { part, size, sha256: Digest::of(&[]) });
         files.push((path, file));
@@ -143,11 +169,26 @@ pub fn pack(
         fs::rename(&fresh, out).map_err(failed)?;
         fileopen::directory(durable::directory(out)).and_then(|it| it.sync_all()).map_err(failed)
     })();
-    made.inspect_err(|_| {
+    made.map_err(|error| {
         // That it cannot be removed either changes nothing about the error.
         let _ = fs::remove_file(&fresh);
+        no_room(error, out, begin.saturating_add(manifest.total()))
     })?;
     Ok(manifest)
+}
+
+/// Says how much room there is, if that was it.
+fn no_room(error: PackError, out: &Path, needed: u64) -> PackError {
+    let PackError::Write { source, .. } = &error else { return error };
+    let path = durable::directory(out);
+    match (is_full(source), free(path)) {
+        (true, Ok(free)) => PackError::NoRoom {
+            path: path.to_owned(),
+            free: free >> 20,
+            needed: needed.div_ceil(1 << 20),
+        },
+        _ => error,
+    }
 }
 
 /// What a bundle with this manifest begins with, if it may.
@@ -189,6 +230,15 @@ fn copy(
     }
 }
 
+/// What a bundle holds once somebody signed it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// How many signatures.
+    pub count: usize,
+    /// The keys whose signatures did not fit it, and are not there any more.
+    pub dropped: Vec<PublicKey>,
+}
+
 /// A bundle that an officer looks at, and then signs: what was looked at is what is signed, whatever takes the file's place.
 #[derive(Debug)]
 pub struct Signing {
@@ -216,12 +266,12 @@ impl Signing {
         &self.bundle
     }
 
-    /// Adds an officer's signature, in the place of an earlier one of theirs; returns how many there are then. A signature that does not fit
+    /// Adds an officer's signature, in the place of an earlier one of theirs. A signature that does not fit
     /// the bundle goes. Of the file the place of the signatures is written, and nothing else.
     ///
     /// # Errors
     /// The bundle cannot be written, or is another by now.
-    pub fn sign(self, key: &SecretKey) -> Result<usize, PackError> {
+    pub fn sign(self, key: &SecretKey) -> Result<Signed, PackError> {
         let Self { path, bundle } = self;
         let failed = |source| PackError::Write { path: path.clone(), source };
         let file = || bundle.file().try_clone().map_err(failed);
@@ -237,6 +287,8 @@ impl Signing {
         if gone || *text != bundle.head().text {
             return Err(PackError::Replaced(path));
         }
+        let (dropped, own) = (signatures.misfits(text), key.public());
+        let dropped = dropped.into_iter().filter(|other| *other != own).collect();
         let mut signatures = signatures.clone().fitting(text);
         signatures.sign(text, key);
         let count = signatures.count();
@@ -244,7 +296,7 @@ impl Signing {
         let (at, bytes) = head.signed_bytes()?;
         bundle.file().write_all_at(&bytes, at).map_err(failed)?;
         bundle.file().sync_all().map_err(failed)?;
-        Ok(count)
+        Ok(Signed { count, dropped })
     }
 }
 

@@ -35,10 +35,44 @@ pub struct Record {
     /// Comes into force when a domain with this image starts next.
     pending: Option<u64>,
     /// In force, newer than the one before, and its guest has not come up yet.
-    trial: Option<u64>,
+    trial: Option<Trial>,
+    /// Came into force, and is not in the audit log for certain.
+    begun: Option<Begun>,
+    /// Was to come into force with a start and could not.
+    refused: Option<Refused>,
     /// The newest that ever was installed, also when it was removed since.
     newest: Option<Newest>,
     installed: BTreeMap<u64, Installed>,
+}
+
+/// An image whose guest has to come up, in the domain with whose start it came into force. Other domains with this image say nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trial {
+    serial: u64,
+    domain: String,
+}
+
+/// An image that came into force with the start of a domain. It stands here until that is in the audit log, whatever becomes of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begun {
+    /// Its serial.
+    pub serial: u64,
+    /// The domain.
+    pub domain: String,
+}
+
+/// An image that is to come into force, and could not with the last start of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Its serial.
+    pub serial: u64,
+    /// The domain.
+    pub domain: String,
+    /// Why not, and what to do.
+    pub why: String,
 }
 
 /// The newest image of a name.
@@ -118,7 +152,9 @@ pub enum NotSo {
     )]
     TooMany,
     /// Nothing to go back to.
-    #[error("there is no previous image to go back to: install and activate another")]
+    #[error(
+        "there is no previous image to go back to: install and activate another, or start its domains from files (`kernel` in machine.toml)"
+    )]
     NoPrevious,
     /// Another command came in between.
     #[error(
@@ -139,6 +175,8 @@ impl Default for Record {
             previous: None,
             pending: None,
             trial: None,
+            begun: None,
+            refused: None,
             newest: None,
             installed: BTreeMap::new(),
         }
@@ -175,6 +213,28 @@ impl Record {
     #[must_use]
     pub fn pending(&self) -> Option<u64> {
         self.pending
+    }
+
+    /// Returns which image came into force, if it is not in the audit log for certain.
+    #[must_use]
+    pub fn begun(&self) -> Option<&Begun> {
+        self.begun.as_ref()
+    }
+
+    /// It is in the audit log that this image came into force.
+    pub fn recorded(&mut self, begun: &Begun) {
+        self.begun = self.begun.take().filter(|it| it != begun);
+    }
+
+    /// Returns why the image that is to come into force could not with the last start of a domain.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref().filter(|refused| self.pending == Some(refused.serial))
+    }
+
+    /// The image that is to come into force cannot with this start.
+    pub fn refuse(&mut self, refused: Refused) {
+        self.refused = Some(refused);
     }
 
     /// Returns the serial that a domain gets that starts now.
@@ -259,53 +319,57 @@ impl Record {
             return Err(NotSo::BelowFloor { serial, floor: self.floor });
         }
         self.pending = Some(serial).filter(|serial| self.current != Some(*serial));
+        self.refused = None;
         Ok(serial)
     }
 
     /// Takes back an activation that has not come into force; without one, lets the previous image come into force at the next start.
-    /// Returns the serial of that start.
+    /// Returns the serial of that start; `None` if no image was in force before the activation, so that there is none for it.
     ///
     /// # Errors
     /// There is none, or it is below the floor.
-    pub fn roll_back(&mut self) -> Result<u64, NotSo> {
-        if self.pending.is_some()
-            && let Some(current) = self.current
-        {
-            self.pending = None;
-            return Ok(current);
+    pub fn roll_back(&mut self) -> Result<Option<u64>, NotSo> {
+        if self.pending.take().is_some() {
+            self.refused = None;
+            return Ok(self.current);
         }
         let previous = self.previous.ok_or(NotSo::NoPrevious)?;
-        self.activate(Some(previous))
+        self.activate(Some(previous)).map(Some)
     }
 
     /// A domain starts: returns the serial it gets, and whether that comes into force with it.
-    pub fn start(&mut self) -> Option<(u64, bool)> {
+    pub fn start(&mut self, domain: &str) -> Option<(u64, bool)> {
         let Some(pending) = self.pending.take() else { return Some((self.current?, false)) };
+        self.refused = None;
+        self.begun = Some(Begun { serial: pending, domain: domain.to_owned() });
         self.previous = self.current.replace(pending);
         // Who goes back knows the older one.
         let is_newer = self.previous.is_none_or(|previous| previous < pending);
-        self.trial = Some(pending).filter(|_| is_newer);
+        self.trial = is_newer.then(|| Trial { serial: pending, domain: domain.to_owned() });
         Some((pending, true))
     }
 
-    /// Returns whether this image is in force, and its guest has not come up since it is.
+    /// Returns whether this image is in force since a start of this domain, and the domain's guest has not come up since.
     #[must_use]
-    pub fn is_on_trial(&self, serial: u64) -> bool {
-        self.trial == Some(serial) && self.current == Some(serial)
+    pub fn is_on_trial(&self, serial: u64, domain: &str) -> bool {
+        let own = |trial: &Trial| trial.serial == serial && trial.domain == domain;
+        self.current == Some(serial) && self.trial.as_ref().is_some_and(own)
     }
 
-    /// The guest of an image came up, or never says whether it does.
-    pub fn came_up(&mut self, serial: u64) {
-        self.trial = self.trial.filter(|trial| *trial != serial);
+    /// The guest of an image came up in this domain, or never says whether it does.
+    pub fn came_up(&mut self, serial: u64, domain: &str) {
+        if self.is_on_trial(serial, domain) {
+            self.trial = None;
+        }
     }
 
-    /// The guest of an image that is on trial did not come up: the image before is in force again. Returns its serial. Whatever comes of it,
+    /// The guest of an image that is on trial in this domain did not come up: the image before is in force again. Returns its serial. Whatever comes of it,
     /// it is not tried again; an image that was to come into force does not.
     ///
     /// # Errors
     /// There is no image before, or it is below the floor: it stays.
-    pub fn give_up(&mut self, serial: u64) -> Result<u64, NotSo> {
-        if !self.is_on_trial(serial) {
+    pub fn give_up(&mut self, serial: u64, domain: &str) -> Result<u64, NotSo> {
+        if !self.is_on_trial(serial, domain) {
             return Err(NotSo::NoPrevious);
         }
         self.trial = None;
@@ -364,29 +428,78 @@ mod tests {
     #[test]
     fn arrival_is_not_activation_and_activation_comes_with_the_next_start() {
         let mut record = with(&[(1, 1)]);
-        assert_eq!((record.next(), record.start()), (None, None));
+        assert_eq!((record.next(), record.start("a")), (None, None));
         assert_eq!(record.activate(None), Ok(1));
         assert_eq!((record.current(), record.next()), (None, Some(1)));
-        assert_eq!(record.start(), Some((1, true)));
-        assert_eq!(record.start(), Some((1, false)));
+        assert_eq!(record.start("a"), Some((1, true)));
+        assert_eq!(record.start("a"), Some((1, false)));
         record.arrive(2, 1, entry("2")).unwrap();
-        assert_eq!(record.start(), Some((1, false)));
+        assert_eq!(record.start("a"), Some((1, false)));
         record.activate(Some(2)).unwrap();
-        assert_eq!(record.roll_back(), Ok(1), "it had not come into force");
+        assert_eq!(record.roll_back(), Ok(Some(1)), "it had not come into force");
         record.activate(Some(2)).unwrap();
-        assert_eq!(record.start(), Some((2, true)));
-        assert_eq!(record.roll_back(), Ok(1));
-        assert_eq!(record.start(), Some((1, true)));
+        assert_eq!(record.start("a"), Some((2, true)));
+        assert_eq!(record.roll_back(), Ok(Some(1)));
+        assert_eq!(record.start("a"), Some((1, true)));
+    }
+
+    #[test]
+    fn a_first_activation_that_has_not_come_into_force_is_taken_back_and_another_comes_instead() {
+        let mut record = with(&[(1, 1)]);
+        record.activate(None).unwrap();
+        assert_eq!(record.roll_back(), Ok(None));
+        assert_eq!((record.next(), record.start("a")), (None, None));
+        assert_eq!(record.roll_back(), Err(NotSo::NoPrevious));
+        record.remove(1).unwrap();
+        record.arrive(2, 1, entry("2")).unwrap();
+        record.activate(None).unwrap();
+        assert_eq!(record.start("a"), Some((2, true)));
+    }
+
+    #[test]
+    fn what_came_into_force_stands_there_until_it_is_in_the_audit_log() {
+        let mut record = with(&[(1, 1), (2, 1)]);
+        record.activate(Some(1)).unwrap();
+        assert_eq!(record.begun(), None);
+        record.start("a");
+        let begun = record.begun().unwrap().clone();
+        assert_eq!((begun.serial, begun.domain.as_str()), (1, "a"));
+        record.start("b");
+        assert_eq!(record.begun(), Some(&begun), "it was in force already");
+        record.recorded(&Begun { serial: 2, ..begun.clone() });
+        assert_eq!(record.begun(), Some(&begun), "another is in the log");
+        record.recorded(&begun);
+        assert_eq!(record.begun(), None);
+    }
+
+    #[test]
+    fn why_an_image_could_not_come_into_force_is_said_for_as_long_as_it_is_to() {
+        let mut record = with(&[(1, 1), (2, 1), (3, 1)]);
+        let activate = |record: &mut Record, serial| {
+            record.activate(Some(serial)).unwrap();
+            let why = "it is damaged".to_owned();
+            record.refuse(Refused { serial, domain: "a".to_owned(), why });
+            assert_eq!(record.refused().unwrap().serial, serial);
+        };
+        activate(&mut record, 1);
+        record.start("a");
+        assert_eq!(record.refused(), None);
+        activate(&mut record, 2);
+        record.roll_back().unwrap();
+        assert_eq!(record.refused(), None);
+        activate(&mut record, 2);
+        record.activate(Some(3)).unwrap();
+        assert_eq!(record.refused(), None);
     }
 
     #[test]
     fn nothing_goes_below_the_floor_which_stays_when_all_is_removed() {
         let mut record = with(&[(5, 1)]);
         record.activate(None).unwrap();
-        record.start();
+        record.start("a");
         record.arrive(7, 6, entry("7")).unwrap();
         record.activate(None).unwrap();
-        record.start();
+        record.start("a");
         let below = NotSo::BelowFloor { serial: 5, floor: 6 };
         assert_eq!(record.roll_back(), Err(below.clone()));
         assert_eq!(record.activate(Some(5)), Err(below.clone()));
@@ -420,29 +533,44 @@ mod tests {
     fn an_image_whose_guest_does_not_come_up_goes_back_and_never_below_the_floor() {
         let mut record = with(&[(1, 1)]);
         record.activate(None).unwrap();
-        record.start();
-        assert!(record.is_on_trial(1));
-        assert_eq!(record.give_up(1), Err(NotSo::NoPrevious), "the first one stays");
-        assert!(!record.is_on_trial(1));
+        record.start("a");
+        assert!(record.is_on_trial(1, "a"));
+        assert_eq!(record.give_up(1, "a"), Err(NotSo::NoPrevious), "the first one stays");
+        assert!(!record.is_on_trial(1, "a"));
         record.arrive(2, 1, entry("2")).unwrap();
         record.activate(None).unwrap();
-        record.start();
-        assert_eq!(record.give_up(1), Err(NotSo::NoPrevious), "it is not the one on trial");
-        assert_eq!((record.give_up(2), record.start()), (Ok(1), Some((1, false))));
-        assert!(!record.is_on_trial(1));
+        record.start("a");
+        assert_eq!(record.give_up(1, "a"), Err(NotSo::NoPrevious), "it is not the one on trial");
+        assert_eq!((record.give_up(2, "a"), record.start("a")), (Ok(1), Some((1, false))));
+        assert!(!record.is_on_trial(1, "a"));
         // One that came up once does not go back, and neither does what somebody went back to.
         record.activate(Some(2)).unwrap();
-        record.start();
-        record.came_up(2);
-        assert_eq!(record.give_up(2), Err(NotSo::NoPrevious));
+        record.start("a");
+        record.came_up(2, "a");
+        assert_eq!(record.give_up(2, "a"), Err(NotSo::NoPrevious));
         record.roll_back().unwrap();
-        record.start();
-        assert!(!record.is_on_trial(1));
+        record.start("a");
+        assert!(!record.is_on_trial(1, "a"));
         record.arrive(3, 3, entry("3")).unwrap();
         record.activate(None).unwrap();
-        record.start();
-        assert_eq!(record.give_up(3), Err(NotSo::BelowFloor { serial: 1, floor: 3 }));
+        record.start("a");
+        assert_eq!(record.give_up(3, "a"), Err(NotSo::BelowFloor { serial: 1, floor: 3 }));
         assert_eq!(record.current(), Some(3));
+    }
+
+    #[test]
+    fn an_image_is_judged_by_the_domain_with_whose_start_it_came_into_force_and_by_no_other() {
+        let mut record = with(&[(1, 1), (2, 1)]);
+        record.activate(Some(1)).unwrap();
+        record.start("a");
+        record.came_up(1, "a");
+        record.activate(Some(2)).unwrap();
+        assert_eq!((record.start("a"), record.start("b")), (Some((2, true)), Some((2, false))));
+        assert!(record.is_on_trial(2, "a") && !record.is_on_trial(2, "b"));
+        record.came_up(2, "b");
+        assert_eq!(record.give_up(2, "b"), Err(NotSo::NoPrevious));
+        assert!(record.is_on_trial(2, "a"), "another domain's guest says nothing of it");
+        assert_eq!(record.give_up(2, "a"), Ok(1));
     }
 
     proptest! {
@@ -459,12 +587,12 @@ mod tests {
                     2 => { let _ = record.roll_back(); }
                     3 => { let _ = record.remove(serial); }
                     4 => {
-                        let back = record.give_up(serial);
+                        let back = record.give_up(serial, "a");
                         prop_assert!(back.is_err() || back.is_ok_and(|back| back >= record.floor() && record.current() == Some(back)));
                     }
                     _ => {
                         // What is in force already goes on.
-                        if let Some((started, is_new)) = record.start() {
+                        if let Some((started, is_new)) = record.start("a") {
                             prop_assert!(record.entry(started).is_ok());
                             prop_assert!(!is_new || started >= record.floor());
                         }

@@ -18,6 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base::durable;
+use nix::sys::statvfs::fstatvfs;
 use policy::signature::{Refusal, TrustStore};
 
 pub use arrival::Arrival;
@@ -26,7 +27,8 @@ pub use image::Image;
 use crate::digest::Digest;
 use crate::lock;
 use crate::manifest::{ImageName, MANIFEST_MAX, Manifest, Version};
-use crate::record::{NotSo, Record, Standing};
+use crate::notes;
+use crate::record::{Begun, NotSo, Record, Refused, Standing};
 
 /// Why something is not done with the store. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,14 @@ pub enum StoreError {
         free: u64,
         /// MiB that are missing of the image, and that are to stay free.
         needed: u64,
+    },
+    /// There is room, and no file can be made.
+    #[error("{} has {free} MiB free and takes no more files (`df -i` shows it): delete some, or give it a larger disk; nothing was installed", path.display())]
+    NoFiles {
+        /// The directory.
+        path: PathBuf,
+        /// MiB that are free.
+        free: u64,
     },
     /// A file is not what was signed.
     #[error("{} is not what was signed: {remedy}", path.display())]
@@ -131,12 +141,26 @@ impl StoreError {
     /// Whether the disk is full.
     fn is_full(&self) -> bool {
         let (Self::File { source, .. } | Self::NotNoted { source }) = self else { return false };
-        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        is_full(source)
     }
+}
+
+/// Whether a disk is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Returns how many bytes are free where a directory is.
+pub(crate) fn free(directory: &Path) -> io::Result<u64> {
+    let space = fileopen::directory(directory).and_then(|it| Ok(fstatvfs(&it)?))?;
+    Ok(space.blocks_available().saturating_mul(space.fragment_size()))
 }
 
 /// What has to be done about an installed image that is not what was signed.
 const INSTALL_AGAIN: &str = "install its bundle again with `bulkhead images install`, which puts it right, or roll back to the image before";
+
+/// How often a start begins anew as commands change what it is to start from.
+const STARTS_MAX: u32 = 4;
 
 /// How an image started.
 #[derive(Debug)]
@@ -177,17 +201,40 @@ impl Store {
     /// # Errors
     /// The directory cannot be read.
     pub fn names(&self) -> Result<Vec<ImageName>, StoreError> {
+        let mut names = self.folders()?;
+        // Folders of images that were laid down by hand have no record.
+        names.retain(|name| self.record_file(name).symlink_metadata().is_ok());
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns the folders whose names are those of images.
+    fn folders(&self) -> Result<Vec<ImageName>, StoreError> {
         let failed = |source| StoreError::File { path: self.root.clone(), source };
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(failed)?,
         };
         let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<ImageName>().ok();
-        let mut names: Vec<_> = entries.flatten().filter_map(name).collect();
-        // Folders of images that were laid down by hand have no record.
-        names.retain(|name| self.record_file(name).symlink_metadata().is_ok());
-        names.sort();
-        Ok(names)
+        Ok(entries.flatten().filter_map(name).collect())
+    }
+
+    /// Returns the names of which something lies in the store that a command began to install or remove, and did not end; with where it lies. A
+    /// command that is at it just now is among them.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn interrupted(&self) -> Result<Vec<(ImageName, PathBuf)>, StoreError> {
+        let mut found = Vec::new();
+        for name in self.folders()? {
+            // What is written down of a damaged record nobody knows.
+            let Ok(record) = self.record(&name) else { continue };
+            found.extend(
+                self.unknown(&name, &record.unwrap_or_default()).map(|it| (name.clone(), it)),
+            );
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Returns what is written down of a name; `None` if nothing is.
@@ -213,13 +260,24 @@ impl Store {
         begin: bool,
         change: impl FnOnce(&mut Record) -> Result<T, NotSo>,
     ) -> Result<T, StoreError> {
+        self.change_in(lock::PATIENCE, name, begin, change)
+    }
+
+    /// The same, in so many tries for its lock.
+    fn change_in<T>(
+        &self,
+        tries: u32,
+        name: &ImageName,
+        begin: bool,
+        change: impl FnOnce(&mut Record) -> Result<T, NotSo>,
+    ) -> Result<T, StoreError> {
         let before = || match (self.record(name)?, begin) {
             (None, false) => Err(StoreError::Unknown(name.clone())),
             (record, _) => Ok(record.unwrap_or_default()),
         };
         // Without a folder there is nothing to lock.
         before()?;
-        let _lock = self.lock(name, ".record", lock::PATIENCE)?;
+        let _lock = self.lock(name, ".record", tries)?;
         let before = before()?;
         let mut record = before.clone();
         let changed =
@@ -247,11 +305,15 @@ impl Store {
         self.change(name, false, |record| record.activate(serial))
     }
 
-    /// Takes back the last activation, if that leads to this serial; see [`Record::roll_back`].
+    /// Takes back the last activation, if that leads to this serial, or to none; see [`Record::roll_back`].
     ///
     /// # Errors
     /// There is nothing to go back to, or something else by now, or the record cannot be written.
-    pub fn roll_back(&self, name: &ImageName, serial: u64) -> Result<u64, StoreError> {
+    pub fn roll_back(
+        &self,
+        name: &ImageName,
+        serial: Option<u64>,
+    ) -> Result<Option<u64>, StoreError> {
         self.change(name, false, |record| match record.roll_back()? {
             next if next == serial => Ok(next),
             _ => Err(NotSo::ChangedMeanwhile),
@@ -321,71 +383,143 @@ impl Store {
     pub fn start(
         &self,
         name: &ImageName,
+        domain: &str,
         fits: impl Fn(&Manifest) -> Result<(), String>,
     ) -> Result<Started, StoreError> {
-        let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
-        let usable = |serial| {
+        self.start_telling(name, domain, fits, |_| ())
+    }
+
+    /// The same; `hashed` is told how many bytes at each step.
+    pub(crate) fn start_telling(
+        &self,
+        name: &ImageName,
+        domain: &str,
+        fits: impl Fn(&Manifest) -> Result<(), String>,
+        mut hashed: impl FnMut(u64),
+    ) -> Result<Started, StoreError> {
+        // A start reads an image once, whatever commands do meanwhile.
+        let mut verified: Vec<Image> = Vec::new();
+        let mut usable = |serial| {
+            if let Some(image) = verified.iter().find(|image| image.manifest.serial == serial) {
+                return Ok(image.clone());
+            }
             let image = self.image(name, serial)?;
             fits(&image.manifest).map_err(StoreError::Unfit)?;
-            image.check(false, |_| ())?;
+            image.check(false, &mut hashed)?;
+            verified.push(image.clone());
             Ok(image)
         };
-        let next = record.next().ok_or_else(|| StoreError::NotActivated(name.clone()))?;
-        let begun = usable(next).and_then(|image| self.begin(name, image));
-        let (why, current) = match (begun, record.current()) {
-            (Err(why), Some(current)) if current != next => (why, current),
-            (begun, _) => return begun,
-        };
-        // A desktop that starts helps more than one that is new.
-        let Ok(image) = usable(current) else { return Err(why) };
-        let health = image.manifest.health.filter(|_| record.is_on_trial(current));
-        Ok(Started { image, is_new: false, health, refused: Some((next, Box::new(why))) })
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
+            let next = record.next().ok_or_else(|| StoreError::NotActivated(name.clone()))?;
+            let begun = usable(next).and_then(|image| self.begin(name, domain, image));
+            let (why, current) = match (begun, record.current()) {
+                // Another command came in between, and something else is to start.
+                (Err(StoreError::NotSo { why: NotSo::ChangedMeanwhile, .. }), _)
+                    if tries < STARTS_MAX =>
+                {
+                    continue;
+                }
+                (Err(why), Some(current)) if current != next => (why, current),
+                (begun, _) => return begun,
+            };
+            // A desktop that starts helps more than one that is new.
+            let Ok(image) = usable(current) else { return Err(why) };
+            self.refused(name, domain, next, &why);
+            let health = image.manifest.health.filter(|_| record.is_on_trial(current, domain));
+            let refused = Some((next, Box::new(why)));
+            return Ok(Started { image, is_new: false, health, refused });
+        }
+    }
+
+    /// Writes down why an image that is to come into force cannot with this start. The start goes on without that.
+    fn refused(&self, name: &ImageName, domain: &str, serial: u64, why: &StoreError) {
+        let why = notes::cut(printable::explain(why));
+        let refused = Refused { serial, domain: domain.to_owned(), why };
+        let _ = self.change(name, false, |record| {
+            if record.refused() != Some(&refused) && record.pending() == Some(serial) {
+                record.refuse(refused);
+            }
+            Ok(())
+        });
     }
 
     /// Writes down that a domain starts with an image.
-    fn begin(&self, name: &ImageName, image: Image) -> Result<Started, StoreError> {
+    fn begin(&self, name: &ImageName, domain: &str, image: Image) -> Result<Started, StoreError> {
         let (serial, says) = (image.manifest.serial, image.manifest.health);
         let (is_new, health) = self
             .change(name, false, |record| {
-                let Some((started, is_new)) = record.start() else { return Ok(None) };
+                let Some((started, is_new)) = record.start(domain) else { return Ok(None) };
                 if started != serial {
                     // Another command came in between: what it wants comes with the next try.
                     return Err(NotSo::ChangedMeanwhile);
                 }
                 if says.is_none() {
-                    record.came_up(serial);
+                    record.came_up(serial, domain);
                 }
-                Ok(Some((is_new, says.filter(|_| record.is_on_trial(serial)))))
+                Ok(Some((is_new, says.filter(|_| record.is_on_trial(serial, domain)))))
             })?
             .ok_or_else(|| StoreError::NotActivated(name.clone()))?;
         Ok(Started { image, is_new, health, refused: None })
     }
 
-    /// Returns the serial in force and the seconds in which its guest has to come up, if it is on trial: for a guest that runs on.
+    /// Returns the seconds in which the guest of an image has to come up in a domain, if it is on trial there: for a guest that runs on.
     #[must_use]
-    pub fn on_trial(&self, name: &ImageName) -> Option<(u64, u16)> {
+    pub fn on_trial(&self, name: &ImageName, serial: u64, domain: &str) -> Option<u16> {
         let record = self.record(name).ok().flatten()?;
-        let serial = record.current().filter(|serial| record.is_on_trial(*serial))?;
-        Some((serial, self.image(name, serial).ok()?.manifest.health?))
+        if !record.is_on_trial(serial, domain) {
+            return None;
+        }
+        self.image(name, serial).ok()?.manifest.health
     }
 
-    /// Writes down that the guest of an image came up.
+    /// Returns what came into force and is not in the audit log for certain, with the digest of its manifest. What cannot be read is not among it.
+    #[must_use]
+    pub fn begun(&self) -> Vec<(ImageName, Begun, Digest)> {
+        let begun = |name: ImageName| {
+            let record = self.record(&name).ok().flatten()?;
+            let begun = record.begun()?.clone();
+            let manifest = record.entry(begun.serial).ok()?.manifest;
+            Some((name, begun, manifest))
+        };
+        self.names().unwrap_or_default().into_iter().filter_map(begun).collect()
+    }
+
+    /// Writes down that it is in the audit log that an image came into force. Waits for nobody.
     ///
     /// # Errors
-    /// The record cannot be written.
-    pub fn came_up(&self, name: &ImageName, serial: u64) -> Result<(), StoreError> {
-        self.change(name, false, |record| {
-            record.came_up(serial);
+    /// The record cannot be written just now: an agent that follows looks into the log.
+    pub fn recorded(&self, name: &ImageName, begun: &Begun) -> Result<(), StoreError> {
+        self.change_in(1, name, false, |record| {
+            record.recorded(begun);
             Ok(())
         })
     }
 
-    /// Puts the image before in force again, as the guest of this one did not come up. Returns its serial, or why this one stays.
+    /// Writes down that the guest of an image came up in a domain.
     ///
     /// # Errors
     /// The record cannot be written.
-    pub fn give_up(&self, name: &ImageName, serial: u64) -> Result<Result<u64, NotSo>, StoreError> {
-        self.change(name, false, |record| Ok(record.give_up(serial)))
+    pub fn came_up(&self, name: &ImageName, serial: u64, domain: &str) -> Result<(), StoreError> {
+        self.change(name, false, |record| {
+            record.came_up(serial, domain);
+            Ok(())
+        })
+    }
+
+    /// Puts the image before in force again, as the guest of this one did not come up in a domain. Returns its serial, or why this one stays.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn give_up(
+        &self,
+        name: &ImageName,
+        serial: u64,
+        domain: &str,
+    ) -> Result<Result<u64, NotSo>, StoreError> {
+        self.change(name, false, |record| Ok(record.give_up(serial, domain)))
     }
 
     /// Checks everything of an installed image: its signatures by this trust store, and every byte of its files; `done` is told how many at each

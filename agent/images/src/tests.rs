@@ -8,9 +8,10 @@ use policy::signature::{SecretKey, TrustStore};
 use tempfile::TempDir;
 
 use crate::bundle::{ApprovedBundle, Bundle, BundleError};
+use crate::bzimage_for_tests;
 use crate::digest::Digest;
 use crate::manifest::{ImageName, Needs, Part};
-use crate::pack::{Contents, PackError, Signing, pack};
+use crate::pack::{Contents, PackError, Signed, Signing, pack};
 use crate::record::NotSo;
 use crate::store::{Arrival, Started, Store, StoreError};
 
@@ -19,7 +20,7 @@ fn key(seed: u8) -> SecretKey {
 }
 
 fn sign(bundle: &Path, key: &SecretKey) -> Result<usize, PackError> {
-    Signing::open(bundle)?.sign(key)
+    Ok(Signing::open(bundle)?.sign(key)?.count)
 }
 
 /// Kim and Lee sign images, and both must; Park signs policies.
@@ -58,8 +59,9 @@ impl Office {
     }
 
     fn contents(&self, serial: u64, floor: u64, disk: &[u8]) -> Contents {
+        let kernel = bzimage_for_tests("kernel");
         for (name, content) in
-            [("vmlinuz", b"kernel".as_slice()), ("initrd", b"initrd"), ("root.img", disk)]
+            [("vmlinuz", kernel.as_slice()), ("initrd", b"initrd"), ("root.img", disk)]
         {
             fs::write(self.path(name), content).unwrap();
         }
@@ -114,14 +116,14 @@ fn a_bundle_that_enough_officers_signed_is_installed_activated_and_started() {
     let (store, mut done) = (office.store(), 0);
     assert!(matches!(store.next(&name()), Err(StoreError::Unknown(_))));
     let arrival = store.install(&approved, |bytes| done += bytes, |_| Ok(())).unwrap();
-    assert_eq!((arrival, done), (Arrival::Installed, 16));
+    assert_eq!((arrival, done), (Arrival::Installed, 4096 + 16));
     assert_eq!(store.install(&approved, |_| (), |_| Ok(())).unwrap(), Arrival::WasThere);
-    assert!(matches!(store.start(&name(), |_| Ok(())), Err(StoreError::NotActivated(_))));
+    assert!(matches!(store.start(&name(), "a", |_| Ok(())), Err(StoreError::NotActivated(_))));
     store.activate(&name(), None).unwrap();
-    let Started { image, is_new, health, .. } = store.start(&name(), |_| Ok(())).unwrap();
-    assert!(is_new && !store.start(&name(), |_| Ok(())).unwrap().is_new && health.is_none());
+    let Started { image, is_new, health, .. } = store.start(&name(), "a", |_| Ok(())).unwrap();
+    assert!(is_new && !store.start(&name(), "a", |_| Ok(())).unwrap().is_new && health.is_none());
     assert_eq!(image.manifest, approved.bundle().head().manifest);
-    assert_eq!(fs::read(image.kernel()).unwrap(), b"kernel");
+    assert_eq!(fs::read(image.kernel()).unwrap(), bzimage_for_tests("kernel"));
     assert_eq!(fs::read(image.initrd().unwrap()).unwrap(), b"initrd");
     let disks: Vec<_> = image.disks().collect();
     assert_eq!(fs::read(&disks[0]).unwrap(), b"disk");
@@ -156,9 +158,11 @@ fn every_byte_of_a_bundle_counts() {
     let office = Office::new();
     let bundle = office.bundle(1, 1, b"disk");
     let whole = fs::read(&bundle).unwrap();
-    let head = whole.len() - 16;
+    let head = whole.len() - 16 - 4096;
+    let end = whole.len() - 16;
     let comment = 32..32 + whole.iter().skip(32).position(|byte| *byte == b'\n').unwrap();
-    let changed = (0..32).chain(32..head).step_by(7).chain(head..whole.len());
+    let changed =
+        (0..32).chain(32..head).step_by(7).chain((head..end).step_by(509)).chain(end..whole.len());
     for at in changed {
         let mut other = whole.clone();
         other[at] ^= 1;
@@ -189,15 +193,20 @@ fn what_was_copied_before_an_interruption_is_gone_on_with_if_it_is_right() {
     let approved = office.approved(&bundle);
     let arriving = office.path("images/clinical/.arriving");
     let manifest = Digest::of(approved.bundle().head().text.as_bytes());
-    for (left, read) in [("ker", 16), ("xyz", 19), ("kernel and more", 16)] {
+    let kernel = bzimage_for_tests("kernel");
+    let longer = [&kernel[..], b" and more"].concat();
+    let all = 4096 + 16;
+    // What is wrong is read twice.
+    let twice = all + 4096 + 6;
+    for (left, read) in [(&kernel[..3], all), (b"xyz", twice), (&longer, all)] {
         let _ = fs::remove_dir_all(office.path("images"));
         fs::create_dir_all(&arriving).unwrap();
         fs::write(arriving.join("manifest.sha256"), format!("{manifest}\n")).unwrap();
         fs::write(arriving.join("kernel"), left).unwrap();
         let mut done = 0;
         office.store().install(&approved, |bytes| done += bytes, |_| Ok(())).unwrap();
-        assert_eq!(done, if left == "xyz" { read + 3 } else { read }, "{left}");
-        assert_eq!(fs::read(office.path("images/clinical/1/kernel")).unwrap(), b"kernel");
+        assert_eq!(done, read, "{} bytes", left.len());
+        assert_eq!(fs::read(office.path("images/clinical/1/kernel")).unwrap(), kernel);
         assert!(!arriving.exists());
     }
     // Of another bundle nothing is taken.
@@ -238,7 +247,7 @@ fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays
     let store = office.store();
     office.install(5, 1).unwrap();
     store.activate(&name(), None).unwrap();
-    store.start(&name(), |_| Ok(())).unwrap();
+    store.start(&name(), "a", |_| Ok(())).unwrap();
     let not_so = |result: Result<Arrival, StoreError>| match result {
         Err(StoreError::NotSo { why, .. }) => why,
         other => panic!("{other:?}"),
@@ -275,14 +284,14 @@ fn a_start_finds_a_changed_kernel_and_a_disk_without_root_hash_and_verify_every_
         [("kernel", true), ("initrd", true), ("disk1", false), ("manifest.toml", true)]
     {
         let was = spoil(file);
-        assert_eq!(store.start(&name(), |_| Ok(())).is_err(), at_start, "{file}");
+        assert_eq!(store.start(&name(), "a", |_| Ok(())).is_err(), at_start, "{file}");
         store.verify(&name(), 1, &office.trust, |_| ()).unwrap_err();
         fs::write(at(file), was).unwrap();
         store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
     }
     // What is cut off is found at once, and so is a disk that no root hash protects.
     fs::write(at("disk1"), "dis").unwrap();
-    store.start(&name(), |_| Ok(())).unwrap_err();
+    store.start(&name(), "a", |_| Ok(())).unwrap_err();
     let mut contents = office.contents(2, 1, b"disk");
     contents.verity = None;
     let out = office.path("2.bundle");
@@ -290,9 +299,9 @@ fn a_start_finds_a_changed_kernel_and_a_disk_without_root_hash_and_verify_every_
     sign(&out, &key(2)).unwrap();
     store.install(&office.approved(&out), |_| (), |_| Ok(())).unwrap();
     store.activate(&name(), None).unwrap();
-    store.start(&name(), |_| Ok(())).unwrap();
+    store.start(&name(), "a", |_| Ok(())).unwrap();
     fs::write(office.path("images/clinical/2/disk1"), "diXk").unwrap();
-    store.start(&name(), |_| Ok(())).unwrap_err();
+    store.start(&name(), "a", |_| Ok(())).unwrap_err();
 }
 
 #[test]
@@ -364,6 +373,9 @@ fn what_makes_no_sense_is_not_packed() {
     );
     assert!(refused(&|it| it.files.truncate(2)).contains("no disk that the guest could check"));
     assert!(refused(&|it| it.serial = policy::SERIAL_MAX).contains("no bundle can follow"));
+    fs::write(office.path("text"), "a kernel").unwrap();
+    let text = |it: &mut Contents| it.files[0].1 = office.path("text");
+    assert!(refused(&text).contains("is not a kernel that a domain can start from"));
     // What a start would read for longer than it may take.
     let large = fs::File::create(office.path("large")).unwrap();
     large.set_len((4 << 30) + 1).unwrap();
@@ -394,7 +406,7 @@ fn what_is_signed_is_the_bundle_that_was_looked_at_and_no_other_byte_of_it_is_wr
     assert_eq!(fs::read(&good).unwrap(), former);
     // Two who look at the same time both sign.
     let (kim, lee) = (Signing::open(&good).unwrap(), Signing::open(&good).unwrap());
-    assert_eq!((kim.sign(&key(1)).unwrap(), lee.sign(&key(2)).unwrap()), (1, 2));
+    assert_eq!((kim.sign(&key(1)).unwrap().count, lee.sign(&key(2)).unwrap().count), (1, 2));
     office.approved(&good);
     let signed = fs::read(&good).unwrap();
     let changed = |range: std::ops::Range<usize>| signed[range.clone()] != former[range];
@@ -456,6 +468,108 @@ fn a_manifest_that_says_more_than_is_shown_is_refused() {
     assert!(matches!(Bundle::open(&out), Err(BundleError::NotPlain)));
 }
 
+#[test]
+fn a_bundle_whose_kernel_no_domain_could_start_is_found_before_it_is_signed() {
+    let office = Office::new();
+    let out = office.bundle(1, 1, b"disk");
+    let kernel = fs::read(office.path("vmlinuz")).unwrap();
+    let other = vec![7; kernel.len()];
+    let (sound, changed) = (Digest::of(&kernel).to_string(), Digest::of(&other).to_string());
+    written_otherwise(&office, &out, |text| text.replace(&sound, &changed));
+    let begin = Bundle::open(&out).unwrap().head().begin();
+    let file = fs::OpenOptions::new().write(true).open(&out).unwrap();
+    file.write_all_at(&other, begin).unwrap();
+    let refused = Bundle::open(&out).unwrap().check_members(|_| ()).unwrap_err();
+    assert!(matches!(refused, BundleError::NotAKernel(_)), "{refused}");
+}
+
+#[test]
+fn a_start_reads_each_image_once_and_takes_what_commands_want_meanwhile() {
+    let office = Office::new();
+    let store = office.store();
+    office.install(1, 1).unwrap();
+    store.activate(&name(), None).unwrap();
+    store.start(&name(), "a", |_| Ok(())).unwrap();
+    office.install(2, 1).unwrap();
+    store.activate(&name(), None).unwrap();
+    let start = |meanwhile: &dyn Fn(u64)| {
+        let mut hashed = 0;
+        let fits = |manifest: &crate::manifest::Manifest| {
+            meanwhile(manifest.serial);
+            Ok(())
+        };
+        let started = store.start_telling(&name(), "a", fits, |bytes| hashed += bytes).unwrap();
+        assert!(started.refused.is_none(), "{started:?}");
+        (started.image.manifest.serial, started.is_new, hashed)
+    };
+    let one = 4096 + 12;
+    // It is taken back while it is read.
+    let rolled_back = start(&|serial| {
+        if serial == 2 {
+            assert_eq!(store.roll_back(&name(), Some(1)).unwrap(), Some(1));
+        }
+    });
+    assert_eq!(rolled_back, (1, false, 2 * one));
+    // It is activated again while the other is read.
+    let activated = start(&|serial| {
+        if serial == 1 {
+            store.activate(&name(), Some(2)).unwrap();
+        }
+    });
+    assert_eq!(activated, (2, true, 2 * one));
+    // Taken back and activated again: what was read is not read again.
+    store.roll_back(&name(), Some(1)).unwrap();
+    let again = start(&|serial| {
+        if serial == 2 {
+            store.activate(&name(), Some(1)).unwrap();
+        } else {
+            store.activate(&name(), Some(2)).unwrap();
+        }
+    });
+    assert!(again.2 <= 2 * one, "{again:?}");
+    assert_eq!(start(&|_| ()).2, one);
+}
+
+#[test]
+fn an_installation_that_was_interrupted_is_named_until_it_is_gone_on_with() {
+    let office = Office::new();
+    let store = office.store();
+    assert!(store.interrupted().unwrap().is_empty());
+    let bundle = office.bundle(1, 1, b"disk");
+    let fails = |_| Err(std::io::Error::other("the power went"));
+    store.install(&office.approved(&bundle), |_| (), fails).unwrap_err();
+    let at = office.path("images/clinical");
+    assert!(store.names().unwrap().is_empty());
+    assert_eq!(store.interrupted().unwrap(), [(name(), at.join(".arriving"))]);
+    // Between the last two steps: it is in its place, and the record does not know it.
+    fs::rename(at.join(".arriving"), at.join("1")).unwrap();
+    assert_eq!(store.interrupted().unwrap(), [(name(), at.join("1"))]);
+    store.install(&office.approved(&bundle), |_| (), |_| Ok(())).unwrap();
+    assert!(store.interrupted().unwrap().is_empty());
+    // What was laid down by hand is nobody's installation.
+    fs::create_dir_all(office.path("images/other/2024")).unwrap();
+    assert!(store.interrupted().unwrap().is_empty());
+}
+
+#[test]
+fn a_signature_that_does_not_fit_is_dropped_and_its_key_is_named() {
+    let office = Office::new();
+    let out = office.path("1.bundle");
+    pack(&office.contents(1, 1, b"disk"), Some(&key(1)), &out, |_| ()).unwrap();
+    // One digit of Kim's signature is another.
+    let mut bytes = fs::read(&out).unwrap();
+    let signed = b"signature = \"";
+    let at = bytes.windows(signed.len()).position(|it| it == signed).unwrap() + signed.len();
+    bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+    fs::write(&out, bytes).unwrap();
+    let refused = Bundle::open(&out).unwrap().approve(&office.trust).unwrap_err().to_string();
+    assert!(refused.contains("kim signed it, or the signature is damaged"), "{refused}");
+    let signed = Signing::open(&out).unwrap().sign(&key(2)).unwrap();
+    assert_eq!(signed, Signed { count: 1, dropped: vec![key(1).public()] });
+    let signed = Signing::open(&out).unwrap().sign(&key(1)).unwrap();
+    assert_eq!(signed, Signed { count: 2, dropped: Vec::new() });
+}
+
 /// Writes into a file of an installed image.
 fn spoil(path: &Path) {
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -470,7 +584,7 @@ fn a_damaged_image_in_force_is_repaired_by_its_bundle_and_a_guest_keeps_what_it_
     let install = || store.install(&office.approved(&bundle), |_| (), |_| Ok(())).unwrap();
     assert_eq!(install(), Arrival::Installed);
     store.activate(&name(), None).unwrap();
-    store.start(&name(), |_| Ok(())).unwrap();
+    store.start(&name(), "a", |_| Ok(())).unwrap();
     assert_eq!(install(), Arrival::WasThere);
     let at = |file: &str| office.path(&format!("images/clinical/1/{file}"));
     for file in ["kernel", "initrd", "disk1", "manifest.toml", "manifest.toml.sig"] {
@@ -478,7 +592,7 @@ fn a_damaged_image_in_force_is_repaired_by_its_bundle_and_a_guest_keeps_what_it_
         let held = fs::File::open(at("disk1")).unwrap();
         assert_eq!(install(), Arrival::Repaired, "{file}");
         store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
-        assert!(!store.start(&name(), |_| Ok(())).unwrap().is_new);
+        assert!(!store.start(&name(), "a", |_| Ok(())).unwrap().is_new);
         held.read_exact_at(&mut [0; 4], 0).unwrap();
         assert!(!office.path("images/clinical/.arriving").exists());
     }
@@ -503,9 +617,9 @@ fn a_disk_that_no_root_hash_covers_is_read_at_each_start_whatever_covers_the_fir
     sign(&out, &key(2)).unwrap();
     store.install(&office.approved(&out), |_| (), |_| Ok(())).unwrap();
     store.activate(&name(), None).unwrap();
-    store.start(&name(), |_| Ok(())).unwrap();
+    store.start(&name(), "a", |_| Ok(())).unwrap();
     spoil(&office.path("images/clinical/1/disk2"));
-    let refused = store.start(&name(), |_| Ok(())).unwrap_err();
+    let refused = store.start(&name(), "a", |_| Ok(())).unwrap_err();
     assert!(refused.to_string().contains("disk2 is not what was signed"), "{refused}");
 }
 
@@ -530,15 +644,15 @@ fn a_rollback_goes_where_it_was_meant_to_or_nowhere() {
     for serial in [1, 2] {
         office.install(serial, 1).unwrap();
         store.activate(&name(), Some(serial)).unwrap();
-        store.start(&name(), |_| Ok(())).unwrap();
+        store.start(&name(), "a", |_| Ok(())).unwrap();
     }
     office.install(3, 1).unwrap();
     store.activate(&name(), Some(3)).unwrap();
-    let meanwhile = store.roll_back(&name(), 1).unwrap_err();
+    let meanwhile = store.roll_back(&name(), Some(1)).unwrap_err();
     assert!(matches!(meanwhile, StoreError::NotSo { why: NotSo::ChangedMeanwhile, .. }));
     assert_eq!(store.next(&name()).unwrap().manifest.serial, 3);
-    assert_eq!(store.roll_back(&name(), 2).unwrap(), 2);
-    assert_eq!(store.roll_back(&name(), 1).unwrap(), 1);
+    assert_eq!(store.roll_back(&name(), Some(2)).unwrap(), Some(2));
+    assert_eq!(store.roll_back(&name(), Some(1)).unwrap(), Some(1));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn done(ward: &Ward, words: &[&str]) -> String {
 }
 
 /// Runs `bulkhead images` on this ward's store, by the trust store of an office.
-fn images(ward: &Ward, words: &[&str]) -> String {
+fn bulkhead_images(ward: &Ward, words: &[&str]) -> String {
     let at = |name: &str| ward.at(name).display().to_string();
     let pc = [
         "--images",
@@ -53,7 +53,7 @@ fn install_with(ward: &Ward, serial: &str, more: &[&str]) {
         let (store, officer) = (at("office/trust.toml"), at("office/kim.pub"));
         done(ward, &["trust", "add", &store, &officer, "--may-sign", "policy,image"]);
     }
-    fs::write(ward.at("office/kernel"), format!("kernel {serial}")).unwrap();
+    fs::write(ward.at("office/kernel"), images::bzimage_for_tests(serial)).unwrap();
     let bundle = at(&format!("office/{serial}.bundle"));
     let (kernel, key) = (at("office/kernel"), at("office/kim"));
     let cmdline = format!("serial={serial}");
@@ -75,7 +75,7 @@ fn install_with(ward: &Ward, serial: &str, more: &[&str]) {
         &key,
     ];
     done(ward, &[&words[..], more].concat());
-    images(ward, &["install", &bundle]);
+    bulkhead_images(ward, &["install", &bundle]);
 }
 
 /// Returns what the domain's last VMM was told: command line, kernel, disks with whether they are read only.
@@ -101,7 +101,7 @@ fn a_domain_starts_from_its_image_and_takes_the_one_that_was_activated_at_its_ne
             .as_str()
             .is_some_and(|it| it.contains("bulkhead images activate desk"))
     });
-    images(&ward, &["activate", "desk"]);
+    bulkhead_images(&ward, &["activate", "desk"]);
     done(&ward, &["start", "clinical"]);
     let at = |name: &str| ward.at(name).display().to_string();
     let own = (at("images/home.img"), false);
@@ -117,11 +117,11 @@ fn a_domain_starts_from_its_image_and_takes_the_one_that_was_activated_at_its_ne
     install(&ward, "2");
     done(&ward, &["restart", "clinical"]);
     assert_eq!(told(&ward), of(1), "arrival is not activation");
-    images(&ward, &["activate", "desk"]);
+    bulkhead_images(&ward, &["activate", "desk"]);
     assert_eq!(told(&ward), of(1), "activation is not a restart");
     done(&ward, &["restart", "clinical"]);
     assert_eq!(told(&ward), of(2));
-    images(&ward, &["rollback", "desk"]);
+    bulkhead_images(&ward, &["rollback", "desk"]);
     done(&ward, &["restart", "clinical"]);
     assert_eq!(told(&ward), of(1));
     // One that was changed since does not start, and the other domain does not notice.
@@ -154,14 +154,14 @@ fn a_new_image_whose_guest_does_not_come_up_goes_back_by_itself_and_one_that_doe
     fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
     let health: &[&str] = &["--health", "10"];
     install_with(&ward, "1", health);
-    images(&ward, &["activate", "desk"]);
+    bulkhead_images(&ward, &["activate", "desk"]);
     ward.behave("clinical", "up");
     let agent = ward.start_agent();
     ward.wait_for_state("clinical", "running");
     let record = || fs::read_to_string(ward.at("images/desk/image.json")).unwrap();
     ward.wait("the guest's word", || record().contains("\"trial\": null"));
     install_with(&ward, "2", health);
-    images(&ward, &["activate", "desk"]);
+    bulkhead_images(&ward, &["activate", "desk"]);
     ward.behave("clinical", "obey");
     let restarted = ward.bulkhead(&["restart", "clinical"]);
     assert!(restarted.status.success(), "{restarted:?}");
@@ -180,14 +180,130 @@ fn a_new_image_whose_guest_does_not_come_up_goes_back_by_itself_and_one_that_doe
         "{notes}"
     );
     // Below the floor nothing comes back, and the one that does not come up stays.
-    images(&ward, &["remove", "desk", "2"]);
+    bulkhead_images(&ward, &["remove", "desk", "2"]);
     install_with(&ward, "3", &["--health", "10", "--floor", "3"]);
-    images(&ward, &["activate", "desk"]);
+    bulkhead_images(&ward, &["activate", "desk"]);
     assert!(ward.bulkhead(&["restart", "clinical"]).status.success());
     ward.wait("the record", || entries(&ward, "image-returned").len() == 2);
     let entry = entries(&ward, "image-returned").pop().unwrap();
     assert!(entry["detail"]["back"].is_null());
     assert!(entry["detail"]["stays"].to_string().contains("below the floor 3"), "{entry}");
     assert_eq!(told(&ward).0, "serial=3");
+    agent.stop();
+}
+
+/// Changes what is written down of the image.
+fn forge(ward: &Ward, change: impl FnOnce(&mut Value)) {
+    let path = ward.at("images/desk/image.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut record);
+    fs::write(path, record.to_string()).unwrap();
+}
+
+#[test]
+fn that_an_image_came_into_force_is_recorded_once_whenever_the_agent_is_killed() {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("images")).unwrap();
+    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    install(&ward, "1");
+    bulkhead_images(&ward, &["activate", "desk"]);
+    let agent = ward.start_agent();
+    ward.wait_for_state("clinical", "running");
+    let in_force = || entries(&ward, "image-in-force");
+    ward.wait("the record", || in_force().len() == 1);
+    let record = || fs::read_to_string(ward.at("images/desk/image.json")).unwrap();
+    ward.wait("the note's end", || record().contains("\"begun\": null"));
+    agent.stop();
+    // Killed once it was on record, before that was written down.
+    let begun = |serial: u64| serde_json::json!({"serial": serial, "domain": "clinical"});
+    forge(&ward, |record| record["begun"] = begun(1));
+    let agent = ward.start_agent();
+    ward.wait("the note's end", || record().contains("\"begun\": null"));
+    assert_eq!(in_force().len(), 1, "{:?}", in_force());
+    agent.stop();
+    // Killed before it was on record.
+    install(&ward, "2");
+    forge(&ward, |record| {
+        (record["current"], record["previous"], record["begun"]) = (2.into(), 1.into(), begun(2));
+    });
+    for _ in 0..2 {
+        let agent = ward.start_agent();
+        ward.wait_for_state("clinical", "running");
+        ward.wait("the note's end", || record().contains("\"begun\": null"));
+        let serials: Vec<u64> =
+            in_force().iter().map(|it| it["detail"]["serial"].as_u64().unwrap()).collect();
+        assert_eq!(serials, [1, 2]);
+        agent.stop();
+    }
+    assert_eq!(in_force()[1]["domain"], "clinical");
+    assert_eq!(in_force()[1]["detail"]["manifest"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn what_waits_for_a_start_is_said_also_by_an_agent_that_took_the_guest_up_and_with_the_right_cause()
+{
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("images")).unwrap();
+    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    install(&ward, "1");
+    bulkhead_images(&ward, &["activate", "desk"]);
+    let agent = ward.start_agent();
+    ward.wait_for_state("clinical", "running");
+    let notes = || ward.status()["notes"].to_string();
+    install(&ward, "2");
+    bulkhead_images(&ward, &["activate", "desk"]);
+    let waits = "clinical: runs image desk 1, and 2 comes with its next start";
+    assert!(notes().contains(waits), "{}", notes());
+    let answered = || {
+        let record = fs::read(ward.at("run/clinical/vmm.json")).unwrap();
+        serde_json::from_slice::<Value>(&record).unwrap()
+    };
+    ward.wait("the record", || answered()["answered"] == true);
+    assert_eq!(answered()["image"], serde_json::json!({"image": "desk", "serial": 1}));
+    agent.kill();
+    let agent = ward.start_agent();
+    assert!(notes().contains(waits), "{}", notes());
+    assert!(!notes().contains("policy or machine file ask for something else"), "{}", notes());
+    // It cannot: also the agent that did not try says why, and so does the list.
+    fs::write(ward.at("images/desk/2/kernel"), "kernel X").unwrap();
+    assert!(ward.bulkhead(&["restart", "clinical"]).status.success());
+    let cannot = "image desk 2 was to come into force and cannot, so that 1 stays";
+    ward.wait("the cause", || notes().contains(cannot));
+    ward.wait("the record", || answered()["answered"] == true);
+    agent.kill();
+    let agent = ward.start_agent();
+    assert!(notes().contains(cannot), "{}", notes());
+    let list = bulkhead_images(&ward, &["list"]);
+    assert!(list.contains("desk 2 could not come into force at a start of clinical"), "{list}");
+    bulkhead_images(&ward, &["rollback", "desk"]);
+    assert!(!notes().contains("image desk"), "{}", notes());
+    agent.stop();
+}
+
+#[test]
+fn a_first_image_that_cannot_start_is_taken_back_and_another_takes_its_place() {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("images")).unwrap();
+    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    install(&ward, "1");
+    bulkhead_images(&ward, &["activate", "desk"]);
+    fs::write(ward.at("images/desk/1/kernel"), "kernel X").unwrap();
+    let agent = ward.start_agent();
+    let problem = |says: &str| {
+        ward.wait(says, || {
+            ward.domain("clinical")["problem"].as_str().is_some_and(|it| it.contains(says))
+        });
+    };
+    problem("is not what was signed");
+    let said = bulkhead_images(&ward, &["rollback", "desk"]);
+    assert!(said.contains("none is in force"), "{said}");
+    problem("none of it is activated");
+    ward.wait("the record", || entries(&ward, "image-rolled-back").len() == 1);
+    assert!(entries(&ward, "image-rolled-back")[0]["detail"]["serial"].is_null());
+    install(&ward, "2");
+    bulkhead_images(&ward, &["activate", "desk"]);
+    ward.bulkhead(&["start", "clinical"]);
+    ward.wait_for_state("clinical", "running");
+    assert_eq!(told(&ward).0, "serial=2");
     agent.stop();
 }

@@ -43,7 +43,7 @@ impl Pc {
         }
         let both = command(&["trust", "threshold", &pc.path("trust.toml"), "image=2"]).output();
         assert!(both.unwrap().status.success());
-        fs::write(pc.path("vmlinuz"), "a kernel").unwrap();
+        fs::write(pc.path("vmlinuz"), images::bzimage_for_tests("a kernel")).unwrap();
         fs::write(pc.path("initrd"), "an initrd").unwrap();
         pc
     }
@@ -156,10 +156,18 @@ fn a_bundle_goes_from_the_office_to_a_pc_comes_into_force_and_is_taken_back() {
     assert_eq!(pc.list(), [(8, "pending".to_owned()), (7, "installed".to_owned())]);
     let table = pc.yes(&["list"]);
     assert!(
-        table.contains("clinical  8       at the next start  1      1 kB  kim, lee\n"),
+        table.contains("clinical  8       at the next start  1      5 kB  kim, lee\n"),
         "{table}"
     );
+    // Nothing is in force yet: a first activation is taken back, and nothing is left to go back to.
+    let said = pc.yes(&["rollback", "clinical"]);
+    assert!(
+        said.contains("none is in force") && said.contains("images activate clinical"),
+        "{said}"
+    );
+    assert_eq!(pc.list(), [(8, "installed".to_owned()), (7, "installed".to_owned())]);
     assert!(pc.no(&["rollback", "clinical"]).contains("no previous image"));
+    pc.yes(&["activate", "clinical", "8"]);
     assert!(pc.no(&["remove", "clinical", "8"]).contains("comes into force at the next start"));
     pc.yes(&["remove", "clinical", "7"]);
     assert_eq!(pc.list(), [(8, "pending".to_owned())]);
@@ -183,7 +191,9 @@ fn a_bundle_goes_from_the_office_to_a_pc_comes_into_force_and_is_taken_back() {
         "activated 7",
         "installed 8",
         "activated 8",
+        "rolled-back null",
         "refused null",
+        "activated 8",
         "refused 8",
         "removed 7",
         "refused 9",
@@ -437,7 +447,7 @@ fn an_officer_signs_what_she_was_shown_and_not_what_took_its_place() {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let shown: Vec<String> = lines.by_ref().map(Result::unwrap).take(5).collect();
     let says = [
-        "image clinical, serial 1, floor 1: kernel, initrd, disk1, 1 kB",
+        "image clinical, serial 1, floor 1: kernel, initrd, disk1, 5 kB",
         "command line: quiet",
         "root hash: none; each start reads disk1 whole",
         "needs: nothing",
@@ -554,4 +564,108 @@ fn nothing_comes_into_force_that_is_damaged_or_that_its_domains_cannot_run() {
     pc.yes(&["rollback", "clinical"]);
     pc.yes(&["install", &pc.signed(3, 3)]);
     assert!(pc.yes(&["list"]).contains("in force, BELOW THE FLOOR"));
+}
+
+#[test]
+fn what_a_command_says_leads_to_the_next_one_and_to_what_is_to_be_compared() {
+    let pc = Pc::new();
+    let bundle = pc.pack(1, 1, "disk");
+    let signed = said(&pc.sign(&bundle, "kim"));
+    assert!(signed.contains(&format!("`bulkhead images check {bundle}`")), "{signed}");
+    let digest = signed.split("SHA-256 ").nth(1).unwrap()[..64].to_owned();
+    pc.sign(&bundle, "lee");
+    pc.yes(&["install", &bundle]);
+    // The office's digest stands on the PC, too.
+    assert!(pc.yes(&["list"]).contains(&format!("clinical 1: manifest SHA-256 {digest}\n")));
+    let verified = pc.yes(&["verify"]);
+    let line = format!("clinical 1: 5 kB read, signed by kim, lee; manifest SHA-256 {digest}\n");
+    assert!(verified.contains(&line), "{verified}");
+    assert_eq!(json(&pc.images(&["list", "--json"]))["images"][0]["manifest"], digest);
+    // Nobody uses it, or somebody does.
+    fs::write(pc.path("machine.toml"), "format = 1\n[domain.desk]\nkernel = \"k\"\n").unwrap();
+    let activated = pc.yes(&["activate", "clinical"]);
+    assert!(activated.contains("no domain in machine.toml has this image"), "{activated}");
+    assert!(activated.contains("`image = \"clinical\"`"), "{activated}");
+    fs::write(pc.path("machine.toml"), "format = 1\n[domain.desk]\nimage = \"clinical\"\n")
+        .unwrap();
+    let activated = pc.yes(&["activate", "clinical"]);
+    assert!(activated.contains("`bulkhead restart desk`"), "{activated}");
+}
+
+#[test]
+fn what_a_removal_takes_for_good_is_said() {
+    let pc = Pc::new();
+    let bundle = pc.signed(1, 1);
+    pc.yes(&["install", &bundle]);
+    pc.yes(&["install", &pc.signed(2, 1)]);
+    // As after two starts.
+    let file = pc.path("images/clinical/image.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    (record["current"], record["previous"]) = (2.into(), 1.into());
+    fs::write(&file, record.to_string()).unwrap();
+    let said = pc.yes(&["remove", "clinical", "1"]);
+    assert!(said.contains("none any more that `bulkhead images rollback`"), "{said}");
+    assert!(said.contains("does not take it again"), "{said}");
+    pc.no(&["install", &bundle]);
+    let third = pc.signed(3, 1);
+    pc.yes(&["install", &third]);
+    let said = pc.yes(&["remove", "clinical", "3"]);
+    assert!(!said.contains("rollback") && !said.contains("again"), "{said}");
+    pc.yes(&["install", &third]);
+}
+
+#[test]
+fn a_first_installation_that_was_interrupted_is_listed_with_what_to_do() {
+    let pc = Pc::new();
+    let bundle = pc.signed(1, 1);
+    fs::create_dir(pc.path("images")).unwrap();
+    // What cannot be noted does not arrive; what was copied stays.
+    fs::write(pc.path("images/.notes.json"), "{").unwrap();
+    pc.no(&["install", &bundle]);
+    let said = pc.yes(&["list"]);
+    assert!(said.contains("clinical: a command is at work, or was interrupted"), "{said}");
+    assert!(said.contains("images/clinical/.arriving"), "{said}");
+    let list = json(&pc.images(&["list", "--json"]));
+    assert_eq!(list["interrupted"], Value::from(vec!["clinical"]));
+    fs::remove_file(pc.path("images/.notes.json")).unwrap();
+    pc.yes(&["install", &bundle]);
+    assert!(!pc.yes(&["list"]).contains("interrupted"));
+}
+
+#[test]
+fn a_file_that_is_not_there_or_is_no_kernel_is_said_with_what_to_do() {
+    let pc = Pc::new();
+    fs::create_dir(pc.path("images")).unwrap();
+    let why = pc.no(&["install", &pc.path("gone.bundle")]);
+    assert!(why.contains("it is not there") && why.contains("mounted"), "{why}");
+    assert!(notes(&pc)[0]["why"].as_str().unwrap().starts_with("install: "));
+    fs::write(pc.path("vmlinuz"), "a text").unwrap();
+    let pack = |more: &[&str]| {
+        let words = ["images", "pack", &pc.path("x.bundle"), "--name", "x", "--serial", "1"];
+        let output = command(&[&words[..], more].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        said(&output)
+    };
+    let why = pack(&["--kernel", &pc.path("vmlinuz")]);
+    assert!(why.contains("is not a kernel that a domain can start from"), "{why}");
+    assert!(pack(&["--kernel", &pc.path("gone")]).contains("correct its name"));
+    let why = pack(&["--kernel", &pc.path("vmlinuz"), "--cmdline-file", &pc.path("gone")]);
+    assert!(why.contains("--cmdline-file"), "{why}");
+}
+
+#[test]
+fn who_signs_learns_whose_signature_does_not_fit_and_is_dropped() {
+    let pc = Pc::new();
+    let bundle = pc.pack(1, 1, "disk");
+    assert!(pc.sign(&bundle, "kim").status.success());
+    let mut bytes = fs::read(&bundle).unwrap();
+    let word = b"signature = \"";
+    let at = bytes.windows(word.len()).position(|it| it == word).unwrap() + word.len();
+    bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+    fs::write(&bundle, bytes).unwrap();
+    let said = said(&pc.sign(&bundle, "lee"));
+    let key = fs::read_to_string(pc.path("kim.pub")).unwrap();
+    let key = key.split('"').find(|word| word.starts_with("ed25519:")).unwrap();
+    assert!(said.contains(&format!("the signature by {key} does not fit the bundle")), "{said}");
+    assert!(said.contains("holds 1 signature;"), "{said}");
 }

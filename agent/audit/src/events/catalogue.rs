@@ -312,8 +312,8 @@ catalogue! {
         at: String,
         /// the image's name
         image: String,
-        /// its serial
-        serial: u64,
+        /// its serial; none if a first activation was taken back, so that none is in force
+        serial: Option<u64>,
         /// the user who did it
         uid: u32,
     }

@@ -69,14 +69,14 @@ pub(super) enum ImagesCommand {
         #[command(flatten)]
         pc: Pc,
     },
-    /// Take back an activation: the image that was in force before comes into force at the next start, unless it is below the floor
+    /// Take back an activation: the image that was in force before comes into force at the next start, unless it is below the floor; without one before it none
     Rollback {
         /// The image
         name: ImageName,
         #[command(flatten)]
         pc: Pc,
     },
-    /// Remove an image that is neither in force nor used by a domain
+    /// Remove an image that is neither in force nor used by a domain; one that is not the newest cannot be installed again, and without the one before nothing can be rolled back
     Remove {
         /// The image
         name: ImageName,
@@ -116,7 +116,7 @@ pub(super) struct PackArgs {
     /// The lowest serial that may come into force once this bundle is installed
     #[arg(long, value_name = "N", value_parser = serial, default_value = "1")]
     floor: u64,
-    /// The guest's kernel: a bzImage, or a PVH ELF file
+    /// The guest's kernel: a bzImage (vmlinuz), or a PVH ELF file (vmlinux)
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
     /// Its initial RAM disk

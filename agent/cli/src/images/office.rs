@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ::images::manifest::{Manifest, Needs};
-use ::images::pack::{self, Contents, PackError, Signing};
+use ::images::pack::{self, Contents, PackError, Signed, Signing};
 use config::files::read_small;
 use policy::signature::Purpose;
 use serde_json::json;
@@ -19,7 +19,11 @@ pub(super) fn pack(common: &Common, args: &PackArgs) -> Outcome {
         Some(file) => match read_small(file) {
             Ok(Some(text)) => text.lines().next().unwrap_or_default().to_owned(),
             Ok(None) => {
-                return common.fail(Failure::No, &format!("there is no {}", file.display()));
+                let why = format!(
+                    "there is no {}: name the file with the kernel command line (--cmdline-file), or write it behind --cmdline",
+                    file.display()
+                );
+                return common.fail(Failure::No, &why);
             }
             Err(error) => {
                 return common.fail(Failure::No, &signing::unreadable(file, &error));
@@ -65,11 +69,15 @@ pub(super) fn pack(common: &Common, args: &PackArgs) -> Outcome {
     warn_of_the_end(&manifest);
     let report = json!({"file": args.file, "name": manifest.name.as_str(), "serial": manifest.serial, "floor": manifest.floor, "signed": key.is_some()});
     common.done(&report, || {
+        let file = args.file.display();
         let signed = match key {
-            Some(_) => "signed",
-            None => "NOT SIGNED: `bulkhead images sign` does that",
+            Some(_) => "signed".to_owned(),
+            None => format!("NOT SIGNED: `bulkhead images sign {file} --key KEYFILE` does that"),
         };
-        print(&format!("wrote {}, {signed}\n{}\n", args.file.display(), described(&manifest)));
+        print(&format!(
+            "wrote {file}, {signed}\n{}\n`bulkhead images check {file}` says whether enough officers have\n",
+            described(&manifest)
+        ));
     })
 }
 
@@ -105,12 +113,22 @@ pub(super) fn sign(
         Err(why) => return common.fail(Failure::No, &why),
     };
     match signing.sign(&secret) {
-        Ok(count) => {
-            let report = json!({"file": file, "manifest": digest, "signatures": count});
+        Ok(Signed { count, dropped }) => {
+            let dropped: Vec<String> = dropped.iter().map(ToString::to_string).collect();
+            for key in &dropped {
+                complain(&format!(
+                    "bulkhead: warning: the signature by {key} does not fit the bundle, as it is damaged or was made of another, and is dropped: have whose key that is (it stands in their .pub file) sign again\n"
+                ));
+            }
+            let report =
+                json!({"file": file, "manifest": digest, "signatures": count, "dropped": dropped});
             common.done(&report, || {
                 let count = u64::try_from(count).unwrap_or(u64::MAX);
                 let held = printable::counted(count, "signature", "signatures");
-                print(&format!("{} holds {held}\n", file.display()));
+                let file = file.display();
+                print(&format!(
+                    "{file} holds {held}; `bulkhead images check {file}` says whether they are enough\n"
+                ));
             })
         }
         Err(error) => not_packed(common, file, &error),
@@ -177,7 +195,7 @@ pub(super) fn check(common: &Common, file: &Path, trust: &Path) -> Outcome {
     common.answer(verdict, &report, || match (why, signers) {
         (Err(why), _) => complain(&format!("bulkhead: {why}\n")),
         (Ok(()), signers) => print(&format!(
-            "signed by {}; {needed} needed\n",
+            "signed by {}; {needed} needed; on a PC: `bulkhead images install FILE`\n",
             signers.unwrap_or_default().join(", ")
         )),
     })

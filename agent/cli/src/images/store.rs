@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use ::images::manifest::{ImageName, Manifest};
+use ::images::digest::Digest;
+use ::images::manifest::ImageName;
 use ::images::notes::{self, Note, What};
 use ::images::record::{Record, Standing};
 use ::images::store::{Arrival, Store, StoreError, standing};
@@ -19,6 +20,15 @@ use super::progress::Progress;
 use super::{Pc, described, size};
 use printable::explain;
 
+/// What is to be done, for the note that it is refused.
+struct Refused<'a> {
+    command: &'static str,
+    /// The image, if it is known.
+    image: Option<&'a ImageName>,
+    /// Its serial, if it is.
+    serial: Option<u64>,
+}
+
 /// What there is to say of one installed image.
 #[derive(Serialize)]
 struct Listed {
@@ -34,6 +44,10 @@ struct Listed {
     keys: Vec<String>,
     /// The serial of the trust store by which their signatures counted.
     trust: Option<u64>,
+    /// The digest of its manifest, as `check` and `sign` show it.
+    manifest: Digest,
+    /// Why it could not come into force with the last start, if it is to.
+    refused: Option<String>,
 }
 
 impl Pc {
@@ -61,9 +75,8 @@ impl Pc {
         })
     }
 
-    /// Returns the domains of this PC's machine file whose image this is and that could not run it, in words; none where there is no such
-    /// file yet.
-    fn misfits(&self, manifest: &Manifest) -> Vec<String> {
+    /// Returns the domains of this PC's machine file whose image this is; `None` where there is no such file yet, or it cannot be read.
+    fn domains(&self, name: &ImageName) -> Option<Vec<DomainHardware>> {
         let context = Context { images: &self.images, domain_policies: None };
         let place = self.machine.display().to_string();
         let read = match read_machine_text(&self.machine) {
@@ -75,20 +88,18 @@ impl Pc {
             Err(error) => {
                 if self.machine.symlink_metadata().is_ok() {
                     complain(&format!(
-                        "bulkhead: warning: whether its domains can run it is not known: {}\n",
+                        "bulkhead: warning: which domains have it, and whether they can run it, is not known: {}\n",
                         explain(&error)
                     ));
                 }
-                return Vec::new();
+                return None;
             }
         };
-        let misfit = |domain: DomainHardware| match domain.kind {
-            Kind::Vm(vm) if vm.boot == Boot::Image(manifest.name.clone()) => {
-                Some(format!("{}: {}", domain.name, vm.fits(manifest).err()?))
-            }
-            _ => None,
+        let has = |domain: &DomainHardware| match &domain.kind {
+            Kind::Vm(vm) => vm.boot == Boot::Image(name.clone()),
+            Kind::External => false,
         };
-        machine.domains.into_iter().filter_map(misfit).collect()
+        Some(machine.domains.into_iter().filter(has).collect())
     }
 
     /// Begins a note for the audit log.
@@ -108,9 +119,15 @@ impl Pc {
         }
     }
 
-    /// Says why something is not done, and notes it where that can be.
-    fn refuse(&self, common: &Common, image: Option<(&ImageName, u64)>, why: &str) -> Outcome {
-        let note = Note { why: Some(why.to_owned()), ..Self::begun(What::Refused, image) };
+    /// Says why something is not done, and notes it where that can be, with what was to be done.
+    fn refuse(&self, common: &Common, refused: &Refused<'_>, why: &str) -> Outcome {
+        let Refused { command, image, serial } = refused;
+        let note = Note {
+            image: image.map(ToString::to_string),
+            serial: *serial,
+            why: Some(format!("{command}: {why}")),
+            ..Self::begun(What::Refused, None)
+        };
         // An ordinary user changes nothing, and notes nothing.
         let _ = notes::add(&self.images, note);
         common.fail(Failure::No, why)
@@ -121,22 +138,25 @@ impl Pc {
         &self,
         common: &Common,
         what: What,
-        image: (&ImageName, u64),
+        wanted: &Refused<'_>,
         change: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, Outcome> {
-        let noted = notes::add(&self.images, Self::begun(what, Some(image)));
+        let image = wanted.image.map(ToString::to_string);
+        let note = Note { image, serial: wanted.serial, ..Self::begun(what, None) };
+        let noted = notes::add(&self.images, note);
         let done = noted.map_err(|source| StoreError::NotNoted { source }).and_then(|()| change());
-        done.map_err(|error| self.refuse(common, Some(image), &explain(&error)))
+        done.map_err(|error| self.refuse(common, wanted, &explain(&error)))
     }
 
-    /// Checks that an installed image may come into force: nobody withdrew it, it is what was signed, and its domains can run it.
+    /// Checks that an installed image may come into force: nobody withdrew it, it is what was signed, and its domains can run it. Returns those, if they are
+    /// known.
     fn checked(
         &self,
         common: &Common,
         name: &ImageName,
         record: &Record,
         serial: u64,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Vec<DomainHardware>>, String> {
         let trust = self.trust()?;
         let total = record.entry(serial).map_or(0, |entry| entry.size);
         let mut progress = Progress::new(common, "read", total);
@@ -145,10 +165,13 @@ impl Pc {
             .verify(name, serial, &trust, |bytes| progress.add(bytes))
             .map_err(|error| explain(&error))?;
         let image = store.image(name, serial).map_err(|error| explain(&error))?;
-        match self.misfits(&image.manifest).as_slice() {
-            [] => Ok(()),
-            misfits => Err(misfits.join("; ")),
-        }
+        let domains = self.domains(name);
+        let misfit = |domain: &DomainHardware| match &domain.kind {
+            Kind::Vm(vm) => Some(format!("{}: {}", domain.name, vm.fits(&image.manifest).err()?)),
+            Kind::External => None,
+        };
+        let misfits: Vec<String> = domains.iter().flatten().filter_map(misfit).collect();
+        if misfits.is_empty() { Ok(domains) } else { Err(misfits.join("; ")) }
     }
 
     /// The record of a name.
@@ -165,24 +188,23 @@ impl Pc {
 }
 
 pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
-    let trust = match pc.trust() {
-        Ok(trust) => trust,
-        Err(why) => return pc.refuse(common, None, &why),
+    let is_refused = |refused: &Refused<'_>, error: &dyn std::error::Error| {
+        pc.refuse(common, refused, &format!("{} is refused: {}", file.display(), explain(error)))
     };
+    let unknown = Refused { command: "install", image: None, serial: None };
     let bundle = match ::images::bundle::Bundle::open(file) {
         Ok(bundle) => bundle,
-        Err(error) => {
-            let why = format!("{} is refused: {}", file.display(), explain(&error));
-            return pc.refuse(common, None, &why);
-        }
+        Err(error) => return is_refused(&unknown, &error),
     };
     let (name, serial) = (bundle.head().manifest.name.clone(), bundle.head().manifest.serial);
+    let wanted = Refused { image: Some(&name), serial: Some(serial), ..unknown };
+    let trust = match pc.trust() {
+        Ok(trust) => trust,
+        Err(why) => return pc.refuse(common, &wanted, &why),
+    };
     let approved = match bundle.approve(&trust) {
         Ok(approved) => approved,
-        Err(error) => {
-            let why = format!("{} is refused: {}", file.display(), explain(&error));
-            return pc.refuse(common, Some((&name, serial)), &why);
-        }
+        Err(error) => return is_refused(&wanted, &error),
     };
     let head = approved.bundle().head();
     let manifest = &head.manifest;
@@ -204,7 +226,7 @@ pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
         Ok(arrival) => arrival,
         Err(error) => {
             let why = format!("{}: {}", file.display(), explain(&error));
-            return pc.refuse(common, Some((&name, serial)), &why);
+            return pc.refuse(common, &wanted, &why);
         }
     };
     let report = json!({
@@ -239,23 +261,46 @@ pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
                 continue;
             }
         };
-        images.extend(record.installed().map(|(serial, state, entry)| Listed {
-            name: name.to_string(),
-            serial,
-            state,
-            floor: record.floor(),
-            bytes: entry.size,
-            below_floor: serial < record.floor(),
-            signers: entry.signers.clone(),
-            keys: entry.keys.clone(),
-            trust: entry.trust,
+        images.extend(record.installed().map(|(serial, state, entry)| {
+            Listed {
+                name: name.to_string(),
+                serial,
+                state,
+                floor: record.floor(),
+                bytes: entry.size,
+                below_floor: serial < record.floor(),
+                signers: entry.signers.clone(),
+                keys: entry.keys.clone(),
+                trust: entry.trust,
+                manifest: entry.manifest,
+                refused: record
+                    .refused()
+                    .filter(|refused| refused.serial == serial)
+                    .map(|refused| format!("at a start of {}: {}", refused.domain, refused.why)),
+            }
         }));
     }
+    let interrupted = pc.store().interrupted().unwrap_or_default();
     let verdict = verdict(&problems);
-    common.answer(verdict, &json!({"images": images}), || {
+    let names: Vec<&str> = interrupted.iter().map(|(name, _)| name.as_str()).collect();
+    common.answer(verdict, &json!({"images": images, "interrupted": names}), || {
         told(&problems);
         if problems.is_empty() || !images.is_empty() {
             print(&table(&images));
+        }
+        for it in &images {
+            print(&format!("{} {}: manifest SHA-256 {}\n", it.name, it.serial, it.manifest));
+        }
+        for it in &images {
+            if let Some(why) = &it.refused {
+                print(&format!("{} {} could not come into force {why}\n", it.name, it.serial));
+            }
+        }
+        for (name, place) in &interrupted {
+            print(&format!(
+                "{name}: a command is at work, or was interrupted, and left {}: `bulkhead images install` with its bundle goes on; to give it up, delete that folder\n",
+                place.display()
+            ));
         }
     })
 }
@@ -337,8 +382,10 @@ pub(super) fn verify(common: &Common, pc: &Pc, name: Option<&ImageName>) -> Outc
         for (serial, _, entry) in record.installed() {
             let mut progress = Progress::new(common, "read", entry.size);
             match pc.store().verify(&name, serial, &trust, |bytes| progress.add(bytes)) {
-                Ok(signers) => verified
-                    .push(json!({"name": name.as_str(), "serial": serial, "signers": signers})),
+                Ok(signers) => verified.push(json!({
+                    "name": name.as_str(), "serial": serial, "signers": signers, "manifest": entry.manifest,
+                    "bytes": entry.size,
+                })),
                 Err(error) => problems.push(explain(&error)),
             }
         }
@@ -346,8 +393,28 @@ pub(super) fn verify(common: &Common, pc: &Pc, name: Option<&ImageName>) -> Outc
     common.answer(verdict(&problems), &json!({"verified": verified}), || {
         told(&problems);
         let count = u64::try_from(verified.len()).unwrap_or(u64::MAX);
+        let text = |it: &serde_json::Value, key: &str| {
+            it.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+        };
+        for it in &verified {
+            let number = |key: &str| it.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+            let signers = it.get("signers").and_then(serde_json::Value::as_array);
+            let signers = signers.into_iter().flatten().filter_map(serde_json::Value::as_str);
+            print(&format!(
+                "{} {}: {} read, signed by {}; manifest SHA-256 {}\n",
+                text(it, "name"),
+                number("serial"),
+                size(number("bytes")),
+                signers.collect::<Vec<_>>().join(", "),
+                text(it, "manifest")
+            ));
+        }
         let counted = printable::counted(count, "image is", "images are");
-        print(&format!("{counted} what was signed\n"));
+        let failed = match problems.len() {
+            0 => String::new(),
+            failed => format!(", and {failed} not or not known to be"),
+        };
+        print(&format!("{counted} what was signed{failed}\n"));
     })
 }
 
@@ -356,21 +423,21 @@ pub(super) fn activate(common: &Common, pc: &Pc, name: &ImageName, serial: Optio
         Ok(record) => record,
         Err(outcome) => return outcome,
     };
+    let wanted = |serial| Refused { command: "activate", image: Some(name), serial };
     // What is noted is what is done, whatever is installed meanwhile.
-    let wanted = match record.clone().activate(serial) {
+    let found = match record.clone().activate(serial) {
         Ok(serial) => serial,
-        Err(why) => {
-            let why = format!("image {name}: {why}");
-            return pc.refuse(common, serial.map(|serial| (name, serial)), &why);
-        }
+        Err(why) => return pc.refuse(common, &wanted(serial), &format!("image {name}: {why}")),
     };
-    if let Err(why) = pc.checked(common, name, &record, wanted) {
-        return pc.refuse(common, Some((name, wanted)), &why);
-    }
+    let wanted = wanted(Some(found));
+    let domains = match pc.checked(common, name, &record, found) {
+        Ok(domains) => domains,
+        Err(why) => return pc.refuse(common, &wanted, &why),
+    };
     let store = pc.store();
     let done =
-        pc.noted(common, What::Activated, (name, wanted), || store.activate(name, Some(wanted)));
-    said(common, name, done)
+        pc.noted(common, What::Activated, &wanted, || store.activate(name, Some(found)).map(Some));
+    said(common, name, domains, done)
 }
 
 pub(super) fn roll_back(common: &Common, pc: &Pc, name: &ImageName) -> Outcome {
@@ -378,47 +445,93 @@ pub(super) fn roll_back(common: &Common, pc: &Pc, name: &ImageName) -> Outcome {
         Ok(record) => record,
         Err(outcome) => return outcome,
     };
+    let wanted = |serial| Refused { command: "rollback", image: Some(name), serial };
     let serial = match record.clone().roll_back() {
         Ok(serial) => serial,
-        Err(why) => return pc.refuse(common, None, &format!("image {name}: {why}")),
+        Err(why) => {
+            let why = format!("image {name}: {why}");
+            return pc.refuse(common, &wanted(record.current()), &why);
+        }
     };
     // Nobody goes back to what an officer withdrew, or what is damaged. What is in force stays so without being looked at.
-    let stays = record.current() == Some(serial);
-    if !stays && let Err(why) = pc.checked(common, name, &record, serial) {
-        return pc.refuse(common, Some((name, serial)), &why);
-    }
+    let checked = match serial {
+        Some(serial) if record.current() != Some(serial) => {
+            pc.checked(common, name, &record, serial)
+        }
+        _ => Ok(pc.domains(name)),
+    };
+    let domains = match checked {
+        Ok(domains) => domains,
+        Err(why) => return pc.refuse(common, &wanted(serial), &why),
+    };
     let store = pc.store();
-    let done = pc.noted(common, What::RolledBack, (name, serial), || store.roll_back(name, serial));
-    said(common, name, done)
+    let done =
+        pc.noted(common, What::RolledBack, &wanted(serial), || store.roll_back(name, serial));
+    said(common, name, domains, done)
 }
 
-fn said(common: &Common, name: &ImageName, done: Result<u64, Outcome>) -> Outcome {
+/// Says what the domains with an image start from, and what lets them.
+fn said(
+    common: &Common,
+    name: &ImageName,
+    domains: Option<Vec<DomainHardware>>,
+    done: Result<Option<u64>, Outcome>,
+) -> Outcome {
     let serial = match done {
         Ok(serial) => serial,
         Err(outcome) => return outcome,
     };
-    common.done(&json!({"name": name.as_str(), "serial": serial}), || {
-        print(&format!(
-            "domains with image {name} have serial {serial} from their next start on\n"
-        ));
+    let domains = domains.map(|all| all.into_iter().map(|it| it.name).collect::<Vec<_>>());
+    let report = json!({"name": name.as_str(), "serial": serial, "domains": domains});
+    common.done(&report, || {
+        let Some(serial) = serial else {
+            print(&format!(
+                "image {name}: no serial is to come into force any more, and none is in force, so that its domains do not start; `bulkhead images activate {name}` with a serial of `bulkhead images list` lets them\n"
+            ));
+            return;
+        };
+        print(&format!("domains with image {name} have serial {serial} from their next start on\n"));
+        match domains.as_deref() {
+            None => {}
+            Some([]) => complain(&format!(
+                "bulkhead: warning: no domain in machine.toml has this image: write `image = \"{name}\"` into the section of one, in the place of `kernel`, `initrd` and `cmdline`\n"
+            )),
+            Some(domains) => {
+                let commands = domains.iter().map(|domain| format!("`bulkhead restart {domain}`"));
+                let commands: Vec<String> = commands.collect();
+                print(&format!("when nobody works there: {}\n", commands.join(", ")));
+            }
+        }
     })
 }
 
 pub(super) fn remove(common: &Common, pc: &Pc, name: &ImageName, serial: u64) -> Outcome {
-    let mut record = match pc.record(common, name) {
+    let record = match pc.record(common, name) {
         Ok(record) => record,
         Err(outcome) => return outcome,
     };
+    let wanted = Refused { command: "remove", image: Some(name), serial: Some(serial) };
+    let standing =
+        record.installed().find(|(it, ..)| *it == serial).map(|(_, standing, _)| standing);
     // What is noted is done, but for a disk that a guest has open.
-    if let Err(why) = record.remove(serial) {
-        return pc.refuse(common, Some((name, serial)), &format!("image {name}: {why}"));
+    let mut after = record.clone();
+    if let Err(why) = after.remove(serial) {
+        return pc.refuse(common, &wanted, &format!("image {name}: {why}"));
     }
     let store = pc.store();
-    let done = pc.noted(common, What::Removed, (name, serial), || store.remove(name, serial));
+    let done = pc.noted(common, What::Removed, &wanted, || store.remove(name, serial));
     if let Err(outcome) = done {
         return outcome;
     }
-    common.done(&json!({"name": name.as_str(), "serial": serial}), || {
+    let comes_back = record.entry(serial).is_ok_and(|it| after.admits(serial, it.manifest).is_ok());
+    let report = json!({"name": name.as_str(), "serial": serial, "comes_back": comes_back});
+    common.done(&report, || {
         print(&format!("image {name} {serial} is removed; its floor stays\n"));
+        if standing == Some(Standing::Previous) {
+            print("it was the image before: there is none any more that `bulkhead images rollback` could go back to\n");
+        }
+        if !comes_back {
+            print("this PC does not take it again: a newer one was installed, or the floor is above it\n");
+        }
     })
 }

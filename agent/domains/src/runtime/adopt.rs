@@ -204,7 +204,8 @@ impl DomainRuntime {
         if record.link != seat_link::VERSION {
             return Some(Outdated::SeatLink);
         }
-        let now = self.started_as(parts, self.policy.discard);
+        // Another image than it runs is nothing that its VMM is behind in: it waits for a start (`image_note`).
+        let now = self.started_as(parts, self.policy.discard, record.image.as_ref());
         if !now.is_ok_and(|(_, now)| now.spec == record.spec) {
             return Some(Outdated::Spec);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base::sockets::connect;
 use images::digest::Digest;
 use images::manifest::HEALTH_PORT;
+use images::record::Refused;
 use images::store::Store;
 use printable::explain;
 
@@ -94,6 +95,33 @@ impl Health {
     }
 }
 
+/// Returns how long the guest of a VMM of this age is waited for that was taken up from an earlier agent, if it is on trial for so many seconds. A
+/// guest says once that it came up. What the agent before heard of one that has run for longer nobody knows: a desktop that works is not shut
+/// down for that.
+fn left_to_wait(on_trial: Option<u16>, age: Option<Duration>) -> Option<Duration> {
+    let time = Duration::from_secs(on_trial?.into());
+    age.is_none_or(|age| age < time).then_some(time)
+}
+
+/// Writes down that the guest of an image came up, until it is written: not written down, the next agent would wait for what the guest says once.
+fn write_came_up(store: &Store, image: &ImageSerial, domain: &str, again: Duration) {
+    let ImageSerial { image: name, serial } = image;
+    for _ in 0..WRITES_MAX {
+        let Err(error) = store.came_up(name, *serial, domain) else { return };
+        tracing::warn!(
+            "cannot write down that image {name} came up, which is tried again: {}",
+            explain(&error)
+        );
+        std::thread::sleep(again);
+    }
+}
+
+/// What is said of an image that was to come into force and cannot.
+fn cannot(image: &ImageSerial, stays: u64, why: &str) -> String {
+    let ImageSerial { image: name, serial } = image;
+    format!("image {name} {serial} was to come into force and cannot, so that {stays} stays: {why}")
+}
+
 impl DomainRuntime {
     /// Takes note that its image is verified, and its guest starts.
     pub(super) fn image_started(&mut self, started: Option<StartedImage>) {
@@ -101,11 +129,7 @@ impl DomainRuntime {
             return;
         };
         self.image_refused = refused.map(|(refused, why)| {
-            let ImageSerial { image: name, serial } = &refused;
-            let words = format!(
-                "image {name} {serial} was to come into force and cannot, so that {} stays: {why}",
-                image.serial
-            );
+            let words = cannot(&refused, image.serial, &why);
             tracing::error!(domain = self.policy.name, "{words}");
             self.image_news.push(ImageNews::Refused(refused, why));
             words
@@ -130,16 +154,45 @@ impl DomainRuntime {
 
     /// Takes note that its guest runs on, and may not have come up yet.
     pub(super) fn image_runs_on(&mut self, shared: &Shared) {
-        let Boot::Image(name) = &self.devices.hardware.boot else { return };
-        if let Some((serial, seconds)) = Store::at(&shared.parts.layout.images).on_trial(name) {
-            let image = ImageSerial { image: name.clone(), serial };
-            let time = Duration::from_secs(seconds.into());
-            // A guest says once that it came up. What the agent before heard of one that has run for longer nobody knows: a desktop that works is not
-            // shut down for that.
-            if self.vmm_age().is_none_or(|age| age < time) {
-                self.wait_for(shared.now(), image, Some(time));
-            }
+        // What it was started from counts, and not what a start would get now.
+        let Some(image) = self.record.as_ref().and_then(|record| record.image.clone()) else {
+            return;
+        };
+        self.image_refused = self.refused_before(&image);
+        let store = Store::at(&shared.parts.layout.images);
+        let on_trial = store.on_trial(&image.image, image.serial, &self.policy.name);
+        if let Some(time) = left_to_wait(on_trial, self.vmm_age()) {
+            self.wait_for(shared.now(), image, Some(time));
         }
+    }
+
+    /// Returns why another image could not come into force with its last start, as an earlier agent wrote it down.
+    fn refused_before(&self, runs: &ImageSerial) -> Option<String> {
+        let record = Store::at(&self.devices.layout.images).record(&runs.image).ok()??;
+        let Refused { serial, domain, why } = record.refused()?;
+        let refused = ImageSerial { image: runs.image.clone(), serial: *serial };
+        (*domain == self.policy.name).then(|| cannot(&refused, runs.serial, why))
+    }
+
+    /// Returns what there is to say of its image in its status, as it is now: what is wrong with it, or that another waits for its next start.
+    #[must_use]
+    pub fn image_note(&self) -> Option<String> {
+        if let Some(problem) = &self.image_problem {
+            return Some(problem.clone());
+        }
+        let runs = self.record.as_ref()?.image.as_ref()?;
+        if self.devices.hardware.boot != Boot::Image(runs.image.clone()) {
+            return None;
+        }
+        let record = Store::at(&self.devices.layout.images).record(&runs.image).ok()??;
+        let next = record.next().filter(|next| *next != runs.serial)?;
+        let (image, name) = (&runs.image, &self.policy.name);
+        Some(self.refused_before(runs).unwrap_or_else(|| {
+            format!(
+                "runs image {image} {}, and {next} comes with its next start: `bulkhead restart {name}` when nobody works there",
+                runs.serial
+            )
+        }))
     }
 
     fn wait_for(&mut self, now: Time, image: ImageSerial, time: Option<Duration>) {
@@ -173,22 +226,13 @@ impl DomainRuntime {
         let Some(Health { image, .. }) = self.health.take() else { return };
         let store = Store::at(&shared.parts.layout.images);
         let name = self.policy.name.clone();
+        let domain = name.clone();
         let written = shared.spawn(self.index, &name, move |report| {
             let ImageSerial { image: name, serial } = &image;
             match verdict {
-                Verdict::CameUp => {
-                    // Not written down, the next agent would wait for what the guest says once.
-                    for _ in 0..WRITES_MAX {
-                        let Err(error) = store.came_up(name, *serial) else { return };
-                        tracing::warn!(
-                            "cannot write down that image {name} came up, which is tried again: {}",
-                            explain(&error)
-                        );
-                        std::thread::sleep(WRITE_AGAIN);
-                    }
-                }
+                Verdict::CameUp => write_came_up(&store, &image, &domain, WRITE_AGAIN),
                 Verdict::TooLate => {
-                    let back = match store.give_up(name, *serial) {
+                    let back = match store.give_up(name, *serial, &domain) {
                         Ok(back) => back.map_err(|why| why.to_string()),
                         Err(error) => Err(explain(&error)),
                     };
@@ -232,3 +276,6 @@ impl DomainRuntime {
         self.image_problem.as_deref().or(self.image_refused.as_deref())
     }
 }
+
+#[cfg(test)]
+mod tests;

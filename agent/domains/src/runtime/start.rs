@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 
-use super::super::boot::BootFiles;
+use super::super::boot::{BootFiles, ImageSerial};
 use super::super::capture::Capture;
 use super::super::cgroup::{CgroupError, DomainGroup, Limits};
 use super::super::disks;
@@ -13,6 +13,7 @@ use super::super::spec::{self, Start};
 use super::super::vmm_control_client::VmmControlClient;
 use super::super::{Parts, Shared};
 use super::DomainRuntime;
+use config::machine::Boot;
 use printable::explain;
 use vmm_control::VmSpec;
 
@@ -26,31 +27,24 @@ pub(super) fn not_kept(cpus: Option<&str>, why: &str) -> String {
 
 impl DomainRuntime {
     /// Returns what its VMM is told to run; `discard` is whether it forgets what it writes.
-    ///
-    /// # Errors
-    /// There is nothing that its guest could start from.
-    pub(super) fn spec(&self, parts: &Parts, discard: bool) -> Result<VmSpec, String> {
+    fn spec(&self, parts: &Parts, discard: bool, boot: &BootFiles) -> VmSpec {
         let (hardware, name) = (&self.devices.hardware, &self.policy.name);
         let files = disks::files(name, &hardware.disks, discard, &parts.layout);
-        let boot = match &self.boot {
-            Some(boot) => boot.clone(),
-            None => BootFiles::expected(hardware, &parts.layout)?,
-        };
         let start = Start {
-            boot: &boot,
+            boot,
             disks: &files,
             sandbox_id: self.sandbox_id,
             seat: self.has_seat(parts),
             stop_deadline: self.lifecycle.stop_deadline(),
         };
-        Ok(spec::of(name, hardware, &parts.layout, &start))
+        spec::of(name, hardware, &parts.layout, &start)
     }
 
     pub(super) fn has_seat(&self, parts: &Parts) -> bool {
         parts.seat.as_ref().and_then(|seat| seat.index(&self.policy.name)).is_some()
     }
 
-    /// Returns how it would be started now.
+    /// Returns how it would be started now; from the image that its VMM `runs`, if that is still its image.
     ///
     /// # Errors
     /// It could not be.
@@ -58,13 +52,22 @@ impl DomainRuntime {
         &self,
         parts: &Parts,
         discard: bool,
+        runs: Option<&ImageSerial>,
     ) -> Result<(Vec<u8>, StartedAs), String> {
-        let text = spec::text(&self.spec(parts, discard)?).map_err(|e| explain(&e))?;
+        let hardware = &self.devices.hardware;
+        let is_own = |image: &&ImageSerial| hardware.boot == Boot::Image(image.image.clone());
+        let boot = match (&self.boot, runs.filter(is_own)) {
+            (Some(boot), _) => boot.clone(),
+            (None, Some(image)) => BootFiles::installed(image, &parts.layout)?,
+            (None, None) => BootFiles::expected(hardware, &parts.layout)?,
+        };
+        let text = spec::text(&self.spec(parts, discard, &boot)).map_err(|e| explain(&e))?;
         let functions = self.devices.hardware.pci_functions();
         let started = StartedAs {
             spec: digest(&text),
             sandbox_id: self.sandbox_id,
             functions: functions.map(|address| address.to_string()).collect(),
+            image: boot.image,
         };
         Ok((text, started))
     }
@@ -73,7 +76,7 @@ impl DomainRuntime {
         self.remove_sockets(shared);
         let group = self.make_group(shared)?;
         let (layout, name) = (&shared.parts.layout, self.policy.name.clone());
-        let (text, started) = self.started_as(&shared.parts, self.devices.discard)?;
+        let (text, started) = self.started_as(&shared.parts, self.devices.discard, None)?;
         let path = layout.vmm_log(&name);
         let (capture, log) = Capture::create(&path)
             .map_err(|error| format!("cannot make the VMM's log {}: {error}", path.display()))?;

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use base::durable;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use nix::sys::statvfs::fstatvfs;
 
-use super::{Store, StoreError, clear, file_error, make_folder};
+use super::{Store, StoreError, clear, file_error, free, make_folder};
 use crate::bundle::{ApprovedBundle, Bundle};
 use crate::digest::{Digest, Running, pieces};
 use crate::manifest::{ImageName, Manifest, Member, Version};
-use crate::record::Installed;
+use crate::record::{Installed, Record};
 
 /// Bytes that an installation leaves free: the audit log, the guests' disks and the agent's records grow on the same disk.
 const RESERVE: u64 = 1 << 30;
@@ -86,6 +85,8 @@ impl Store {
         let arrived = self.arrive(approved, digest, &places, arrival, &mut done, || note(arrival));
         let Err(error) = arrived else { return Ok(arrival) };
         let is_full = error.is_full();
+        // Before what was copied goes.
+        let no_room = is_full.then(|| room(&places.folder, &places.arriving, manifest));
         if is_full || matches!(error, StoreError::Damaged { .. } | StoreError::NoRoom { .. }) {
             // What it took is needed by whatever else is on this disk.
             clear(&places.arriving)?;
@@ -93,11 +94,11 @@ impl Store {
                 clear(&places.place)?;
             }
         }
-        if is_full {
-            let needed = manifest.total().saturating_add(RESERVE).div_ceil(1 << 20);
-            return Err(StoreError::NoRoom { path: places.folder, free: 0, needed });
+        match no_room {
+            None => Err(error),
+            Some(Err(no_room)) => Err(no_room),
+            Some(Ok(free)) => Err(StoreError::NoFiles { path: places.folder, free: free >> 20 }),
         }
-        Err(error)
     }
 
     /// Whether an image that is installed is whole, with the signatures that this bundle has.
@@ -164,19 +165,26 @@ impl Store {
 
     /// Removes what no record knows: what an installation left that was interrupted. For whoever has the lock of installations.
     pub(super) fn tidy(&self, name: &ImageName) -> Result<(), StoreError> {
-        let folder = self.folder(name);
-        clear(&folder.join(".arriving"))?;
+        clear(&self.folder(name).join(".arriving"))?;
         let record = self.record(name)?.unwrap_or_default();
-        let entries = fs::read_dir(&folder).map_err(file_error(&folder))?;
-        for entry in entries.flatten() {
-            let serial = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
-            // Without the mark it is nothing that was installed.
-            let is_left = entry.path().join(MARK).symlink_metadata().is_ok();
-            if is_left && serial.is_some_and(|serial| record.entry(serial).is_err()) {
-                clear(&entry.path())?;
-            }
-        }
-        Ok(())
+        self.unknown(name, &record).try_for_each(|place| clear(&place))
+    }
+
+    /// Returns what lies in the folder of a name, was begun to be installed, and is in no record.
+    pub(super) fn unknown<'a>(
+        &self,
+        name: &ImageName,
+        record: &'a Record,
+    ) -> impl Iterator<Item = PathBuf> + use<'a> {
+        let entries = fs::read_dir(self.folder(name)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| {
+            let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let serial = file.parse::<u64>();
+            let is_unknown = serial.is_ok_and(|serial| record.entry(serial).is_err());
+            // Without the mark it is nothing that was to be installed.
+            let is_ours = path.join(MARK).symlink_metadata().is_ok();
+            is_ours && (is_unknown || file == ".arriving")
+        })
     }
 }
 
@@ -196,16 +204,14 @@ fn prepare(arriving: &Path, manifest: Digest) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Says before minutes of copying that there is no room.
-fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+/// Says before minutes of copying that there is no room. Returns how many bytes are free.
+fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Result<u64, StoreError> {
     let there = |member: &Member| {
         fs::metadata(arriving.join(member.part.to_string())).map_or(0, |file| file.len())
     };
     let there = manifest.members.iter().fold(0, |sum: u64, it| sum.saturating_add(there(it)));
     let needed = manifest.total().saturating_sub(there).saturating_add(RESERVE);
-    let space = fileopen::directory(folder).and_then(|folder| Ok(fstatvfs(&folder)?));
-    let space = space.map_err(file_error(folder))?;
-    let free = space.blocks_available().saturating_mul(space.fragment_size());
+    let free = free(folder).map_err(file_error(folder))?;
     if free < needed {
         let path = folder.to_owned();
         return Err(StoreError::NoRoom {
@@ -214,7 +220,7 @@ fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Result<(), Store
             needed: needed.div_ceil(1 << 20),
         });
     }
-    Ok(())
+    Ok(free)
 }
 
 fn copy_members(

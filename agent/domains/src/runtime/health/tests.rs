@@ -1,0 +1,228 @@
+//! A domain's runtime without a VMM: when its guest is waited for, whose word counts, and what comes of it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use clock::Moment;
+use config::domain_policies;
+use config::machine::Machine;
+use handover::fake::FakePc;
+use handover::handover::Handover;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::super::super::Parts;
+use super::super::super::boot::{hardware, install_with};
+use super::super::super::host_network::Rule;
+use super::super::super::lifecycle::{Event, Exit, FAILURES_MAX, State};
+use super::super::super::process::{Identity, VmmProcess, start_time};
+use super::super::super::record::{StartedAs, VmmRecord};
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A PC with the domain `clinical`, whose image is `desk`.
+struct Ward {
+    pc: FakePc,
+    runtime: DomainRuntime,
+    shared: Shared,
+    reports: mpsc::Receiver<(usize, Report)>,
+}
+
+impl Ward {
+    /// Image 1 came up once, and 2 is in force since a start of `clinical`, on trial.
+    fn on_trial() -> Self {
+        let ward = Self::new();
+        let (dir, store) = (ward.pc.dir.path(), ward.store());
+        for serial in [1, 2] {
+            install_with(dir, serial, "kernel", None, Some(10));
+            store.start(&desk(serial).image, "clinical", |_| Ok(())).unwrap();
+            if serial == 1 {
+                store.came_up(&desk(1).image, 1, "clinical").unwrap();
+            }
+        }
+        assert_eq!(store.on_trial(&desk(2).image, 2, "clinical"), Some(10));
+        ward
+    }
+
+    fn new() -> Self {
+        let pc = FakePc::new();
+        let (hardware, layout) = hardware(pc.dir.path());
+        layout.create_runtime(&["clinical"]).unwrap();
+        let record = pc.dir.path().join("handover.json");
+        let handover = Handover::open(pc.sysfs(), &record, &record.with_extension("fallback"));
+        let parts = Parts {
+            layout,
+            vmm: "/nonexistent".into(),
+            handover: Arc::new(handover.unwrap()),
+            cgroups: None,
+            as_root: false,
+            log_level: "info".to_owned(),
+            seat: None,
+        };
+        let policy = include_str!("../../../../../policy/tests/fixtures/two-domains.toml");
+        let policy = policy::Policy::parse("policy.toml", policy).unwrap();
+        let policy = domain_policies::of(&policy).swap_remove(0);
+        assert_eq!(policy.name, "clinical");
+        let context = config::machine::Context { images: Path::new("/i"), domain_policies: None };
+        let machine = "format = 1\n[domain.clinical]\nimage = \"desk\"\n";
+        let machine = Machine::parse("machine.toml", machine, context).unwrap();
+        let (reporter, reports) = mpsc::channel();
+        let runtime = DomainRuntime::new(0, policy, hardware, SECOND, Ok(None), &parts);
+        let shared = Shared {
+            parts,
+            epoch: Moment::now(),
+            reporter,
+            wake: Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap()),
+            host_rule: Rule::of(&machine),
+            host_interfaces: Ok(Vec::new()),
+            shutting_down: false,
+            said_no_pressure: false,
+        };
+        Self { pc, runtime, shared, reports }
+    }
+
+    fn store(&self) -> Store {
+        Store::at(&self.shared.parts.layout.images)
+    }
+
+    /// What a worker of this domain reports next.
+    fn report(&self) -> Report {
+        self.reports.recv_timeout(20 * SECOND).unwrap().1
+    }
+
+    /// Its image is verified, and its guest is to come up in this time.
+    fn image_started(&mut self, health: Duration) {
+        self.runtime.image_started(Some(StartedImage {
+            image: desk(2),
+            manifest: Digest::of(b""),
+            is_new: false,
+            health: Some(health),
+            refused: None,
+        }));
+    }
+
+    /// A VMM of this process that an earlier agent started from this image is taken up; whether its guest is waited for then.
+    fn is_waited_for(&mut self, pid: i32, image: Option<ImageSerial>) -> bool {
+        let start = start_time(pid).unwrap();
+        let vmm = VmmProcess::find(Identity { pid, start }).unwrap();
+        let started =
+            StartedAs { spec: String::new(), sandbox_id: None, functions: Vec::new(), image };
+        self.runtime.record = Some(VmmRecord::new("clinical", &vmm, started));
+        self.runtime.vmm = Some(vmm);
+        self.runtime.health = None;
+        self.runtime.image_runs_on(&self.shared);
+        self.runtime.vmm = None;
+        self.runtime.health.is_some()
+    }
+}
+
+fn desk(serial: u64) -> ImageSerial {
+    ImageSerial { image: "desk".parse().unwrap(), serial }
+}
+
+#[test]
+fn the_time_of_a_guest_begins_when_its_vmm_does_and_not_when_it_is_to_be_started() {
+    let mut ward = Ward::on_trial();
+    ward.image_started(10 * SECOND);
+    assert!(ward.runtime.health.is_none(), "its disks are made, and its devices handed over");
+    ward.runtime.guest_starts(100 * SECOND);
+    let until = |ward: &Ward| ward.runtime.health.as_ref().unwrap().trial.deadline();
+    assert_eq!(until(&ward), 110 * SECOND);
+    // Its VMM failed, and is started again: that gives it no more time.
+    ward.image_started(10 * SECOND);
+    ward.runtime.guest_starts(105 * SECOND);
+    assert_eq!(until(&ward), 110 * SECOND);
+}
+
+#[test]
+fn a_domain_that_was_left_off_after_its_vmm_failed_again_and_again_gets_the_image_before() {
+    let mut ward = Ward::on_trial();
+    ward.image_started(Duration::ZERO);
+    ward.runtime.guest_starts(Time::ZERO);
+    let life = &mut ward.runtime.lifecycle;
+    let mut now = Time::ZERO;
+    life.handle(now, Event::Start);
+    for _ in 0..FAILURES_MAX {
+        now = life
+            .deadline()
+            .filter(|_| matches!(life.state(), State::Backoff { .. }))
+            .unwrap_or(now);
+        life.handle(now, Event::Tick);
+        life.handle(now, Event::Prepared(Ok(())));
+        life.handle(now, Event::Gate(Ok(())));
+        life.handle(now, Event::Spawned(Ok(())));
+        life.handle(now, Event::Exited(Exit::Failed("it crashed".to_owned())));
+    }
+    life.handle(now, Event::Released(Ok(())));
+    assert!(life.is_left_off());
+    ward.runtime.look_at_health(&ward.shared);
+    let report = ward.report();
+    assert!(matches!(&report, Report::DidNotComeUp(image, Ok(1)) if *image == desk(2)));
+    ward.runtime.report(&mut ward.shared, report);
+    assert!(ward.runtime.lifecycle.wanted());
+    let started = loop {
+        if let Report::Boot(found) = ward.report() {
+            let (boot, started) = *found;
+            break (boot.image.unwrap(), started.unwrap().image);
+        }
+    };
+    assert_eq!(started, (desk(1), desk(1)));
+}
+
+#[test]
+fn a_domain_that_somebody_switched_off_says_nothing_of_its_image() {
+    let mut ward = Ward::on_trial();
+    ward.image_started(Duration::ZERO);
+    ward.runtime.guest_starts(Time::ZERO);
+    ward.runtime.look_at_health(&ward.shared);
+    assert!(ward.reports.try_recv().is_err());
+    assert_eq!(ward.store().on_trial(&desk(2).image, 2, "clinical"), Some(10));
+}
+
+#[test]
+fn that_a_guest_came_up_is_written_down_as_soon_as_that_can_be() {
+    let ward = Ward::on_trial();
+    let lock = ward.pc.dir.path().join("images/desk/.record");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    ward.store().came_up(&desk(2).image, 2, "clinical").unwrap_err();
+    let store = ward.store();
+    let writer = std::thread::spawn(move || {
+        write_came_up(&store, &desk(2), "clinical", Duration::from_millis(50));
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    fs::remove_dir(&lock).unwrap();
+    writer.join().unwrap();
+    assert_eq!(ward.store().on_trial(&desk(2).image, 2, "clinical"), None);
+}
+
+#[test]
+fn a_guest_that_was_taken_up_is_waited_for_only_if_it_runs_what_is_on_trial_in_its_domain() {
+    let mut ward = Ward::on_trial();
+    let (_child, pid) = child();
+    assert!(ward.is_waited_for(pid, Some(desk(2))));
+    assert!(!ward.is_waited_for(pid, Some(desk(1))), "it runs the one before");
+    let other = ImageSerial { image: "other".parse().unwrap(), serial: 2 };
+    assert!(!ward.is_waited_for(pid, Some(other)) && !ward.is_waited_for(pid, None));
+    ward.runtime.policy.name = "internet".to_owned();
+    assert!(!ward.is_waited_for(pid, Some(desk(2))), "it is on trial in another domain");
+}
+
+#[test]
+fn a_guest_that_was_taken_up_and_has_run_for_longer_than_its_time_is_not_waited_for() {
+    let mut ward = Ward::on_trial();
+    // The first process of this system: older than any time that a guest is given here.
+    assert!(!ward.is_waited_for(1, Some(desk(2))));
+    assert_eq!(left_to_wait(Some(10), Some(10 * SECOND)), None);
+    assert_eq!(left_to_wait(Some(10), Some(9 * SECOND)), Some(10 * SECOND));
+    assert_eq!(left_to_wait(None, Some(SECOND)), None);
+}
+
+/// A process that has just begun, and ends with the test.
+fn child() -> (io::PipeWriter, i32) {
+    let log = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let arguments = ["-c".into(), "read line".into()];
+    let (vmm, input) = VmmProcess::start(Path::new("/bin/sh"), &arguments, log).unwrap();
+    (input, vmm.identity().pid)
+}
