@@ -206,6 +206,12 @@ impl Serving {
         pump.close();
         Ok(())
     }
+
+    /// Gives a test, which is the thread of the device, the stream to the VMM.
+    #[cfg(test)]
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
 }
 
 #[cfg(test)]

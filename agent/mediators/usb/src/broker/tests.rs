@@ -25,6 +25,7 @@ use base::mailbox::Mediator;
 use usbsysfs::Identity;
 
 mod ending;
+mod non_interference;
 mod parts;
 mod record;
 mod revocation;
@@ -63,8 +64,12 @@ fn policy(rules: &str) -> Arc<Policy> {
 }
 
 fn identity(configuration: &[u8], name: &str) -> Identity {
+    identity_at("1-4".parse().unwrap(), configuration, name)
+}
+
+fn identity_at(bus_id: BusId, configuration: &[u8], name: &str) -> Identity {
     let found = usbhost::Found {
-        bus_id: "1-4".parse().unwrap(),
+        bus_id,
         bus: 1,
         address: 7,
         vendor: 0x1209,
@@ -77,6 +82,13 @@ fn identity(configuration: &[u8], name: &str) -> Identity {
         drivers: Vec::new(),
     };
     Identity::of(Vetted::new(found).unwrap())
+}
+
+/// Takes the place of the thread at this place: what that would be told to do.
+fn thread_of(broker: &mut Broker, id: &BusId) -> mpsc::Receiver<(u64, Task)> {
+    let (given, tasks) = mpsc::channel();
+    broker.places.insert(id.clone(), Place::with(given));
+    tasks
 }
 
 /// A broker with a device at 1-4, the tasks that its thread is given, and what the broker tells.
@@ -99,18 +111,29 @@ impl Bench {
     fn with(rules: &str, endpoints: Vec<SocketEndpoint>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let setup = Setup { policy: policy(rules), ..setup(dir.path(), endpoints) };
+        let mut bench = Self::over(setup, dir);
+        bench.plug_in();
+        assert!(matches!(bench.tasks.try_recv(), Ok((_, Task::Read))));
+        bench
+    }
+
+    /// Makes a broker with nothing plugged in, at 1-4 for now.
+    fn over(setup: Setup, dir: tempfile::TempDir) -> Self {
         let (mediator, ends) = Mediator::new("usb").unwrap();
         let mut broker = Broker::new(setup, ends).unwrap();
         let id: BusId = "1-4".parse().unwrap();
-        let (given, tasks) = mpsc::channel();
-        broker.places.insert(id.clone(), Place::with(given));
-        let (vendor, product) = (0x1209, 0x42);
-        let plugged = Plugged { bus_id: id.clone(), address: Some(7), vendor, product };
-        let device = Device { plugged: Some(plugged), ..Device::new(id.clone()) };
-        broker.devices.insert(id.clone(), device);
-        broker.drive(&id, Event::PluggedIn);
-        assert!(matches!(tasks.try_recv(), Ok((_, Task::Read))));
+        let tasks = thread_of(&mut broker, &id);
         Self { broker, mediator, tasks, id, dir, vmm: None }
+    }
+
+    /// Plugs in a device, as the kernel says it.
+    fn plug_in(&mut self) {
+        let (vendor, product) = (0x1209, 0x42);
+        let plugged = Plugged { bus_id: self.id.clone(), address: Some(7), vendor, product };
+        let new = || Device::new(self.id.clone());
+        let device = self.broker.devices.entry(self.id.clone()).or_insert_with(new);
+        device.plugged = Some(plugged);
+        self.drive(Event::PluggedIn);
     }
 
     /// Makes a broker with a card reader that waits for its domain, whose VMM listens at this socket.
