@@ -31,16 +31,21 @@ pub struct RequestId {
     pub number: u64,
 }
 
-/// What a verdict owes before its effect, of the obligations that [`Verdict::obligations`] lists. That its entry is on the disk is owed by
-/// each and is not listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What a verdict owes before its effect: its decision, and of the obligations that [`Verdict::obligations`] lists those that the monitor
+/// holds a request against. That its entry is on the disk is owed by each and is not listed.
+///
+/// It is made of a verdict alone, or is [`Self::nothing`] for what no rule decides; a request whose entry has another verdict than this gets no
+/// permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owed {
+    /// What the policy decided, where it was asked.
+    pub(crate) decision: Option<Decision>,
     /// Content or report descriptors have still to be looked into: such a verdict permits nothing.
-    pub inspection: bool,
+    pub(crate) inspection: bool,
     /// A person has to say yes first.
-    pub answer: bool,
+    pub(crate) answer: bool,
     /// The effect must not be able to write.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
 }
 
 impl Owed {
@@ -48,12 +53,29 @@ impl Owed {
     /// consumes it.
     #[must_use]
     pub fn of(verdict: &Verdict<'_>) -> Self {
-        verdict.obligations().fold(Self::default(), Self::and)
+        let decided = Self { decision: Some(verdict.decision()), ..Self::nothing() };
+        verdict.obligations().fold(decided, Self::and)
+    }
+
+    /// Returns what is owed where no rule decides. The entry of such a request has no verdict.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { decision: None, inspection: false, answer: false, read_only: false }
+    }
+
+    /// Returns whether a person has to say yes first.
+    #[must_use]
+    pub const fn needs_answer(self) -> bool {
+        self.answer
+    }
+
+    /// Returns whether an entry that says this of the verdict can be one of the verdict that owes this.
+    pub(crate) fn is_recorded_as(self, verdict: Option<events::Verdict>) -> bool {
+        verdict.is_none() || verdict == self.decision.map(recorded)
     }
 
     /// Adds what one obligation owes.
-    #[must_use]
-    pub const fn and(self, obligation: Obligation<'_>) -> Self {
+    const fn and(self, obligation: Obligation<'_>) -> Self {
         match obligation {
             Obligation::Inspect(_) | Obligation::ConfirmNoKeyboard => {
                 Self { inspection: true, ..self }
@@ -121,6 +143,14 @@ pub enum Denial {
     /// The policy wants a person asked, and nobody has said yes to this request.
     #[error("nobody has agreed to it")]
     Unanswered,
+    /// The policy denies it.
+    #[error("the policy denies it")]
+    Denied,
+    /// The entry of the request has another verdict than the one by which it is asked for.
+    #[error(
+        "its entry has another verdict than the policy's; this is a fault of Bulkhead's: report it"
+    )]
+    OtherVerdict,
     /// What has to be looked into was not.
     #[error("it was not inspected")]
     Uninspected,
@@ -164,7 +194,7 @@ mod tests {
             let mut core = Core::new(InForce { policy: 1, break_glass: None }, &[mediator]);
             core.step(Time::ZERO, Input::Started(mediator));
             let basis = Basis { policy: 1, break_glass: false };
-            let request = Input::Authorize(id, basis, Owed::default().and(owed), false);
+            let request = Input::Authorize(id, basis, Owed::nothing().and(owed), false);
             let expected = match owed {
                 Obligation::Inspect(_) | Obligation::ConfirmNoKeyboard => {
                     Output::Deny(id, Denial::Uninspected)

@@ -20,6 +20,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use policy::decide::Decision;
+
 use crate::authorize::{Basis, Denial, MediatorId, Owed, RequestId};
 
 /// Time since a moment of the caller's choice, never backwards.
@@ -278,6 +280,9 @@ impl Core {
         // First: what the rules of another policy owed is void, an answer to its question with it, and that they changed is why.
         if !self.in_force.holds(basis, now) {
             return Err(Denial::Stale);
+        }
+        if owed.decision == Some(Decision::Deny) {
+            return Err(Denial::Denied);
         }
         if owed.inspection {
             return Err(Denial::Uninspected);

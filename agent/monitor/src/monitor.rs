@@ -165,9 +165,14 @@ impl Monitor {
     ) -> Result<Permit<G>, (Denial, Option<Box<AuditEvent>>)> {
         let Request { number, basis, owed, event, grant } = request;
         let id = RequestId { mediator, number };
-        if let Some(Err(denial)) =
+        let decided = if owed.is_recorded_as(event.verdict()) {
             self.step(Input::Authorize(id, basis, owed, grant.is_read_only()))
-        {
+        } else {
+            // A yes to it counts for nothing else either.
+            self.withdraw(id);
+            Some(Err(Denial::OtherVerdict))
+        };
+        if let Some(Err(denial)) = decided {
             if denial != Denial::Stale {
                 tracing::error!("{} gets no permit: {denial}", mediator.name());
             }
@@ -195,7 +200,7 @@ impl Monitor {
     ) -> Result<Permit<G>, Refused> {
         let number = agreed.map_or_else(|| self.own(mediator).number, |id| id.number);
         let basis = Basis { policy: self.core.in_force().policy, break_glass: false };
-        let owed = Owed { answer: agreed.is_some(), ..Owed::default() };
+        let owed = Owed { answer: agreed.is_some(), ..Owed::nothing() };
         let request = Request { number, basis, owed, event, grant };
         self.decide(mediator, request).map_err(|(denial, _)| self.refused(denial))
     }

@@ -120,6 +120,13 @@ impl AuditEvent {
         Record { kind: self.kind(), domain, verdict, rule, policy, detail }
     }
 
+    /// Returns the policy's verdict, of an event that has one.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        let word = self.record().verdict?;
+        serde_json::from_value(Value::String(word)).ok()
+    }
+
     /// Reads an entry by this catalogue, and says why it cannot be.
     #[must_use]
     pub fn recognize(entry: &Entry) -> Recognition {

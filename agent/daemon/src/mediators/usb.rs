@@ -273,9 +273,10 @@ fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Comman
 #[cfg(test)]
 mod tests {
     use ::audit::Limits;
-    use ::audit::events::{UsbJudged, Verdict};
+    use ::audit::events::UsbJudged;
     use clock::Moment;
-    use monitor::{Basis, Owed};
+    use monitor::{Basis, Owed, recorded};
+    use policy::decide::Decision;
     use recorder::Recorder;
 
     use super::*;
@@ -294,11 +295,11 @@ mod tests {
     }
 
     /// A verdict that gives a device to a domain by the policy of this serial.
-    fn verdict(number: u64, basis: Basis, owed: Owed) -> Request<UsbAdmission> {
+    fn verdict(number: u64, basis: Basis, decision: Decision) -> Request<UsbAdmission> {
         let grant = grant();
         let event = UsbJudged {
             domain: Some(grant.domain.clone()),
-            verdict: Verdict::Allow,
+            verdict: recorded(decision),
             rule: None,
             policy: basis.policy,
             break_glass: basis.break_glass,
@@ -309,7 +310,7 @@ mod tests {
             seat_keeps_interfaces: None,
             to: None,
         };
-        let grant = UsbAdmission { grant, basis };
+        let (grant, owed) = (UsbAdmission { grant, basis }, monitor::testing::owed(decision));
         Request { number, basis, owed, event: event.into(), grant }
     }
 
@@ -329,14 +330,14 @@ mod tests {
         let recorder = Recorder::open(dir.path(), Limits::default());
         let mut monitor = Monitor::new(recorder, 1, &[USB]);
         monitor.started(USB);
-        let (plain, owed) = (Basis { policy: 1, break_glass: false }, Owed::default());
+        let (plain, allow) = (Basis { policy: 1, break_glass: false }, Decision::Allow);
         let by_break_glass = Basis { break_glass: true, ..plain };
         let verdicts = || kinds(dir.path()).iter().filter(|kind| *kind == "usb").count();
         let mut number = 0;
-        let mut denied = |monitor: &mut Monitor, basis, owed| {
+        let mut denied = |monitor: &mut Monitor, basis, decision| {
             number += 1;
             let before = verdicts();
-            let command = admit(verdict(number, basis, owed), monitor);
+            let command = admit(verdict(number, basis, decision), monitor);
             let recorded = verdicts() - before;
             match command {
                 Command::Admitted(of, permit) if of == number => {
@@ -347,22 +348,22 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(denied(&mut monitor, plain, owed), None);
+        assert_eq!(denied(&mut monitor, plain, allow), None);
         let stale = Some((Denial::Stale, 1));
-        assert_eq!(denied(&mut monitor, by_break_glass, owed), stale);
+        assert_eq!(denied(&mut monitor, by_break_glass, allow), stale);
         monitor.enforce(1, Some(Moment::now() + std::time::Duration::from_secs(600)));
-        assert_eq!(denied(&mut monitor, by_break_glass, owed), None);
+        assert_eq!(denied(&mut monitor, by_break_glass, allow), None);
         monitor.enforce(2, None);
-        assert_eq!(denied(&mut monitor, plain, owed), stale, "the policy changed meanwhile");
+        assert_eq!(denied(&mut monitor, plain, allow), stale, "the policy changed meanwhile");
         let in_force = Basis { policy: 2, break_glass: false };
-        assert_eq!(denied(&mut monitor, in_force, owed), None);
-        let read_only = Owed { read_only: true, ..owed };
-        assert_eq!(denied(&mut monitor, in_force, read_only), Some((Denial::Writable, 1)));
+        assert_eq!(denied(&mut monitor, in_force, allow), None);
+        let writable = denied(&mut monitor, in_force, Decision::ReadOnly);
+        assert_eq!(writable, Some((Denial::Writable, 1)));
         monitor.withhold(Some("the policy cannot be remembered".to_owned()));
-        assert_eq!(denied(&mut monitor, in_force, owed), Some((Denial::Unrecorded, 0)));
+        assert_eq!(denied(&mut monitor, in_force, allow), Some((Denial::Unrecorded, 0)));
         monitor.withhold(None);
         monitor.died(USB);
-        assert_eq!(denied(&mut monitor, in_force, owed), Some((Denial::NotRunning, 1)));
+        assert_eq!(denied(&mut monitor, in_force, allow), Some((Denial::NotRunning, 1)));
     }
 
     #[test]
@@ -376,7 +377,7 @@ mod tests {
         let (domain, bus_id) = ("clinical".to_owned(), "1-4".to_owned());
         let event = ::audit::events::UsbAttached { domain, bus_id, request: None };
         let basis = Basis { policy: 1, break_glass: false };
-        let owed = Owed::default();
+        let owed = Owed::nothing();
         let request = Request { number: 1, basis, owed, event: event.into(), grant };
         record_last(vec![UsbEvent::Authorize(request)], &mut monitor);
         let mut told = Vec::new();

@@ -27,7 +27,7 @@ const fn basis(policy: u64, break_glass: bool) -> Basis {
     Basis { policy, break_glass }
 }
 
-const NOTHING: Owed = Owed { inspection: false, answer: false, read_only: false };
+const NOTHING: Owed = Owed::nothing();
 const ANSWER: Owed = Owed { answer: true, ..NOTHING };
 const AT_ONCE: Time = Time::ZERO;
 
@@ -67,6 +67,8 @@ fn what_a_verdict_owes_is_owed_before_its_entry_is_written() {
             ref other => panic!("{other:?}"),
         }
     };
+    let denied_by_policy = Owed { decision: Some(Decision::Deny), ..NOTHING };
+    assert_eq!(denied(&mut core, denied_by_policy, true), Some(Denial::Denied));
     let inspection = Owed { inspection: true, ..NOTHING };
     assert_eq!(denied(&mut core, inspection, true), Some(Denial::Uninspected));
     assert_eq!(denied(&mut core, ANSWER, true), Some(Denial::Unanswered));
@@ -295,6 +297,7 @@ impl Model {
                     assert!(of == id && self.runs.contains(&id.mediator));
                     let agreed = self.agreed.remove(&id).is_some_and(|until| self.now < until);
                     assert!(!owed.inspection && (agreed || !owed.answer));
+                    assert_ne!(owed.decision, Some(Decision::Deny));
                     assert!(read_only || !owed.read_only);
                     assert!(self.in_force.holds(basis, self.now));
                     assert!(self.recording.insert(id, basis).is_none());
@@ -346,8 +349,18 @@ fn request() -> impl Strategy<Value = RequestId> {
 }
 
 fn owed() -> impl Strategy<Value = Owed> {
-    (proptest::bool::weighted(0.1), any::<bool>(), proptest::bool::weighted(0.2))
-        .prop_map(|(inspection, answer, read_only)| Owed { inspection, answer, read_only })
+    let decision = prop_oneof![
+        2 => Just(None),
+        4 => Just(Some(Decision::Allow)),
+        1 => Just(Some(Decision::Deny)),
+    ];
+    (decision, proptest::bool::weighted(0.1), any::<bool>(), proptest::bool::weighted(0.2))
+        .prop_map(|(decision, inspection, answer, read_only)| Owed {
+            decision,
+            inspection,
+            answer,
+            read_only,
+        })
 }
 
 fn input() -> impl Strategy<Value = Input> {

@@ -3,10 +3,13 @@ mod non_interference;
 use std::fs;
 use std::path::Path;
 
-use audit::events::{AgentStopped, ClipboardTaken};
+use audit::events::{AgentStopped, ClipboardTaken, UsbJudged, Verdict};
 use audit::{Entry, Limits};
 
+use policy::decide::Decision;
+
 use super::*;
+use crate::authorize::recorded;
 use crate::core::REQUESTS_MAX;
 
 const A: MediatorId = MediatorId::new("a");
@@ -49,7 +52,7 @@ fn is_on_the_record(state: &Path, number: u64) -> bool {
 fn a_permit_carries_the_entry_that_is_on_the_disk_already() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let permit = monitor.authorize(A, request(1, Owed::default())).unwrap();
+    let permit = monitor.authorize(A, request(1, Owed::nothing())).unwrap();
     let all = entries(dir.path());
     let entry = all.iter().find(|entry| entry.seq == permit.entry()).unwrap();
     assert_eq!(entry.kind, "clipboard-taken");
@@ -63,7 +66,7 @@ fn without_a_log_nothing_is_permitted_and_everything_is_revoked() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(recorder::directory(dir.path()), "in the way").unwrap();
     let mut monitor = monitor(dir.path());
-    let refused = monitor.authorize(A, request(1, Owed::default())).unwrap_err();
+    let refused = monitor.authorize(A, request(1, Owed::nothing())).unwrap_err();
     assert_eq!(refused.denial, Denial::Unrecorded);
     assert!(refused.to_string().contains("audit"), "{refused}");
     let revoked = [Event::Revoke(A, Cause::Record), Event::Revoke(B, Cause::Record)];
@@ -87,11 +90,11 @@ fn what_is_withheld_for_another_reason_revokes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
     monitor.withhold(Some("the policy cannot be remembered".to_owned()));
-    let refused = monitor.authorize(A, request(1, Owed::default())).unwrap_err();
+    let refused = monitor.authorize(A, request(1, Owed::nothing())).unwrap_err();
     assert_eq!(refused.to_string(), "it cannot be recorded: the policy cannot be remembered");
     assert_eq!(monitor.events(), []);
     monitor.withhold(None);
-    let _ = monitor.authorize(A, request(1, Owed::default())).unwrap();
+    let _ = monitor.authorize(A, request(1, Owed::nothing())).unwrap();
 }
 
 #[test]
@@ -99,7 +102,7 @@ fn a_verdict_of_other_rules_is_on_the_record_and_permits_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
     monitor.enforce(2, None);
-    let refused = monitor.authorize(A, request(3, Owed::default())).unwrap_err();
+    let refused = monitor.authorize(A, request(3, Owed::nothing())).unwrap_err();
     assert_eq!(refused.denial, Denial::Stale);
     assert!(entries(dir.path()).iter().any(|entry| entry.kind == "clipboard-taken"));
 }
@@ -108,7 +111,7 @@ fn a_verdict_of_other_rules_is_on_the_record_and_permits_nothing() {
 fn a_yes_under_another_policy_is_on_the_record_and_refused_as_the_rules_changed() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let answer = Owed { answer: true, ..Owed::default() };
+    let answer = Owed { answer: true, ..Owed::nothing() };
     let id = RequestId { mediator: A, number: 1 };
     let question = monitor.ask(id, Duration::from_secs(60)).unwrap();
     assert_eq!(monitor.answer(question, true), Some(id));
@@ -124,7 +127,7 @@ fn what_needs_break_glass_is_permitted_until_its_last_moment_whether_or_not_anyb
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
     let basis = Basis { policy: 1, break_glass: true };
-    let wanted = |number| Request { basis, ..request(number, Owed::default()) };
+    let wanted = |number| Request { basis, ..request(number, Owed::nothing()) };
     monitor.enforce(1, Some(Moment::now() + Duration::from_secs(600)));
     let _ = monitor.authorize(A, wanted(1)).unwrap();
     monitor.enforce(1, Some(Moment::now()));
@@ -139,7 +142,7 @@ fn whatever_a_request_is_refused_for_its_entry_is_on_the_record_unless_the_log_f
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
     let mut refused = |number, owed| monitor.authorize(A, request(number, owed)).unwrap_err();
-    let none = Owed::default();
+    let none = Owed::nothing();
     assert_eq!(refused(1, Owed { inspection: true, ..none }).denial, Denial::Uninspected);
     assert_eq!(refused(2, Owed { answer: true, ..none }).denial, Denial::Unanswered);
     assert_eq!(refused(3, Owed { read_only: true, ..none }).denial, Denial::Writable);
@@ -159,6 +162,57 @@ fn whatever_a_request_is_refused_for_its_entry_is_on_the_record_unless_the_log_f
     let refused = monitor.authorize(B, request(102, none)).unwrap_err();
     assert_eq!(refused.denial, Denial::Unrecorded);
     assert!(!is_on_the_record(dir.path(), 102));
+}
+
+/// A request whose entry says this of the verdict.
+fn judged(number: u64, verdict: Verdict, owed: Owed) -> Request<Effect> {
+    let event = UsbJudged {
+        domain: Some(format!("request {number}")),
+        verdict,
+        rule: None,
+        policy: 1,
+        break_glass: false,
+        bus_id: String::new(),
+        device: String::new(),
+        name: None,
+        request: None,
+        seat_keeps_interfaces: None,
+        to: None,
+    };
+    Request { event: event.into(), ..request(number, owed) }
+}
+
+#[test]
+fn a_mediator_that_hides_what_a_verdict_owes_or_that_it_is_no_gets_no_permit() {
+    let owing = |decision| {
+        let of = Owed { decision: Some(decision), ..Owed::nothing() };
+        Owed { answer: decision == Decision::Ask, read_only: decision == Decision::ReadOnly, ..of }
+    };
+    let decisions = [Decision::Allow, Decision::Ask, Decision::ReadOnly, Decision::Deny];
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let mut number = 0;
+    for recorded_as in decisions {
+        for owed in decisions.map(owing).into_iter().chain([Owed::nothing()]) {
+            number += 1;
+            let id = RequestId { mediator: A, number };
+            let question = monitor.ask(id, Duration::from_secs(60)).unwrap();
+            assert_eq!(monitor.answer(question, true), Some(id));
+            let request = judged(number, recorded(recorded_as), owed);
+            let denial = monitor.authorize(A, request).map_err(|refused| refused.denial).err();
+            let expected = match recorded_as {
+                _ if owed.decision != Some(recorded_as) => Some(Denial::OtherVerdict),
+                Decision::Allow | Decision::Ask => None,
+                Decision::ReadOnly => Some(Denial::Writable),
+                Decision::Deny => Some(Denial::Denied),
+            };
+            assert_eq!(denial, expected, "{recorded_as:?} {owed:?}");
+            assert!(is_on_the_record(dir.path(), number));
+            // The yes was for this request once, whatever came of it.
+            let again = monitor.authorize(A, judged(number, Verdict::Ask, owing(Decision::Ask)));
+            assert_eq!(again.unwrap_err().denial, Denial::Unanswered);
+        }
+    }
 }
 
 #[test]
@@ -183,7 +237,7 @@ fn an_answer_goes_to_the_mediator_that_asked_and_to_no_other_of_the_same_number(
     assert_eq!(monitor.answer(second, true), Some(of_b));
     assert_eq!(monitor.answer(second, true), None, "once");
     assert_eq!(monitor.answer(QuestionId::from_number(u64::MAX), true), None);
-    let answer = Owed { answer: true, ..Owed::default() };
+    let answer = Owed { answer: true, ..Owed::nothing() };
     let refused = monitor.authorize(A, request(1, answer)).unwrap_err();
     // A's own question still stands.
     assert_eq!(refused.denial, Denial::Repeated);
@@ -216,6 +270,6 @@ fn a_mediator_that_dies_takes_its_questions_off_the_screen() {
     monitor.died(A);
     assert_eq!(monitor.events(), [Event::Hide(question)]);
     assert_eq!(monitor.answer(question, true), None);
-    let refused = monitor.authorize(A, request(2, Owed::default())).unwrap_err();
+    let refused = monitor.authorize(A, request(2, Owed::nothing())).unwrap_err();
     assert_eq!(refused.denial, Denial::NotRunning);
 }

@@ -1,12 +1,13 @@
 use std::path::Path;
 
-use ::audit::{Entry, Limits};
+use ::audit::events::{ClipboardPaste, Verdict};
+use ::audit::{AuditEvent, Entry, Limits};
 use base::mailbox::Ends;
 use clipboard::mediator::{Mediator as Decides, Outcome, Output, Time};
 use clipboard::vdagent::spec::{capability, content, kind};
 use config::machine::{Context, Machine};
 use control::protocol::ClipboardState;
-use monitor::Owed;
+use policy::decide::Decision;
 use recorder::Recorder;
 
 use super::*;
@@ -160,8 +161,11 @@ fn what_one_user_played_another_learns_nothing_of_and_does_not_answer() {
     assert_eq!(client.outcome(owner, 1).clipboard.unwrap().state, ClipboardState::Question);
     let answered = client.answer(owner, 1, true, &mut monitor);
     assert_eq!(answered.clipboard.unwrap().state, ClipboardState::Pending);
-    let answer = Owed { answer: true, ..Owed::default() };
-    let wanted = Request { number: 1, owed: answer, ..wanted() };
+    let wanted = wanted();
+    let AuditEvent::ClipboardPaste(paste) = wanted.event else { panic!("{:?}", wanted.event) };
+    let event = ClipboardPaste { verdict: Verdict::Ask, ..paste }.into();
+    let owed = monitor::testing::owed(Decision::Ask);
+    let wanted = Request { number: 1, owed, event, ..wanted };
     let _ = monitor.authorize(CLIPBOARD, wanted).unwrap();
 }
 

@@ -125,7 +125,7 @@ impl Mediator {
         let paste = Paste { id, from, to, judged, media_type: final_type, content: crosses };
         let basis = Basis { policy: policy.serial(), break_glass: false };
         let wanted = Wanted { basis, owed: Owed::of(&verdict), event, paste };
-        let stage = if wanted.owed.answer {
+        let stage = if wanted.owed.needs_answer() {
             let preview = content::preview(final_type, &wanted.paste.content);
             let text = format!("Paste {what}?\n{preview}");
             self.out.push(Output::Ask(ticket, id, text));

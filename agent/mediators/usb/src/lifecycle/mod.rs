@@ -97,6 +97,8 @@ const fn is_temporary(denial: Denial) -> bool {
     match denial {
         Denial::Stale | Denial::Unrecorded => true,
         Denial::Unanswered
+        | Denial::Denied
+        | Denial::OtherVerdict
         | Denial::Uninspected
         | Denial::Writable
         | Denial::NotRunning

@@ -83,7 +83,7 @@ impl Run {
                 let request = Request {
                     number: *number,
                     basis: Basis { policy: *policy, break_glass: false },
-                    owed: Owed { answer: *owes, ..Owed::default() },
+                    owed: Owed { answer: *owes, ..Owed::nothing() },
                     event: ClipboardTaken { domain }.into(),
                     grant: Content(content.clone()),
                 };

@@ -3,8 +3,10 @@
 use super::*;
 
 /// Those after which the same request would be denied again.
-const DENIALS_FOR_GOOD: [Denial; 6] = [
+const DENIALS_FOR_GOOD: [Denial; 8] = [
     Denial::Unanswered,
+    Denial::Denied,
+    Denial::OtherVerdict,
     Denial::Uninspected,
     Denial::Writable,
     Denial::NotRunning,
