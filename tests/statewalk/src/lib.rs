@@ -65,6 +65,14 @@ pub trait World: Clone {
     /// # Errors
     /// The promise that this breaks.
     fn step(&mut self, event: &Self::Event) -> Result<(), String>;
+
+    /// Looks at a state that was not met before, once: for promises that are of states and cost too much to look at after each event.
+    ///
+    /// # Errors
+    /// The promise that is not kept in it.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// What a walk has seen in which no promise was broken.
@@ -121,6 +129,9 @@ pub fn walk<W: World>(start: W, depth: usize) -> Result<Seen, Broken<W::Event>> 
                     return Err(Broken { way: way(&reached, number, event), promise });
                 }
                 if known.insert(next.identity()) {
+                    if let Err(promise) = next.check() {
+                        return Err(Broken { way: way(&reached, number, event), promise });
+                    }
                     frontier.push((reached.len(), next));
                     reached.push(Some((number, event)));
                 }
@@ -164,6 +175,9 @@ pub fn bytes_of(value: &impl Hash) -> Box<[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     /// A lamp that goes through so many states, and breaks its promise in one of them.
@@ -172,6 +186,13 @@ mod tests {
         at: u32,
         states: u32,
         faulty: Option<u32>,
+        /// In this state it is not as it should be, however it came there, which is looked at so often.
+        wrong: Option<u32>,
+        looks: Rc<Cell<u32>>,
+    }
+
+    fn lamp() -> Lamp {
+        Lamp { at: 0, states: 7, faulty: None, wrong: None, looks: Rc::default() }
     }
 
     impl World for Lamp {
@@ -190,13 +211,19 @@ mod tests {
             self.at = (self.at + event) % self.states;
             if self.faulty == Some(self.at) { Err("it stays on".to_owned()) } else { Ok(()) }
         }
+
+        fn check(&self) -> Result<(), String> {
+            self.looks.set(self.looks.get() + 1);
+            if self.wrong == Some(self.at) { Err("it is dark".to_owned()) } else { Ok(()) }
+        }
     }
 
     #[test]
     fn every_state_is_visited_once_and_the_walk_says_that_no_other_can_be_reached() {
-        let lamp = Lamp { at: 0, states: 7, faulty: None };
+        let lamp = lamp();
         let all = Seen { states: 7, steps: 14, depth: 3, complete: true };
         assert_eq!(walk(lamp.clone(), usize::MAX), Ok(all));
+        assert_eq!(lamp.looks.get(), 6, "each but the first is looked at once");
         assert_eq!(walk(lamp.clone(), 4), Ok(all));
         // At this depth it is not known yet that there is nothing more.
         assert_eq!(
@@ -208,10 +235,13 @@ mod tests {
 
     #[test]
     fn a_broken_promise_is_found_by_the_shortest_way_and_shown_as_it_happened() {
-        let lamp = Lamp { at: 0, states: 7, faulty: Some(5) };
-        let broken = walk(lamp, usize::MAX).unwrap_err();
+        let lamp = Lamp { faulty: Some(5), ..lamp() };
+        let broken = walk(lamp.clone(), usize::MAX).unwrap_err();
         assert_eq!(broken.way, [1, 2, 2]);
         assert_eq!(format!("{broken:?}"), "it stays on\n  1. 1\n  2. 2\n  3. 2");
+        let wrong = Lamp { faulty: None, wrong: Some(4), ..lamp };
+        let broken = walk(wrong, usize::MAX).unwrap_err();
+        assert_eq!((broken.promise.as_str(), &broken.way[..]), ("it is dark", &[2, 2][..]));
     }
 
     #[test]

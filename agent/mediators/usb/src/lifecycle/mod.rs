@@ -36,7 +36,7 @@
 //! | `admission.rs` | from being plugged in to a verdict, and verdicts anew |
 //! | `attachment.rs` | into a domain, and out of it |
 //! | `keyboard.rs` | the keyboard in a device: whether a driver of the host's has it |
-//! | `world`, `walk.rs` | the exhaustive check |
+//! | `world` | the exhaustive check |
 
 mod admission;
 mod attachment;
@@ -45,8 +45,6 @@ mod event;
 mod keyboard;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod walk;
 #[cfg(test)]
 mod world;
 

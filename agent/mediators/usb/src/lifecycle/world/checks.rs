@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 
-use super::model::{Handle, Life, Step};
+use statewalk::{Broken, Seen, walk};
+
+use super::model::{Handle, Life, Step, Walked};
 use super::*;
 use crate::attached::DetachReason;
-use crate::lifecycle::walk::{Broken, walk};
 
 fn as_it_is(
     life: &mut Lifecycle,
@@ -34,18 +35,18 @@ fn walk_world(
     domains: usize,
     reasons: usize,
     handle: Handle,
-) -> Result<usize, Broken<(Step, bool)>> {
+) -> Result<Seen, Broken<(Step, bool)>> {
     let reasons = all_reasons().into_iter().take(reasons).collect();
     let seen = RefCell::default();
     let queued = usize::from(kinds.contains(&Kind::Reader));
     let life = Life { kinds: kinds.to_vec(), domains, queued, reasons, seen, handle };
-    walk(&life, World::new(), 400_000)
+    walk(Walked { life: &life, world: World::new() }, usize::MAX)
 }
 
 /// Returns how many states there are in which every promise is kept.
 fn states(kinds: &[Kind], domains: usize, reasons: usize) -> usize {
     let walked = walk_world(kinds, domains, reasons, as_it_is);
-    walked.unwrap_or_else(|broken| panic!("{broken:#?}"))
+    walked.unwrap_or_else(|broken| panic!("{broken:?}")).states
 }
 
 #[test]

@@ -8,7 +8,6 @@ use usbfilter::Counts;
 
 use super::*;
 use crate::attached::DetachReason;
-use crate::lifecycle::walk::Model;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -355,17 +354,29 @@ impl Life {
     }
 }
 
-impl Model for Life {
-    type State = World;
-    type Step = (Step, bool);
+/// A state of the world, to be walked from.
+#[derive(Clone)]
+pub(super) struct Walked<'a> {
+    pub(super) life: &'a Life,
+    pub(super) world: World,
+}
 
-    fn steps(&self, world: &World) -> Vec<(Step, bool)> {
+impl statewalk::World for Walked<'_> {
+    type Event = (Step, bool);
+    type Identity = Box<[u8]>;
+
+    fn identity(&self) -> Self::Identity {
+        statewalk::bytes_of(&self.world)
+    }
+
+    fn events(&self) -> Vec<Self::Event> {
+        let Self { life, world } = self;
         let mut steps = Vec::new();
         match world.tasks.front() {
             Some((_, Job::Read)) => {
                 steps.extend([Step::CannotRead, Step::ReadAnother, Step::ThreadFails]);
                 // It may show something else of itself than before.
-                steps.extend(self.kinds.iter().map(|kind| Step::ReadIt(*kind)));
+                steps.extend(life.kinds.iter().map(|kind| Step::ReadIt(*kind)));
             }
             Some((_, Job::Serve { begun: false, .. })) => {
                 steps.extend([Step::Begin, Step::CannotServe, Step::ThreadFails]);
@@ -374,7 +385,7 @@ impl Model for Life {
                 steps.extend([Step::Leave(0), Step::ThreadFails]);
             }
             Some((_, Job::Serve { left: false, .. })) => {
-                steps.extend((0..self.reasons.len()).map(Step::Leave));
+                steps.extend((0..life.reasons.len()).map(Step::Leave));
                 steps.push(Step::ThreadFails);
             }
             Some((_, Job::Serve { .. } | Job::GiveToHost(_) | Job::Deauthorize)) => {
@@ -395,22 +406,22 @@ impl Model for Life {
             steps.push(Step::TickLater);
         }
         let waiting = world.asked.len() + world.answers.len();
-        if world.queued() <= self.queued && waiting < MESSAGES_MAX && !world.ended {
+        if world.queued() <= life.queued && waiting < MESSAGES_MAX && !world.ended {
             steps.push(Step::AgentEnds);
             match world.plugged {
-                None => steps.extend(self.kinds.iter().map(|kind| Step::PlugIn(*kind))),
+                None => steps.extend(life.kinds.iter().map(|kind| Step::PlugIn(*kind))),
                 Some(_) => steps.push(Step::PullOut),
             }
             // One of them is another one that gives the same.
-            let policies = [None].into_iter().chain((0..self.domains).map(Some));
+            let policies = [None].into_iter().chain((0..life.domains).map(Some));
             steps.extend(policies.map(Step::Policy));
             steps.push(if world.log { Step::LogFails } else { Step::LogIsBack });
             if world.plugged.is_some() {
-                steps.extend((0..self.domains).map(Step::Attach));
+                steps.extend((0..life.domains).map(Step::Attach));
                 steps.push(Step::Detach);
             }
             // Which takes a device with a keyboard from its domain as well as its reasons of its own do: one or the other.
-            if self.reasons.len() == 1 && world.life.watched_input().is_some() {
+            if life.reasons.len() == 1 && world.life.watched_input().is_some() {
                 for (any, all) in [(false, false), (true, false), (true, true)] {
                     steps.push(Step::Look { any, all });
                 }
@@ -419,18 +430,18 @@ impl Model for Life {
         steps.into_iter().flat_map(|step| [(step, true), (step, false)]).collect()
     }
 
-    fn take(&self, world: &World, (step, lucky): &(Step, bool)) -> Result<World, String> {
-        let mut world = world.clone();
-        self.step(&mut world, *step, *lucky)?;
+    fn step(&mut self, (step, lucky): &Self::Event) -> Result<(), String> {
+        let Self { life, world } = self;
+        life.step(world, *step, *lucky)?;
         if world.plugged.is_none() && world.tasks.is_empty() {
             world.thread = false;
         }
         world.settle();
-        Ok(world)
+        Ok(())
     }
 
-    fn look(&self, world: &World) -> Result<(), String> {
-        world.promises()?;
-        if world.ended { Ok(()) } else { self.comes_back(world) }
+    fn check(&self) -> Result<(), String> {
+        self.world.promises()?;
+        if self.world.ended { Ok(()) } else { self.life.comes_back(&self.world) }
     }
 }
