@@ -39,6 +39,13 @@ impl<'a> FuzzInput<'a> {
         Some(*first)
     }
 
+    /// Reads so many bytes, or as many as there are.
+    pub fn take(&mut self, bytes: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(bytes.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
     /// Reads a number of so many bytes, the highest first; of more than eight the last eight count.
     pub fn number(&mut self, bytes: usize) -> u64 {
         (0..bytes).fold(0, |number, _| number << 8 | u64::from(self.byte().unwrap_or(0)))
@@ -65,6 +72,8 @@ mod tests {
         assert_eq!((input.byte(), input.number(2)), (Some(1), 0x0203));
         assert_eq!((input.below(4), input.index(5)), (1, 4));
         assert_eq!(input.rest(), [7]);
+        let mut whole = input.clone();
+        assert_eq!((whole.take(0), whole.take(9), whole.take(1)), (&[][..], &[7][..], &[][..]));
         assert_eq!((input.number(2), input.byte()), (0x0700, None));
         assert_eq!((input.below(0), input.index(0)), (0, 0));
     }

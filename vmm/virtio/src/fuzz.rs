@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use fuzzinput::FuzzInput;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -34,7 +35,7 @@ pub(crate) const TAIL: [u8; 100] = [0x5a; 100];
 
 /// Drives a checked queue by itself.
 pub fn fuzz_queue(data: &[u8]) {
-    let mut stream = Stream(data);
+    let mut stream = Stream::new(data);
     let memory = memory();
     let recorder = Recorder::default();
     let queue = stream.queue(0);
@@ -119,14 +120,16 @@ fn memory() -> GuestMemory {
     GuestMemoryMmap::from_ranges(&regions).expect("memory")
 }
 
-/// The input, taken from the front; zeroes when it is used up.
-pub(crate) struct Stream<'a>(pub(crate) &'a [u8]);
+/// What a driver does, and what it writes to guest memory, as an arbitrary input has it.
+pub(crate) struct Stream<'a>(FuzzInput<'a>);
 
 impl<'a> Stream<'a> {
+    pub(crate) const fn new(input: &'a [u8]) -> Self {
+        Self(FuzzInput::new(input))
+    }
+
     fn next(&mut self) -> Option<u8> {
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(first)
+        self.0.byte()
     }
 
     pub(crate) fn byte(&mut self) -> u8 {
@@ -134,17 +137,15 @@ impl<'a> Stream<'a> {
     }
 
     pub(crate) fn u16(&mut self) -> u16 {
-        u16::from_le_bytes([self.byte(), self.byte()])
+        u16::try_from(self.0.number(2)).unwrap_or(0)
     }
 
     fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
+        self.0.number(8)
     }
 
     pub(crate) fn take(&mut self, len: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        taken
+        self.0.take(len)
     }
 
     /// Returns an offset, mostly a small one.

@@ -15,7 +15,7 @@ const SECTORS: u64 = 24;
 
 /// Drives the block device, on an image in memory.
 pub fn run(data: &[u8]) {
-    let mut stream = Stream(data);
+    let mut stream = Stream::new(data);
     let image = memfd_create(c"image", MFdFlags::MFD_CLOEXEC).expect("memory file");
     let image = File::from(image);
     image.set_len(SECTORS * 512).expect("memory");

@@ -23,7 +23,7 @@ pub fn run(data: &[u8]) {
     let console = Console::new(Some(listener(0)), named.into()).expect("good names");
 
     let mut clients: Vec<UnixStream> = Vec::new();
-    drive(console, Stream(data), |stream, _| match stream.byte() % 4 {
+    drive(console, Stream::new(data), |stream, _| match stream.byte() % 4 {
         0 if clients.len() < 8 => {
             let client = UnixStream::connect_addr(&address(stream.byte() % 3));
             clients.extend(client.inspect(|it| it.set_nonblocking(true).expect("a socket")));

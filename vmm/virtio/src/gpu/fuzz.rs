@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
     let file = guarded(SIZE);
     let (gpu, handle) = Gpu::new(Box::new(Nobody)).expect("descriptors");
     handle.show_on(Frame::map(file.try_clone().expect("descriptors"), SIZE).expect("fits"));
-    drive(gpu, Stream(data), |stream, _| {
+    drive(gpu, Stream::new(data), |stream, _| {
         let size = Size { width: 1 + u32::from(stream.byte() % 64), height: 16 };
         handle.show_on(Frame::map(guarded(size), size).expect("fits"));
     });

@@ -9,7 +9,7 @@ pub fn run(data: &[u8]) {
     let kind =
         if data.first().is_some_and(|byte| byte & 1 == 1) { Kind::Pointer } else { Kind::Keyboard };
     let (device, handle) = Input::new(kind, Box::new(|_| ())).expect("descriptors");
-    drive(device, Stream(data), |stream, _| match stream.byte() % 4 {
+    drive(device, Stream::new(data), |stream, _| match stream.byte() % 4 {
         0 => handle.release_all(),
         count => {
             for _ in 0..count {

@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("descriptors");
     let tap = Tap::stand_in(File::from(tap));
     let net = Net::new(tap, Mac::derived("fuzz")).expect("descriptors");
-    drive(net, Stream(data), |stream, _| {
+    drive(net, Stream::new(data), |stream, _| {
         let fd = network.as_raw_fd();
         if stream.byte() & 1 == 0 {
             let mut frame = stream.take(64).to_vec();

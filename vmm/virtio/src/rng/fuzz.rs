@@ -6,7 +6,7 @@ use crate::fuzz::{Stream, drive};
 
 /// Drives the entropy device.
 pub fn run(data: &[u8]) {
-    drive(Rng::new().expect("descriptors"), Stream(data), |_, _| ());
+    drive(Rng::new().expect("descriptors"), Stream::new(data), |_, _| ());
 }
 
 #[cfg(test)]
