@@ -13,25 +13,7 @@ use sendqueue::SendQueue;
 
 use super::{Clipboard, ClipboardEvent, Command, Program, SocketEndpoint};
 
-const POLICY: &str = r##"
-format = 1
-serial = 1
-issuer = "Office"
-[[domain]]
-name = "clinical"
-label = "CLINICAL"
-colour = "#1f4e9c"
-hotkey = "Ctrl+Alt+1"
-network = "none"
-persistence = "keep"
-[[domain]]
-name = "internet"
-label = "INTERNET"
-colour = "#b3261e"
-hotkey = "Ctrl+Alt+2"
-network = "none"
-persistence = "discard"
-"##;
+const POLICY: &str = include_str!("../../../../../policy/tests/fixtures/two-domains.toml");
 
 pub(super) const PICTURES: &str = r##"
 [[clipboard]]
