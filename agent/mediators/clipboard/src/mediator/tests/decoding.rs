@@ -209,7 +209,9 @@ fn pressing_again_while_a_picture_is_decoded_waits_for_that_picture() {
     assert_eq!(world.said.len(), said + 1);
     assert_eq!(world.to_decode[0].0, id);
     world.decode();
-    world.mediator.permitted(monitor::testing::permit(world.to_record.remove(0).0, 1), world.now);
+    world
+        .mediator
+        .permitted(monitor::testing::permit(world.to_record.remove(0).grant, 1), world.now);
     let outputs = world.mediator.outputs();
     let done =
         |output: &Output| matches!(output, Output::Completed(Some(7), outcome) if outcome.done);

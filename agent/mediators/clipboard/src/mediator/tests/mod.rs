@@ -6,6 +6,7 @@ mod decoding;
 mod flows;
 mod guests;
 mod hostile;
+mod monitored;
 mod non_interference;
 mod properties;
 mod taken_back;

@@ -12,7 +12,7 @@ use crate::mediator::{Hotkey, Time, hash};
 use crate::vdagent::spec::{content, kind};
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Hotkey(bool, usize),
     /// What a guest says; content is given a number of its own.
     Announce(usize, bool),
@@ -43,11 +43,11 @@ fn policies() -> Vec<Arc<Policy>> {
     .collect()
 }
 
-fn guest() -> impl Strategy<Value = usize> {
+pub(super) fn guest() -> impl Strategy<Value = usize> {
     A..=B
 }
 
-fn number() -> impl Strategy<Value = u32> {
+pub(super) fn number() -> impl Strategy<Value = u32> {
     prop_oneof![4 => Just(content::UTF8_TEXT), 1 => 0u32..8]
 }
 
@@ -74,7 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What a copy may have pulled: which bytes were given by a guest of which the mediator had asked for them.
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     policy: usize,
     /// Hotkeys since the start: domain and whether it was a copy.
     hotkeys: Vec<(bool, usize)>,
@@ -86,7 +86,7 @@ struct Model {
 }
 
 impl Model {
-    fn play(&mut self, world: &mut World, policies: &[Arc<Policy>], step: &Step) {
+    pub(super) fn play(&mut self, world: &mut World, policies: &[Arc<Policy>], step: &Step) {
         let asked_before = world.to_record.len();
         match step {
             Step::Hotkey(copy, guest) => {
@@ -158,8 +158,8 @@ impl Model {
                 world.sends(*guest, &announce(true, CAPABLE));
             }
         }
-        for (_, event) in world.to_record.iter().skip(asked_before) {
-            self.is_founded(event);
+        for request in world.to_record.iter().skip(asked_before) {
+            self.is_founded(&request.event.record());
         }
     }
 
@@ -180,7 +180,7 @@ impl Model {
 }
 
 /// Everything that a guest's programs got.
-fn contents(world: &mut World, guest: usize) -> Vec<Vec<u8>> {
+pub(super) fn contents(world: &mut World, guest: usize) -> Vec<Vec<u8>> {
     world.gets(guest).iter().filter_map(|got| Some(got.content()?.1.to_vec())).collect()
 }
 

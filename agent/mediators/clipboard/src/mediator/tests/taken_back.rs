@@ -122,7 +122,7 @@ fn a_paste_that_the_monitor_refuses_is_not_offered_and_the_reason_is_said() {
         let mut world = allowed();
         world.copy_text(B, "x");
         world.hotkey(Hotkey::Paste, A);
-        let (paste, _) = world.to_record.remove(0);
+        let paste = world.to_record.remove(0).grant;
         world.mediator.refused(paste.id, denial);
         world.settle();
         assert!(world.last_words().contains(reason), "{}", world.last_words());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use audit::events::Record;
-use monitor::Denial;
+use monitor::{Denial, Request};
 use policy::Policy;
 use worker_link::Job;
 
@@ -131,7 +131,8 @@ pub(super) struct World {
     /// What was said, newest last.
     pub(super) said: Vec<Outcome>,
     pub(super) noted: Vec<Record>,
-    pub(super) to_record: Vec<(Paste, Record)>,
+    /// What the monitor was asked for and has not answered.
+    pub(super) to_record: Vec<Request<Paste>>,
     pub(super) asked: Vec<(u64, String)>,
     pub(super) withdrawn: Vec<u64>,
     pub(super) disconnected: Vec<(usize, Time)>,
@@ -182,9 +183,7 @@ impl World {
                 }
                 Output::Decode(id, job, picture) => self.to_decode.push((id, job, picture)),
                 Output::StopDecoding(id) => self.stopped.push(id),
-                Output::Authorize(request) => {
-                    self.to_record.push((request.grant, request.event.record()));
-                }
+                Output::Authorize(request) => self.to_record.push(request),
                 Output::Note(event) => self.noted.push(event.record()),
                 Output::Completed(_, outcome) => self.said.push(outcome),
                 Output::Ask(_, id, text) => self.asked.push((id, text)),
@@ -296,14 +295,14 @@ impl World {
 
     /// The oldest event that waits to be recorded is, or is not.
     pub(super) fn record(&mut self, done: bool) -> Record {
-        let (paste, event) = self.to_record.remove(0);
+        let Request { event, grant: paste, .. } = self.to_record.remove(0);
         if done {
             self.mediator.permitted(monitor::testing::permit(paste, 1), self.now);
         } else {
             self.mediator.refused(paste.id, Denial::Unrecorded);
         }
         self.settle();
-        event
+        event.record()
     }
 
     pub(super) fn wait(&mut self, time: Time) {
