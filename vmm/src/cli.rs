@@ -320,19 +320,19 @@ mod tests {
 
     #[test]
     fn the_documented_command_line_is_understood() {
-        let config = run("--kernel k --initrd i --cmdline quiet --memory 4G --cpus 2 \
+        let spec = run("--kernel k --initrd i --cmdline quiet --memory 4G --cpus 2 \
              --disk path=a,readonly,id=root --disk path=b --net tap=t0,mac=52:54:00:12:34:56 \
              --vfio 0000:00:05.0 --serial file=log --port name=org.x.y,socket=s --api-socket api \
              --log-level debug --stop-timeout 2m")
         .unwrap();
-        assert_eq!(config.stop_timeout, Duration::from_secs(120));
-        assert_eq!((config.memory.bytes(), config.cpus), (4 << 30, 2));
-        assert!(config.disks[0].readonly && !config.disks[1].readonly);
-        assert_eq!(config.disks[0].id.as_deref(), Some("root"));
-        assert_eq!(config.nets[0].mac, Some("52:54:00:12:34:56".parse().unwrap()));
-        assert_eq!(config.serial, SerialSpec::File("log".into()));
-        assert_eq!(config.ports[0].name, "org.x.y");
-        assert!(config.sandbox.enabled);
+        assert_eq!(spec.stop_timeout, Duration::from_secs(120));
+        assert_eq!((spec.memory.bytes(), spec.cpus), (4 << 30, 2));
+        assert!(spec.disks[0].readonly && !spec.disks[1].readonly);
+        assert_eq!(spec.disks[0].id.as_deref(), Some("root"));
+        assert_eq!(spec.nets[0].mac, Some("52:54:00:12:34:56".parse().unwrap()));
+        assert_eq!(spec.serial, SerialSpec::File("log".into()));
+        assert_eq!(spec.ports[0].name, "org.x.y");
+        assert!(spec.sandbox.enabled);
     }
 
     #[test]
@@ -390,10 +390,10 @@ mod tests {
     #[test]
     fn sizes_and_addresses_are_taken_as_the_machine_file_takes_them() {
         for memory in ["4G", "4GB", "4GiB"] {
-            let config = run(&format!("--kernel k --memory {memory} --vfio 05:00.0")).unwrap();
-            assert_eq!(config.memory.bytes(), 4 << 30);
-            assert_eq!(config.vfio[0].to_string(), "0000:05:00.0");
-            assert_eq!(config.stop_timeout, Duration::from_secs(10));
+            let spec = run(&format!("--kernel k --memory {memory} --vfio 05:00.0")).unwrap();
+            assert_eq!(spec.memory.bytes(), 4 << 30);
+            assert_eq!(spec.vfio[0].to_string(), "0000:05:00.0");
+            assert_eq!(spec.stop_timeout, Duration::from_secs(10));
         }
     }
 

@@ -49,11 +49,10 @@ pub(super) struct Machine {
     pub(super) file_bytes_max: u64,
 }
 
-pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
+pub(super) fn build(spec: &VmSpec) -> Result<Machine, MachineError> {
     // The cheap mistakes first: files, sockets, disks. Nothing has an effect outside before them.
-    let kernel =
-        Kernel::open(&config.kernel, config.initrd.as_deref(), &config.cmdline, config.memory)?;
-    let memory = memory::allocate(config.memory, config.hugepages)?;
+    let kernel = Kernel::open(&spec.kernel, spec.initrd.as_deref(), &spec.cmdline, spec.memory)?;
+    let memory = memory::allocate(spec.memory, spec.hugepages)?;
     let vm = Vm::new(&memory)?;
     let interrupts = Interrupts::new(Arc::clone(vm.fd()))?;
     let wake = eventfd()?;
@@ -62,7 +61,7 @@ pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
     let mut bus = Bus::new();
     let (domain_of, domain_memory) = (Arc::clone(vm.fd()), memory.clone());
     let parts = devices::build(
-        config,
+        spec,
         &mut bus,
         &Host {
             memory: memory.clone(),
@@ -74,13 +73,13 @@ pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
         },
     )?;
     let bits = physical_bits(&vm.supported_cpuid()?);
-    let mmio64 = layout::mmio64_window(layout::mmio64_start(config.memory), bits)
-        .ok_or(MachineError::AddressBits { memory: config.memory, bits })?;
+    let mmio64 = layout::mmio64_window(layout::mmio64_start(spec.memory), bits)
+        .ok_or(MachineError::AddressBits { memory: spec.memory, bits })?;
     devices::place(&mut bus, mmio64.clone())?;
     let pci = Arc::new(bus);
     let mut main_loop = parts.main_loop;
 
-    let (output, log) = output(&config.serial)?;
+    let (output, log) = output(&spec.serial)?;
     let mut own_threads = parts.own_threads;
     if let Some(writer) = log {
         own_threads.push(("serial".to_owned(), Role::Log, Arc::new(Mutex::new(writer))));
@@ -89,27 +88,27 @@ pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
     let ports = Arc::new(ports);
     let handler =
         Arc::new(ExitHandler::new(Arc::clone(&ports), Arc::clone(&pci), Arc::clone(&events)));
-    if config.serial == SerialSpec::Stdio {
+    if spec.serial == SerialSpec::Stdio {
         let quit = Arc::clone(&events);
         let input = SerialInput::new(serial, Box::new(move || quit.raise(Event::Stop)));
         main_loop.push(Arc::new(Mutex::new(input)));
     }
-    let api = config
+    let api = spec
         .control_socket
         .as_deref()
         .map(listen::streams)
         .transpose()
         .map_err(MachineError::Api)?;
 
-    let (gate, members) = Gate::new(usize::from(config.cpus));
+    let (gate, members) = Gate::new(usize::from(spec.cpus));
     Ok(Machine {
         kernel,
         memory,
         description: Description {
-            cpus: config.cpus,
+            cpus: spec.cpus,
             mmio64: (mmio64.start, mmio64.end - mmio64.start),
         },
-        vcpus: vcpus(&vm, config.cpus)?.into_iter().zip(members).collect(),
+        vcpus: vcpus(&vm, spec.cpus)?.into_iter().zip(members).collect(),
         vm,
         gate,
         handler,
@@ -140,8 +139,8 @@ fn vcpus(vm: &Vm, count: u8) -> Result<Vec<Vcpu>, MachineError> {
 }
 
 /// Opens where the serial port prints, and who writes it down if that is a log.
-fn output(config: &SerialSpec) -> Result<(Output, Option<LogWriter>), MachineError> {
-    match config {
+fn output(spec: &SerialSpec) -> Result<(Output, Option<LogWriter>), MachineError> {
+    match spec {
         SerialSpec::Stdio => {
             let output = Output::stdout().map_err(host("print to standard output"))?;
             Ok((output, None))

@@ -35,7 +35,7 @@ pub(super) struct MachineControl {
 }
 
 impl MachineControl {
-    pub(super) fn new(machine: &Machine, config: &VmSpec, liveness: Liveness) -> Self {
+    pub(super) fn new(machine: &Machine, spec: &VmSpec, liveness: Liveness) -> Self {
         Self {
             gate: Arc::clone(&machine.gate),
             events: Arc::clone(&machine.events),
@@ -48,8 +48,8 @@ impl MachineControl {
             reset_request: AtomicBool::new(false),
             resetting: AtomicBool::new(false),
             resets: AtomicU64::new(0),
-            vcpus: config.cpus,
-            memory_mib: config.memory.bytes() >> 20,
+            vcpus: spec.cpus,
+            memory_mib: spec.memory.bytes() >> 20,
         }
     }
 

@@ -31,9 +31,9 @@ pub(super) const KINDS: &[Kind] = &[
 ];
 
 /// Builds all devices onto `bus`.
-pub(super) fn build(config: &VmSpec, bus: &mut Bus, host: &Host) -> Result<Parts, DeviceError> {
+pub(super) fn build(spec: &VmSpec, bus: &mut Bus, host: &Host) -> Result<Parts, DeviceError> {
     let mut builder = Builder::new(bus, host);
-    KINDS.iter().try_for_each(|kind| (kind.build)(&mut builder, config))?;
+    KINDS.iter().try_for_each(|kind| (kind.build)(&mut builder, spec))?;
     Ok(builder.parts)
 }
 

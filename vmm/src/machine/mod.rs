@@ -161,13 +161,13 @@ fn event_loop(error: event_manager::Error) -> MachineError {
     MachineError::Host { what: "set up the event loop", source: io::Error::other(error) }
 }
 
-/// Builds the machine `config` asks for and runs it to its end.
-pub fn run(config: &VmSpec) -> Result<ExitReason, MachineError> {
+/// Builds the machine `spec` asks for and runs it to its end.
+pub fn run(spec: &VmSpec) -> Result<ExitReason, MachineError> {
     allocator::share_one_heap();
     signals::block().map_err(host("block signals"))?;
-    let machine = build::build(config)?;
-    let terminal = terminal::Raw::enter(&config.serial);
-    let end = machine.run(config);
+    let machine = build::build(spec)?;
+    let terminal = terminal::Raw::enter(&spec.serial);
+    let end = machine.run(spec);
     drop(terminal);
     end
 }
@@ -212,12 +212,12 @@ struct Running {
 }
 
 impl Machine {
-    fn run(mut self, config: &VmSpec) -> Result<ExitReason, MachineError> {
-        let Running { mut main, workers, log, control } = self.start(config)?;
-        sandbox::filter_thread(&config.sandbox, Role::Main)?;
+    fn run(mut self, spec: &VmSpec) -> Result<ExitReason, MachineError> {
+        let Running { mut main, workers, log, control } = self.start(spec)?;
+        sandbox::filter_thread(&spec.sandbox, Role::Main)?;
         allocator::give_back();
 
-        let end = self.serve(config, &mut main, &control);
+        let end = self.serve(spec, &mut main, &control);
         control.end();
         // Passed-through functions as well as our own devices, whose threads stop at the next piece.
         self.pci.reset();
@@ -229,7 +229,7 @@ impl Machine {
     }
 
     /// Closes the sandbox and starts all threads, each with its filter, except the caller's.
-    fn start(&mut self, config: &VmSpec) -> Result<Running, MachineError> {
+    fn start(&mut self, spec: &VmSpec) -> Result<Running, MachineError> {
         let mut main = EventManager::<Subscriber>::new().map_err(event_loop)?;
         let (mut workers, mut log) = <(worker::Workers, worker::Workers)>::default();
         let mut liveness = liveness::Liveness::default();
@@ -238,21 +238,21 @@ impl Machine {
         }
         vcpu::install_kick().map_err(host("install a signal handler"))?;
 
-        sandbox::enter(&config.sandbox, self.file_bytes_max)?;
+        sandbox::enter(&spec.sandbox, self.file_bytes_max)?;
         for (name, role, subscriber) in std::mem::take(&mut self.own_threads) {
             let threads = if role == Role::Log { &mut log } else { &mut workers };
             threads
-                .spawn(name, role, subscriber, config.sandbox.clone(), &mut liveness)
+                .spawn(name, role, subscriber, spec.sandbox.clone(), &mut liveness)
                 .map_err(host("start a device's thread"))?;
         }
-        let control = Arc::new(MachineControl::new(self, config, liveness));
-        self.start_vcpus(config, &control)?;
+        let control = Arc::new(MachineControl::new(self, spec, liveness));
+        self.start_vcpus(spec, &control)?;
         if let Some(listener) = self.api.take() {
             let server = crate::api::Server::new(listener, control.clone())
                 .map_err(host("serve the control socket"))?;
             main.add_subscriber(Arc::new(Mutex::new(server)));
         }
-        let signals = signals::Signals::new(control.clone(), config.stop_timeout)
+        let signals = signals::Signals::new(control.clone(), spec.stop_timeout)
             .map_err(host("receive signals"))?;
         main.add_subscriber(Arc::new(Mutex::new(signals)));
         let wake = self.wake.try_clone().map_err(host("clone an eventfd"))?;
@@ -262,7 +262,7 @@ impl Machine {
 
     fn serve(
         &mut self,
-        config: &VmSpec,
+        spec: &VmSpec,
         main: &mut EventManager<Subscriber>,
         control: &MachineControl,
     ) -> Result<ExitReason, MachineError> {
@@ -278,7 +278,7 @@ impl Machine {
                 Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
                 Some(Event::Stop) => return Ok(ExitReason::Stopped),
                 Some(Event::Guest(Request::PowerOff)) => return Ok(ExitReason::PoweredOff),
-                Some(Event::Guest(Request::Reset)) if config.exit_on_reset => {
+                Some(Event::Guest(Request::Reset)) if spec.exit_on_reset => {
                     return Ok(ExitReason::Reset);
                 }
                 // A guest that resets instead of shutting down has not shut down either.
@@ -386,12 +386,8 @@ impl Machine {
         Ok(())
     }
 
-    fn start_vcpus(
-        &mut self,
-        config: &VmSpec,
-        control: &MachineControl,
-    ) -> Result<(), MachineError> {
-        let sandbox = config.sandbox.clone();
+    fn start_vcpus(&mut self, spec: &VmSpec, control: &MachineControl) -> Result<(), MachineError> {
+        let sandbox = spec.sandbox.clone();
         let prepare: vcpu::ThreadStart =
             Arc::new(move || sandbox::filter_thread(&sandbox, Role::Vcpu));
         for (vcpu, member) in std::mem::take(&mut self.vcpus) {

@@ -13,12 +13,12 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// Builds one console device for all named ports; none without a port.
-fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> {
-    if config.ports.is_empty() {
+fn build(builder: &mut Builder<'_>, spec: &VmSpec) -> Result<(), DeviceError> {
+    if spec.ports.is_empty() {
         return Ok(());
     }
-    let mut ports = Vec::with_capacity(config.ports.len());
-    for port in &config.ports {
+    let mut ports = Vec::with_capacity(spec.ports.len());
+    for port in &spec.ports {
         let name = port.name.clone();
         match listen::streams(&port.socket) {
             Ok(listener) => ports.push(NamedPort { name, listener }),

@@ -12,8 +12,8 @@ pub(super) const KIND: Kind = Kind {
     requests: &[requests::DISK],
 };
 
-fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> {
-    for (index, disk) in config.disks.iter().enumerate() {
+fn build(builder: &mut Builder<'_>, spec: &VmSpec) -> Result<(), DeviceError> {
+    for (index, disk) in spec.disks.iter().enumerate() {
         let id = disk.id.clone().unwrap_or_else(|| format!("disk{index}"));
         let disk = Disk::open(&disk.path, disk.readonly, &id).map_err(DeviceError::Disk)?;
         builder.parts.disk_file_bytes_max =

@@ -11,8 +11,8 @@ pub(super) const KIND: Kind = Kind {
     requests: &[requests::NETWORK],
 };
 
-fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> {
-    for net in &config.nets {
+fn build(builder: &mut Builder<'_>, spec: &VmSpec) -> Result<(), DeviceError> {
+    for net in &spec.nets {
         let tap = (builder.host.tap)(&net.tap).map_err(DeviceError::Net)?;
         let mac = net.mac.unwrap_or_else(|| Mac::derived(&net.tap));
         let net = Net::new(tap, mac).map_err(DeviceError::Host)?;

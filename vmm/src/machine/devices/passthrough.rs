@@ -13,12 +13,12 @@ pub(super) const KIND: Kind = Kind {
     requests: &[],
 };
 
-fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> {
-    if config.vfio.is_empty() {
+fn build(builder: &mut Builder<'_>, spec: &VmSpec) -> Result<(), DeviceError> {
+    if spec.vfio.is_empty() {
         return Ok(());
     }
     let container = (builder.host.container)().map_err(DeviceError::Vfio)?;
-    for address in &config.vfio {
+    for address in &spec.vfio {
         let function = container
             .open(*address, Arc::clone(&builder.host.msi), Arc::clone(&builder.host.slots))
             .map_err(DeviceError::Vfio)?;

@@ -15,8 +15,8 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// Builds screen, keyboard and pointer, if an agent is there to look, type and point.
-fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> {
-    match &config.seat_socket {
+fn build(builder: &mut Builder<'_>, spec: &VmSpec) -> Result<(), DeviceError> {
+    match &spec.seat_socket {
         Some(socket) => add(builder, Seat::listen(socket)?),
         None => Ok(()),
     }

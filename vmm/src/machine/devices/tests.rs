@@ -76,13 +76,13 @@ impl Machine {
         let disk = dir.path().join("disk");
         File::create(&disk).unwrap().set_len(1 << 20).unwrap();
         let path = |name: &str| dir.path().join(name);
-        let config = VmSpec {
+        let spec = VmSpec {
             disks: vec![DiskSpec { path: disk, readonly: false, id: None }],
             nets: vec![NetSpec { tap: "test".into(), mac: None }],
             ports: vec![PortSpec { name: "test".into(), socket: path("port") }],
             usb: vec![path("usb")],
             seat_socket: Some(path("seat")),
-            ..config()
+            ..spec()
         };
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM)]).unwrap();
         let interrupts = Recorder::default();
@@ -98,7 +98,7 @@ impl Machine {
             slots: Arc::new(NoHost),
         };
         let mut bus = Bus::new();
-        let parts = build(&config, &mut bus, &host).unwrap();
+        let parts = build(&spec, &mut bus, &host).unwrap();
         let agent = seat_link::connect(&dir.path().join("seat")).unwrap();
         place(&mut bus, BARS..BARS + layout::MMIO64_SIZE).unwrap();
         let mut events = EventManager::<Subscriber>::new().unwrap();
@@ -244,7 +244,7 @@ impl Machine {
     }
 }
 
-fn config() -> VmSpec {
+fn spec() -> VmSpec {
     VmSpec {
         kernel: PathBuf::new(),
         initrd: None,

@@ -16,10 +16,10 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// Builds one controller with two ports for each socket: a device is of USB 2 or of USB 3. None without a socket.
-fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> {
-    let count = match u8::try_from(config.usb.len()) {
+fn build(builder: &mut Builder<'_>, spec: &VmSpec) -> Result<(), DeviceError> {
+    let count = match u8::try_from(spec.usb.len()) {
         Ok(0) => return Ok(()),
-        Ok(count) if config.usb.len() <= USB_MAX => count,
+        Ok(count) if spec.usb.len() <= USB_MAX => count,
         _ => return Err(DeviceError::TooManyUsb),
     };
     let backend = BackendQueue::new().map_err(DeviceError::Host)?;
@@ -28,7 +28,7 @@ fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> 
         XhciPci::new(ports, builder.host.memory.clone(), backend.clone(), &*builder.host.msi)
             .map_err(DeviceError::Usb)?;
     builder.add(function)?;
-    let sockets = Sockets::listen(&config.usb, handle, backend)
+    let sockets = Sockets::listen(&spec.usb, handle, backend)
         .map_err(|(path, source)| DeviceError::UsbSocket { path, source })?;
     builder.parts.main_loop.push(worker);
     builder.parts.main_loop.push(Arc::new(Mutex::new(sockets)));

@@ -130,11 +130,11 @@ const FINISHED: &str = "escape tool: everything was tried";
 fn tool(dir: &Path) {
     roles::own_network();
     signals::block().unwrap();
-    let config = roles::configuration(dir);
-    let machine = build::build(&config).unwrap();
+    let spec = roles::vm_spec(dir);
+    let machine = build::build(&spec).unwrap();
     let _outside = listen_on_abstract_name();
     let world = World::look_around(dir);
-    sandbox::enter(&config.sandbox, machine.file_bytes_max).unwrap();
+    sandbox::enter(&spec.sandbox, machine.file_bytes_max).unwrap();
 
     let mut found = Vec::new();
     for role in Role::ALL {

@@ -187,12 +187,12 @@ fn machine(dir: &Path) {
     own_network();
     logging::install_panic_hook("machine");
     logging::init(LevelFilter::DEBUG, Rate { burst: 64, every: Duration::from_secs(1) }).unwrap();
-    let config = configuration(dir);
-    let mut machine = build::build(&config).unwrap();
-    let mut running = machine.start(&config).unwrap();
+    let spec = vm_spec(dir);
+    let mut machine = build::build(&spec).unwrap();
+    let mut running = machine.start(&spec).unwrap();
     let turns = Arc::new(Turns::default());
     let guest = {
-        let (turns, sandbox) = (Arc::clone(&turns), config.sandbox.clone());
+        let (turns, sandbox) = (Arc::clone(&turns), spec.sandbox.clone());
         let (bus, memory) = (Arc::clone(&machine.pci), machine.memory.clone());
         let ports = Arc::clone(&machine.ports);
         std::thread::Builder::new()
@@ -207,7 +207,7 @@ fn machine(dir: &Path) {
             })
             .unwrap()
     };
-    sandbox::filter_thread(&config.sandbox, Role::Main).unwrap();
+    sandbox::filter_thread(&spec.sandbox, Role::Main).unwrap();
     tracing::info!("{CLOSED}{}", nix::unistd::gettid());
     let mut go = [0; 2];
     nix::unistd::read(std::io::stderr(), &mut go).unwrap();
@@ -241,7 +241,7 @@ fn serve(machine: &Machine, main: &mut EventManager<Subscriber>) {
 }
 
 /// Makes a machine with every device there is but passed-through functions, of the files of [`lay_out`].
-pub(super) fn configuration(dir: &Path) -> VmSpec {
+pub(super) fn vm_spec(dir: &Path) -> VmSpec {
     let at = |name: &str| dir.join(name).display().to_string();
     let arguments = [
         "bulkhead-vmm".into(),
