@@ -64,7 +64,7 @@ pub enum Compared {
 pub struct Gap {
     /// The key: a `path` of [`LANGUAGE`].
     pub key: &'static str,
-    /// The value, as [`Said::value`] has it; `None` is every value.
+    /// The value, as [`GapOccurrence::value`] has it; `None` is every value.
     pub value: Option<&'static str>,
     /// Whether `check` refuses it: who believes it is worse off than who does not read it.
     pub severity: Severity,
@@ -222,7 +222,7 @@ pub fn of_class(class: UsbClass) -> Option<&'static Gap> {
 
 /// Something that a policy says, and that this version does not enforce.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct GapOccurrence {
     /// What it falls into.
     pub gap: &'static Gap,
     /// The value, as it was written.
@@ -235,7 +235,7 @@ pub struct Said {
     pub line: usize,
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for GapOccurrence {
     /// Writes one sentence, without a full stop.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { gap: Gap { key, instead, .. }, value, owner, .. } = self;
@@ -251,7 +251,7 @@ impl fmt::Display for Said {
     }
 }
 
-impl Said {
+impl GapOccurrence {
     /// Returns it as `check` reports it.
     #[must_use]
     pub fn diagnostic(&self) -> Diagnostic {
@@ -313,8 +313,8 @@ impl Domain {
 impl Policy {
     /// Returns everything that it says and this version does not enforce, in the order of the file. A rule that denies is kept whatever it names.
     #[must_use]
-    pub fn unenforced(&self) -> Vec<Said> {
-        let said = |gap: &'static Gap, value: &str, owner: &str, span: Span| Said {
+    pub fn unenforced(&self) -> Vec<GapOccurrence> {
+        let said = |gap: &'static Gap, value: &str, owner: &str, span: Span| GapOccurrence {
             gap,
             value: value.to_owned(),
             owner: owner.to_owned(),

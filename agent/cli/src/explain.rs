@@ -25,7 +25,7 @@ const CONTENT_MAX: u64 = 64 << 20;
 
 /// What wants to cross.
 #[derive(Debug, Subcommand)]
-pub(super) enum What {
+pub(super) enum ExplainRequest {
     /// A clipboard transfer
     Clipboard(ClipboardArgs),
     /// A USB device
@@ -59,7 +59,7 @@ pub(super) struct ClipboardArgs {
 #[derive(Debug, Args)]
 pub(super) struct UsbArgs {
     #[command(flatten)]
-    which: Which,
+    which: DeviceSelector,
     /// The domain somebody attaches it to by hand [default: the rules decide]
     #[arg(long, value_name = "DOMAIN")]
     to: Option<String>,
@@ -71,7 +71,7 @@ pub(super) struct UsbArgs {
 /// Which USB device.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Which {
+struct DeviceSelector {
     /// Its descriptors: vendor=08e6,product=3437,serial=A1,interfaces=0b/00/00, or as lsusb and USBGuard write them:
     /// 08e6:3437,interfaces=0b:00:00
     #[arg(long, value_name = "DESCRIPTION", value_parser = device)]
@@ -103,9 +103,9 @@ fn bus_id(text: &str) -> Result<BusId, String> {
     text.parse::<BusId>().map_err(|error| error.to_string())
 }
 
-pub(super) fn run(common: &Common, file: Option<&Path>, what: &What) -> Outcome {
+pub(super) fn run(common: &Common, file: Option<&Path>, what: &ExplainRequest) -> Outcome {
     if file == Some(Path::new("-"))
-        && matches!(what, What::Clipboard(args) if args.text_file.as_deref() == file)
+        && matches!(what, ExplainRequest::Clipboard(args) if args.text_file.as_deref() == file)
     {
         let why = "standard input holds the policy or the text: name a file for the other";
         return common.fail(Failure::Misuse, why);
@@ -115,8 +115,10 @@ pub(super) fn run(common: &Common, file: Option<&Path>, what: &What) -> Outcome 
         Err(outcome) => return outcome,
     };
     let explained = match what {
-        What::Clipboard(args) => clipboard(&policy, args).map(|explanation| (None, explanation)),
-        What::Usb(args) => usb(&policy, args),
+        ExplainRequest::Clipboard(args) => {
+            clipboard(&policy, args).map(|explanation| (None, explanation))
+        }
+        ExplainRequest::Usb(args) => usb(&policy, args),
     };
     let (device, explanation) = match explained {
         Ok(explained) => explained,
@@ -144,9 +146,9 @@ fn known<'n>(policy: &Policy, option: &str, name: &'n str) -> Result<&'n str, St
 fn usb(policy: &Policy, args: &UsbArgs) -> Result<(Option<UsbDescription>, Explanation), String> {
     let to = args.to.as_deref().map(|to| known(policy, "to", to)).transpose()?;
     let found = match &args.which {
-        Which { busid: Some(id), .. } => Some(usbsysfs::described(&Sysfs::default(), id)?),
-        Which { sysfs: Some(path), .. } => Some(in_folder(path)?),
-        Which { .. } => None,
+        DeviceSelector { busid: Some(id), .. } => Some(usbsysfs::described(&Sysfs::default(), id)?),
+        DeviceSelector { sysfs: Some(path), .. } => Some(in_folder(path)?),
+        DeviceSelector { .. } => None,
     };
     let Some(device) = found.as_ref().or(args.which.device.as_ref()) else {
         return Err("no device is named: give --device, --busid or --sysfs".to_owned());

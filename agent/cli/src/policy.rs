@@ -12,7 +12,7 @@ use policy_tools::{Matrix, STARTER};
 use serde_json::json;
 
 use super::audit::{self, Wanted};
-use super::explain::{self, What};
+use super::explain::{self, ExplainRequest};
 use super::in_force::{self, PolicyText};
 use super::{
     Common, Failure, Outcome, colours, page, passphrase, print, print_styled, replay, signing,
@@ -36,7 +36,7 @@ pub(super) enum PolicyCommand {
         /// The policy; `-` is standard input, and left out the policy in force is meant
         file: Option<PathBuf>,
         #[command(subcommand)]
-        what: What,
+        what: ExplainRequest,
     },
     /// What a new policy would allow, deny or change; exit status 1 when anything widened, or could not be compared to the end
     Diff {

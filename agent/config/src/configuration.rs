@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policy::Policy;
-use policy::enforcement::{self, Said};
+use policy::enforcement::{self, GapOccurrence};
 
 use crate::domain_policies::{self, DomainPolicy};
 use crate::files::{FilesError, read_machine_text};
@@ -60,7 +60,7 @@ impl Configuration {
     /// Returns what the policy says and nothing on this PC enforces: because this version does not, or because a domain's VMM is somebody else's.
     #[must_use]
     pub fn unenforced(&self) -> Vec<Unenforced> {
-        let unenforced = |said: Said| Unenforced {
+        let unenforced = |said: GapOccurrence| Unenforced {
             what: format!("the policy's {said}"),
             remedy: said.gap.remedy.to_owned(),
         };

@@ -16,7 +16,7 @@ const SIZE_MAX: u64 = 4096;
 
 /// How the seat is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
+pub struct SavedState {
     /// The domain in front, by its name; none for the first.
     pub front: Option<String>,
     /// Whether the screen is locked.
@@ -40,7 +40,7 @@ impl Memory {
 
     /// Returns how the seat was left; `None` if nobody wrote that down. What cannot be read may have said that the screen is locked.
     #[must_use]
-    pub fn left(&self) -> Option<Left> {
+    pub fn left(&self) -> Option<SavedState> {
         let read = fileopen::read(&self.path, SIZE_MAX)
             .and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other));
         match read {
@@ -51,14 +51,14 @@ impl Memory {
                 tracing::error!(
                     "the screen is locked, as {path} does not say how it was left: {error}"
                 );
-                Some(Left { front: None, locked: true })
+                Some(SavedState { front: None, locked: true })
             }
         }
     }
 
     /// Writes down how the seat is. Where that fails the file goes, and with it what it says that is not so any more: a seat of which
     /// nothing is written down is locked by an agent that finds guests.
-    pub(super) fn write(&mut self, left: &Left) {
+    pub(super) fn write(&mut self, left: &SavedState) {
         if let Err(error) = self.replace(left) {
             let _ = fs::remove_file(&self.path);
             if !std::mem::replace(&mut self.warned, true) {
@@ -70,7 +70,7 @@ impl Memory {
         }
     }
 
-    fn replace(&self, left: &Left) -> io::Result<()> {
+    fn replace(&self, left: &SavedState) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -104,7 +104,7 @@ mod tests {
         let mut memory = Memory::at(&path);
         assert_eq!(memory.left(), None);
         for locked in [true, false] {
-            let left = Left { front: Some("internet".to_owned()), locked };
+            let left = SavedState { front: Some("internet".to_owned()), locked };
             memory.write(&left);
             assert_eq!(Memory::at(&path).left(), Some(left));
         }
@@ -124,9 +124,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seat.json");
         let mut memory = Memory::at(&path);
-        memory.write(&Left { front: None, locked: false });
+        memory.write(&SavedState { front: None, locked: false });
         fs::create_dir(path.with_extension("new")).unwrap();
-        memory.write(&Left { front: None, locked: true });
+        memory.write(&SavedState { front: None, locked: true });
         assert!(!path.exists());
     }
 }

@@ -59,7 +59,7 @@ use change::Change;
 use dialogue::{Dialogue, Question};
 use effects::Effects;
 use journal::Journal;
-use proposal::{Basis, Unproposed};
+use proposal::{Basis, ProposalError};
 use session::Interfaces;
 
 /// Where setup looks; the system's own, or a test's.
@@ -402,17 +402,17 @@ fn enable(pc: &Pc, answers: &Answers, dialogue: &mut dyn Dialogue) -> Result<boo
     };
     match dialogue.choose(&question) {
         Some(place) => Ok(place == 0),
-        None => Err(unproposed(Unproposed::Unasked(vec![question]))),
+        None => Err(unproposed(ProposalError::Unasked(vec![question]))),
     }
 }
 
-fn unproposed(why: Unproposed) -> Stop {
+fn unproposed(why: ProposalError) -> Stop {
     match why {
-        Unproposed::Unfit(unfit) => {
-            let list: String = unfit.iter().map(|what| format!("\n* {what}")).collect();
+        ProposalError::Obstacles(obstacles) => {
+            let list: String = obstacles.iter().map(|what| format!("\n* {what}")).collect();
             Stop::refused(format!("this PC cannot be set up, and nothing was changed:{list}"))
         }
-        Unproposed::Unasked(questions) => {
+        ProposalError::Unasked(questions) => {
             let list = questions.iter().map(|Question { key, text, choices }| {
                 let choices: String =
                     choices.iter().map(|choice| format!("\n    {choice}")).collect();

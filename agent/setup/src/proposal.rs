@@ -86,9 +86,9 @@ pub(crate) struct Proposal<'a> {
 
 /// Why nothing is proposed.
 #[derive(Debug)]
-pub(crate) enum Unproposed {
+pub(crate) enum ProposalError {
     /// The PC or its policy does not do; each with its remedy.
-    Unfit(Vec<String>),
+    Obstacles(Vec<String>),
     /// Nobody answered these questions.
     Unasked(Vec<Question>),
 }
@@ -96,28 +96,28 @@ pub(crate) enum Unproposed {
 pub(crate) fn propose<'a>(
     basis: &Basis<'a>,
     dialogue: &mut dyn Dialogue,
-) -> Result<Proposal<'a>, Unproposed> {
+) -> Result<Proposal<'a>, ProposalError> {
     let own: Vec<&DomainPolicy> =
         basis.domain_policies.iter().filter(|policy| !is_external(basis, policy)).collect();
     let with_nic: Vec<&DomainPolicy> =
         own.iter().copied().filter(|policy| policy.network == Network::Passthrough).collect();
-    let mut unfit = obstacles(basis, &own, &with_nic);
-    let memory = memory(basis, &own, &mut unfit);
-    let given = given_nics(basis, &with_nic, &mut unfit);
+    let mut obstacles = obstacles(basis, &own, &with_nic);
+    let memory = memory(basis, &own, &mut obstacles);
+    let given = given_nics(basis, &with_nic, &mut obstacles);
     let left: Vec<&DomainPolicy> =
         with_nic.iter().copied().filter(|m| !given.contains_key(m.name.as_str())).collect();
     let free = basis.hardware.nics.len().saturating_sub(given.len());
     if left.len() > free {
-        unfit.push(too_few(basis.hardware, &with_nic));
+        obstacles.push(too_few(basis.hardware, &with_nic));
     }
-    if !unfit.is_empty() {
-        return Err(Unproposed::Unfit(unfit));
+    if !obstacles.is_empty() {
+        return Err(ProposalError::Obstacles(obstacles));
     }
     let mut unasked = Vec::new();
     let nics = asked_nics(basis, given, &left, dialogue, &mut unasked);
     let (screen, card) = seat(basis, dialogue, &mut unasked);
     if !unasked.is_empty() {
-        return Err(Unproposed::Unasked(unasked));
+        return Err(ProposalError::Unasked(unasked));
     }
     let mut notes = Vec::new();
     if screen == Some(true) && basis.hardware.cards.iter().all(|card| card.connected.is_empty()) {
@@ -174,41 +174,41 @@ fn is_external(basis: &Basis<'_>, policy: &DomainPolicy) -> bool {
 /// Returns what of the PC and of the policy does not do, whatever is answered.
 fn obstacles(basis: &Basis<'_>, own: &[&DomainPolicy], with_nic: &[&DomainPolicy]) -> Vec<String> {
     let Basis { hardware, .. } = basis;
-    let mut unfit = Vec::new();
+    let mut obstacles = Vec::new();
     for policy in own.iter().filter(|policy| policy.network == Network::Vlan) {
-        unfit.push(format!(
+        obstacles.push(format!(
             "the policy gives {} a VLAN, and VLANs are not available yet in this version: have the policy changed to network = \"passthrough\" or \"none\"",
             policy.name
         ));
     }
     if !own.is_empty() && !hardware.virtualises {
-        unfit.push(format!(
+        obstacles.push(format!(
             "the processor does not offer virtualisation: {}",
             hardware.vendor.virtualisation_in_bios()
         ));
     }
     if !with_nic.is_empty() && hardware.iommu == Iommu::Missing {
-        unfit.push(format!(
+        obstacles.push(format!(
             "this PC has no IOMMU, or it is switched off in the BIOS; without it a NIC that is handed over could write anywhere in this PC's memory: switch {} on in the BIOS, and run this again",
             hardware.vendor.iommu_in_bios()
         ));
     }
     let screen = basis.answers.screen.or(basis.existing.map(|m| m.seat != Seat::None));
     if screen.unwrap_or(true) && hardware.cards.is_empty() {
-        unfit.push("this PC has no graphics card that a Linux driver has: load its driver (`lspci -k | grep -A3 VGA` names it; firmware-amd-graphics or firmware-misc-nonfree may be missing), or answer backend = \"none\" below [seat] for a PC without a seat".to_owned());
+        obstacles.push("this PC has no graphics card that a Linux driver has: load its driver (`lspci -k | grep -A3 VGA` names it; firmware-amd-graphics or firmware-misc-nonfree may be missing), or answer backend = \"none\" below [seat] for a PC without a seat".to_owned());
     }
     for (at, nic) in hardware.nics.iter().enumerate() {
         let macs = nic.function.interfaces.iter().filter_map(|own| own.mac.as_deref());
         for mac in macs {
             let mut before = hardware.nics.iter().take(at);
             if let Some(other) = before.find(|other| other.has_mac(mac)) {
-                unfit.push(format!(
+                obstacles.push(format!(
                     "two NICs have one MAC address, {mac}: {other}; {nic}. Take them out of the bond or bridge that they are in, or give one its own address again, and run this again"
                 ));
             }
         }
     }
-    unfit
+    obstacles
 }
 
 fn too_few(hardware: &Hardware, with_nic: &[&DomainPolicy]) -> String {
@@ -233,7 +233,7 @@ fn too_few(hardware: &Hardware, with_nic: &[&DomainPolicy]) -> String {
 fn given_nics<'a>(
     basis: &Basis<'a>,
     with_nic: &[&'a DomainPolicy],
-    unfit: &mut Vec<String>,
+    obstacles: &mut Vec<String>,
 ) -> BTreeMap<&'a str, &'a Nic> {
     let mut given: BTreeMap<&str, &Nic> = BTreeMap::new();
     let answered = |policy: &DomainPolicy| basis.answers.domains.get(&policy.name)?.nic.as_ref();
@@ -247,15 +247,15 @@ fn given_nics<'a>(
         let key = format!("`domain.{}.nic` of the answer file", policy.name);
         match fitting.as_slice() {
             [only] => match taken_by(&given, only) {
-                Some(other) => unfit
+                Some(other) => obstacles
                     .push(format!("{key} is the NIC that {other} has ({only}): name another one")),
                 None => drop(given.insert(&policy.name, only)),
             },
-            [] => unfit.push(format!(
+            [] => obstacles.push(format!(
                 "{key} fits no NIC of this PC that can be handed over; it has: {}",
                 listed(basis.hardware)
             )),
-            several => unfit.push(format!(
+            several => obstacles.push(format!(
                 "{key} fits {} NICs: add `slot`, `mac` or `address`. This PC has: {}",
                 several.len(),
                 listed(basis.hardware)
@@ -388,7 +388,7 @@ fn seat(
 fn memory<'a>(
     basis: &Basis<'a>,
     own: &[&'a DomainPolicy],
-    unfit: &mut Vec<String>,
+    obstacles: &mut Vec<String>,
 ) -> BTreeMap<&'a str, String> {
     let (mut written, mut open, mut fixed) = (BTreeMap::new(), Vec::new(), 0);
     for policy in own {
@@ -411,7 +411,7 @@ fn memory<'a>(
     }
     let Some(total) = basis.hardware.memory_mib else {
         if !own.is_empty() {
-            unfit.push(
+            obstacles.push(
                 "the kernel does not say how much memory this PC has: mount /proc".to_owned(),
             );
         }
@@ -423,7 +423,7 @@ fn memory<'a>(
     let weights: u64 = open.iter().map(|policy| weight(policy)).sum();
     let wanted = u64::try_from(open.len()).unwrap_or(u64::MAX).saturating_mul(DESKTOP_LEAST_MIB);
     if fixed > total.saturating_sub(HOST_MIB) || room < wanted {
-        unfit.push(format!(
+        obstacles.push(format!(
             "this PC has {total} MiB of memory, of which the host keeps {HOST_MIB}: {fixed} MiB are given to domains by the answer file or the machine file, and each of the other {} needs {DESKTOP_LEAST_MIB} at least; put in more memory, or give the domains less",
             open.len()
         ));

@@ -1,18 +1,12 @@
 //! The sandbox: closed after everything is open and before the guest's first instruction.
 //!
-//! | layer | what it takes away |
-//! | --- | --- |
-//! | descriptors | whatever the process was started with, besides standard streams and specification |
-//! | namespaces | network, IPC, host name, mounts: the root directory is an empty read-only tmpfs |
-//! | user and capabilities | an own user and group; no capability, none to be regained |
-//! | limits | core dumps, files beyond a number, and files longer than the longest that it writes |
-//! | Landlock | every file that could still be named; TCP; abstract sockets and processes of others |
-//! | seccomp, per thread | every system call, every argument, and every ioctl, the thread has no use for |
+//! The layers, and what each takes away, are the crate [`sandboxing`]'s. Here is what a VMM asks of them:
+//! - It keeps standard streams, the specification's descriptor and what it has opened itself.
+//! - No file grows beyond the longest that it writes, and it has at most [`FILES_MAX`] descriptors.
+//! - Each thread has a filter of its own, by what it is for ([`Role`]). `docs/design/sandbox.md` lists each call with its reason, and
+//!   what the escape tool (`machine::escape`) tries.
 //!
-//! The layers are the crate `sandboxing`'s; here is what a VMM's threads may do. `docs/design/sandbox.md` lists each call with its reason, and what the escape tool (`machine::escape`) tries.
-//!
-//! Namespaces and user change need root; started by an ordinary user the VMM keeps that user and
-//! closes the other layers. What cannot be closed is an error, except Landlock on kernels without.
+//! Started by an ordinary user the VMM keeps that user and closes the other layers.
 
 mod filter;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::core::{Action, Core, DeviceId, DomainIndex, Geometry, Input, Output, 
 use super::devices::{DeviceEvent, Devices};
 use super::display::Display;
 use super::domain::{DomainUpdate, SeatDomain};
-use super::memory::{Left, Memory};
+use super::memory::{Memory, SavedState};
 use super::notices::Notices;
 use super::picture::Face;
 use super::scenes::{Layout, Scenes};
@@ -156,7 +156,7 @@ impl Stage {
     /// Writes down how the seat is.
     fn remember(&mut self) {
         let front = self.names.get(self.core.front()).cloned();
-        self.memory.write(&Left { front, locked: self.core.locked() });
+        self.memory.write(&SavedState { front, locked: self.core.locked() });
     }
 
     pub(super) fn run(&mut self) {

@@ -5,24 +5,24 @@ use std::collections::hash_map::Entry;
 
 use super::clipboard::domain_names;
 use super::regions::{Found, Looks, Region, Rule, compare};
-use super::{Change, Flow, Outcome, When};
+use super::{AttachContext, Change, Flow, Outcome};
 use policy::Policy;
 use policy::decide::Decision;
 use policy::index::{Fields, listed};
 use policy::language::{Head, InputRule, UsbAction, UsbRule};
 
 /// Every way in which a device comes to a domain.
-const WAYS: [When; 4] = [
-    When { by_hand: false, break_glass: false },
-    When { by_hand: true, break_glass: false },
-    When { by_hand: false, break_glass: true },
-    When { by_hand: true, break_glass: true },
+const WAYS: [AttachContext; 4] = [
+    AttachContext { by_hand: false, break_glass: false },
+    AttachContext { by_hand: true, break_glass: false },
+    AttachContext { by_hand: false, break_glass: true },
+    AttachContext { by_hand: true, break_glass: true },
 ];
 
 pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>, Vec<String>) {
     let (mut changes, mut not_compared) = (Vec::new(), Vec::new());
     for to in domain_names(old, new) {
-        let mut found: Vec<(Region, Outcome, Outcome, Vec<When>)> = Vec::new();
+        let mut found: Vec<(Region, Outcome, Outcome, Vec<AttachContext>)> = Vec::new();
         let mut places: HashMap<(Region, [Says; 2]), usize> = HashMap::new();
         for when in WAYS {
             let (old, new) = (rules(old, to, when), rules(new, to, when));
@@ -60,7 +60,7 @@ pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>
 type Says = (Decision, Option<String>);
 
 /// Returns the rules that have a say over devices coming to `to` in this way, and what they say of that.
-fn rules<'p>(policy: &'p Policy, to: &str, when: When) -> Vec<Rule<'p, Outcome>> {
+fn rules<'p>(policy: &'p Policy, to: &str, when: AttachContext) -> Vec<Rule<'p, Outcome>> {
     let goes_here = |rule: &UsbRule| {
         rule.to.is_none_or(|id| {
             policy.domain_by_id(*id).is_some_and(|domain| domain.name.as_str() == to)

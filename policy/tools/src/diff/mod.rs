@@ -98,7 +98,7 @@ pub enum Flow {
     /// USB functions into a domain.
     Usb {
         to: String,
-        when: Vec<When>,
+        when: Vec<AttachContext>,
         /// Which functions of which devices.
         #[serde(flatten)]
         region: Region,
@@ -112,7 +112,7 @@ pub enum Flow {
 
 /// How a device comes to a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct When {
+pub struct AttachContext {
     /// Somebody attaches it by hand; otherwise it is merely plugged in.
     pub by_hand: bool,
     /// Break-glass is open.
@@ -259,7 +259,10 @@ impl Flow {
                     && max_bytes.is_none_or(|max| request.bytes <= max)
             }
             (Self::Usb { to, when, region }, Request::Usb(request)) => {
-                let now = When { by_hand: request.to.is_some(), break_glass: context.break_glass };
+                let now = AttachContext {
+                    by_hand: request.to.is_some(),
+                    break_glass: context.break_glass,
+                };
                 when.contains(&now)
                     && request.to.is_none_or(|wanted| wanted == to)
                     && request
@@ -342,7 +345,7 @@ impl fmt::Display for Flow {
             }
             Self::Usb { to, when, region } => {
                 write!(f, "USB -> {to}: {region}")?;
-                let when: Vec<&str> = when.iter().map(When::words).collect();
+                let when: Vec<&str> = when.iter().map(AttachContext::words).collect();
                 if when.len() < 4 { write!(f, " ({})", when.join("; ")) } else { Ok(()) }
             }
             Self::Input { region } => write!(f, "input: {region}"),
@@ -350,7 +353,7 @@ impl fmt::Display for Flow {
     }
 }
 
-impl When {
+impl AttachContext {
     fn words(&self) -> &'static str {
         match (self.by_hand, self.break_glass) {
             (false, false) => "plugged in",

@@ -32,20 +32,20 @@ pub(super) struct Executor {
 }
 
 /// Why a request was not done.
-enum Undone {
+enum RequestError {
     /// To be told to the driver.
     Failed(Status),
     /// A reset came first, and the driver is told nothing.
     Stopped,
 }
 
-impl From<Status> for Undone {
+impl From<Status> for RequestError {
     fn from(status: Status) -> Self {
         Self::Failed(status)
     }
 }
 
-impl From<Exhausted> for Undone {
+impl From<Exhausted> for RequestError {
     fn from(_: Exhausted) -> Self {
         Self::Failed(Status::IoErr)
     }
@@ -83,8 +83,8 @@ impl Executor {
         let mut run = Run { executor: self, interrupt };
         let code = match run.perform(chain.reader(), &mut data) {
             Ok(()) => Status::Ok,
-            Err(Undone::Failed(code)) => code,
-            Err(Undone::Stopped) => return Err(QueueError::Stopped),
+            Err(RequestError::Failed(code)) => code,
+            Err(RequestError::Stopped) => return Err(QueueError::Stopped),
         };
         status.write_all(&[code as u8]).map_err(|_| QueueError::Request("no status byte"))?;
 
@@ -125,7 +125,11 @@ impl Executor {
 }
 
 impl Run<'_> {
-    fn perform(&mut self, mut input: Reader<'_>, data: &mut Writer<'_>) -> Result<(), Undone> {
+    fn perform(
+        &mut self,
+        mut input: Reader<'_>,
+        data: &mut Writer<'_>,
+    ) -> Result<(), RequestError> {
         let header = input.read_array::<HEADER_BYTES>()?;
         let bounds = self.executor.disk.bounds();
         match Request::parse(header, input.left(), data.left(), bounds)? {
@@ -143,11 +147,11 @@ impl Run<'_> {
     }
 
     /// Is called between any two pieces of work.
-    fn go_on(&self) -> Result<(), Undone> {
-        if self.interrupt.stopping() { Err(Undone::Stopped) } else { Ok(()) }
+    fn go_on(&self) -> Result<(), RequestError> {
+        if self.interrupt.stopping() { Err(RequestError::Stopped) } else { Ok(()) }
     }
 
-    fn read(&mut self, data: &mut Writer<'_>, mut offset: u64) -> Result<(), Undone> {
+    fn read(&mut self, data: &mut Writer<'_>, mut offset: u64) -> Result<(), RequestError> {
         while data.left() > 0 {
             self.go_on()?;
             let file = self.executor.disk.file().as_fd();
@@ -161,7 +165,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn write(&mut self, data: &mut Reader<'_>, mut offset: u64) -> Result<(), Undone> {
+    fn write(&mut self, data: &mut Reader<'_>, mut offset: u64) -> Result<(), RequestError> {
         let write_through = !self.executor.cache.writeback();
         if write_through {
             self.executor.can_promise()?;
@@ -190,7 +194,7 @@ impl Run<'_> {
         count: usize,
         discard: bool,
         bounds: Bounds,
-    ) -> Result<(), Undone> {
+    ) -> Result<(), RequestError> {
         let mut ranges = [Range::default(); MAX_RANGES];
         let ranges = ranges.get_mut(..count).ok_or(Status::IoErr)?;
         for range in &mut *ranges {
@@ -208,7 +212,7 @@ impl Run<'_> {
         if self.executor.cache.writeback() { Ok(()) } else { Ok(self.executor.flush()?) }
     }
 
-    fn unmap(&mut self, range: &Range, discard: bool) -> Result<(), Undone> {
+    fn unmap(&mut self, range: &Range, discard: bool) -> Result<(), RequestError> {
         match self.executor.disk.punch(range) {
             Err(error) if is_unsupported(&error) && discard => Err(Status::Unsupported.into()),
             Err(error) if is_unsupported(&error) => self.zero(range),
@@ -219,7 +223,7 @@ impl Run<'_> {
         }
     }
 
-    fn zero(&mut self, range: &Range) -> Result<(), Undone> {
+    fn zero(&mut self, range: &Range) -> Result<(), RequestError> {
         let failed = "a disk's blocks cannot be zeroed";
         match self.executor.disk.zero(range) {
             Err(error) if is_unsupported(&error) => {}

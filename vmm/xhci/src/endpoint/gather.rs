@@ -87,16 +87,16 @@ pub(super) enum Found {
 
 /// A TRB that means nothing where it is; the guest is to blame.
 #[derive(Debug)]
-pub(super) struct Bad(pub(super) Trb);
+pub(super) struct InvalidTrb(pub(super) Trb);
 
-type Gathered<T> = Result<Option<T>, Bad>;
+type Gathered<T> = Result<Option<T>, InvalidTrb>;
 
 fn fetch(memory: &Memory, at: Position) -> Gathered<(Trb, Position)> {
     at.fetch(memory).map_err(|error| {
         let address = match error {
             RingError::Outside(Outside(address)) | RingError::Links(address) => address,
         };
-        Bad(Trb::new(address, [0; 4]))
+        InvalidTrb(Trb::new(address, [0; 4]))
     })
 }
 
@@ -107,17 +107,17 @@ fn piece(
     (at, after): (Position, Position),
     (done, most): (u32, u32),
     to_host: bool,
-) -> Result<Piece, Bad> {
+) -> Result<Piece, InvalidTrb> {
     let before = done.min(trb.length());
     let length = (trb.length() - before).min(most);
     let buffer = if trb.has(trb_bit::IDT) {
         if to_host || trb.length() > 8 {
-            return Err(Bad(trb));
+            return Err(InvalidTrb(trb));
         }
         Buffer::Immediate(trb.parameter().to_le_bytes())
     } else {
-        let address = trb.parameter().checked_add(u64::from(before)).ok_or(Bad(trb))?;
-        memory.check(address, length).map_err(|_| Bad(trb))?;
+        let address = trb.parameter().checked_add(u64::from(before)).ok_or(InvalidTrb(trb))?;
+        memory.check(address, length).map_err(|_| InvalidTrb(trb))?;
         Buffer::Memory(address)
     };
     Ok(Piece { trb, at, after, buffer, before, length })
@@ -140,7 +140,7 @@ pub(super) fn chunk(memory: &Memory, place: Place, to_host: bool, packet: u32) -
                 piece(memory, trb, here, (found.next.done, most - found.length), to_host)?
             }
             trb_type::NO_OP | trb_type::EVENT_DATA => marker(trb, here),
-            _ => return Err(Bad(trb)),
+            _ => return Err(InvalidTrb(trb)),
         };
         found.length += piece.length;
         found.pieces.push(piece);
@@ -160,12 +160,12 @@ pub(super) fn chunk(memory: &Memory, place: Place, to_host: bool, packet: u32) -
 
 /// Shortens a chunk that has as many TRBs as it may to whole packets: a device would take a shorter
 /// one for the end of the transfer.
-fn to_whole_packets(mut chunk: Chunk, packet: u32) -> Result<Chunk, Bad> {
+fn to_whole_packets(mut chunk: Chunk, packet: u32) -> Result<Chunk, InvalidTrb> {
     let mut excess = chunk.length % packet.max(1);
     if excess == chunk.length
         && let Some(last) = chunk.pieces.last()
     {
-        return Err(Bad(last.trb)); // crumbs: not one packet in so many TRBs
+        return Err(InvalidTrb(last.trb)); // crumbs: not one packet in so many TRBs
     }
     chunk.length -= excess;
     while excess > 0
@@ -193,7 +193,7 @@ pub(super) fn control(memory: &Memory, place: Place) -> Gathered<Found> {
             let next = Place::start_of(at);
             return Ok(Some(Found::Chunk(Chunk { pieces, length: 0, next, ends: true })));
         }
-        _ => return Err(Bad(trb)),
+        _ => return Err(InvalidTrb(trb)),
     }
     let setup = Setup::from_bytes(trb.parameter().to_le_bytes());
     let mut found = Control {
@@ -224,7 +224,7 @@ pub(super) fn control(memory: &Memory, place: Place) -> Gathered<Found> {
                 data = false;
             }
             trb_type::EVENT_DATA if !data && chained => found.status.push(trb),
-            _ => return Err(Bad(trb)),
+            _ => return Err(InvalidTrb(trb)),
         }
         chained = trb.has(trb_bit::CHAIN);
         at = after;
@@ -233,25 +233,25 @@ pub(super) fn control(memory: &Memory, place: Place) -> Gathered<Found> {
             return found.settle().map(|()| Some(Found::Control(found)));
         }
     }
-    Err(Bad(trb))
+    Err(InvalidTrb(trb))
 }
 
 impl Control {
-    fn add(&mut self, piece: Piece) -> Result<(), Bad> {
+    fn add(&mut self, piece: Piece) -> Result<(), InvalidTrb> {
         self.length += piece.length;
         self.pieces.push(piece);
-        if self.length > u32::from(u16::MAX) { Err(Bad(piece.trb)) } else { Ok(()) }
+        if self.length > u32::from(u16::MAX) { Err(InvalidTrb(piece.trb)) } else { Ok(()) }
     }
 
     /// Makes `wLength` and the data stage agree: towards the host the smaller counts, towards the
     /// device they have to be the same.
-    fn settle(&mut self) -> Result<(), Bad> {
+    fn settle(&mut self) -> Result<(), InvalidTrb> {
         let asked = u32::from(self.setup.length);
         if self.setup.is_in() {
             self.length = self.length.min(asked);
             self.setup.length = self.length as u16;
         } else if self.length != asked {
-            return Err(Bad(self.setup_trb));
+            return Err(InvalidTrb(self.setup_trb));
         }
         Ok(())
     }

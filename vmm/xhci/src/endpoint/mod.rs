@@ -22,7 +22,7 @@ use crate::memory::{Memory, Outside};
 use crate::ring::Position;
 use crate::spec::{Code, trb_bit};
 use crate::trb::{Event, Pipe, Trb};
-use gather::{Bad, Chunk, Control, Found, Place};
+use gather::{Chunk, Control, Found, InvalidTrb, Place};
 
 /// Endpoint states as the context has them (6.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl Endpoint {
         match found {
             Ok(None) => Ok(false),
             Ok(Some(found)) => self.start(found, around),
-            Err(Bad(trb)) => {
+            Err(InvalidTrb(trb)) => {
                 self.fail(&trb, Code::TrbError, trb.length(), State::Error, around)?;
                 Ok(false)
             }

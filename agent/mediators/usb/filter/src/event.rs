@@ -35,7 +35,7 @@ pub enum Refusal {
         /// The first byte of its CDB.
         opcode: u8,
         /// Why it was refused.
-        why: Why,
+        why: CommandRefusal,
     },
     /// A control request.
     Control {
@@ -67,7 +67,7 @@ pub enum Refusal {
 
 /// Why a SCSI command was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum CommandRefusal {
     /// It writes, or changes the device: DATA PROTECT, WRITE PROTECTED (SPC-4 27h/00h).
     Writes,
     /// It is harmless and not offered: ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE (20h/00h).
@@ -104,7 +104,7 @@ pub enum Violation {
     TooManyFaults,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for CommandRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Writes => "it writes",

@@ -46,7 +46,7 @@ mod vendor;
 
 pub use admission::{Error, Rules, Unsupported};
 pub use control::CONTROL_BYTES_MAX;
-pub use event::{Change, Counts, Event, Refusal, Violation, Why};
+pub use event::{Change, CommandRefusal, Counts, Event, Refusal, Violation};
 pub use filter::{FAULTS_MAX, Filter, IN_FLIGHT_MAX};
 pub use traffic::Out;
 pub use usbdescriptors::{self as descriptors, Device, Pinned, Share};

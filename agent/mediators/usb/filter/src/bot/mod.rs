@@ -40,7 +40,7 @@ use usbredir::packet::Bulk;
 use self::scsi::{Judgement, Look};
 use self::sense::Sense;
 use self::wrapper::{CBW_BYTES, CSW_BYTES, Cbw, Csw, Outcome, UNITS};
-use crate::event::{Refusal, Why};
+use crate::event::{CommandRefusal, Refusal};
 use crate::traffic::Traffic;
 
 /// Returns the opcode, if this looks like a command: for counting where nothing is followed.
@@ -343,7 +343,7 @@ impl Bot {
         let existing = cbw.lun <= self.highest_unit;
         let unit = self.units.get_mut(usize::from(cbw.lun)).filter(|_| existing);
         let (judgement, held) = match unit {
-            None => (Judgement::Refuse(Why::Unit), None),
+            None => (Judgement::Refuse(CommandRefusal::Unit), None),
             Some(unit) => {
                 let judgement = scsi::judge(cbw, unit.cd);
                 // These leave sense data as they are (SAM-5, sense data).
@@ -389,7 +389,14 @@ impl Bot {
     /// data) has its status at once; case 4 (Hi > Dn) stalls the IN endpoint; case 9 (Ho > Dn) takes
     /// the data and drops them, or stalls the OUT endpoint. Nothing was processed: the residue is all
     /// of it.
-    fn refuse(&mut self, id: u64, guests: u32, cbw: &Cbw, why: Why, traffic: &mut Traffic<'_>) {
+    fn refuse(
+        &mut self,
+        id: u64,
+        guests: u32,
+        cbw: &Cbw,
+        why: CommandRefusal,
+        traffic: &mut Traffic<'_>,
+    ) {
         traffic.refused(Refusal::Command { opcode: cbw.opcode(), why });
         if let Some(unit) = self.units.get_mut(usize::from(cbw.lun)) {
             unit.sense = Some(why.into());

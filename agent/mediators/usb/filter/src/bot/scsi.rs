@@ -16,7 +16,7 @@
 //! is ever sent to it. READ (32) has a longer CDB than BOT can carry.
 
 use super::wrapper::Cbw;
-use crate::event::Why;
+use crate::event::CommandRefusal;
 
 /// Values of the first byte of a CDB, `OPERATION CODE` (SPC-4, SBC-4).
 pub(crate) mod opcode {
@@ -86,7 +86,7 @@ pub(crate) enum Judgement {
     /// It is done here, and well.
     Good,
     /// It ends with CHECK CONDITION.
-    Refuse(Why),
+    Refuse(CommandRefusal),
 }
 
 /// How much data a command has, all of it from the device.
@@ -137,11 +137,11 @@ pub(crate) fn judge(cbw: &Cbw, cd: bool) -> Judgement {
         return Judgement::Refuse(not_on_the_list(cbw.opcode()));
     };
     if cbw.cdb_length < needed {
-        return Judgement::Refuse(Why::Field);
+        return Judgement::Refuse(CommandRefusal::Field);
     }
     match judgement {
         Judgement::Refuse(_) => judgement,
-        _ if !data.agrees(cbw) => Judgement::Refuse(Why::Length),
+        _ if !data.agrees(cbw) => Judgement::Refuse(CommandRefusal::Length),
         _ => judgement,
     }
 }
@@ -153,7 +153,7 @@ fn on_the_list(cbw: &Cbw, cd: bool) -> Option<(Judgement, Data)> {
         (u32::from(u16::from_be_bytes([b7, b8])), u32::from_be_bytes([b6, b7, b8, b9]));
     let wide = u32::from_be_bytes([b10, b11, b12, b13]);
     // SBC-4, VERIFY: with BYTCHK 1 or 3 the host sends data; 2 is reserved.
-    let verify = if b1 & 0x06 == 0 { pass } else { Judgement::Refuse(Why::Field) };
+    let verify = if b1 & 0x06 == 0 { pass } else { Judgement::Refuse(CommandRefusal::Field) };
     Some(match opcode {
         op::TEST_UNIT_READY => (pass, Data::None),
         op::REQUEST_SENSE => {
@@ -186,7 +186,7 @@ fn on_the_list(cbw: &Cbw, cd: bool) -> Option<(Judgement, Data)> {
         op::PREVENT_ALLOW_MEDIUM_REMOVAL => (pass, Data::None),
         // POWER CONDITION is in bits 7:4, FL of MMC-6 in bit 2.
         op::START_STOP_UNIT if b4 & 0xf4 == 0 && b3 == 0 => (pass, Data::None),
-        op::START_STOP_UNIT => (Judgement::Refuse(Why::Field), Data::None),
+        op::START_STOP_UNIT => (Judgement::Refuse(CommandRefusal::Field), Data::None),
         op::SYNCHRONIZE_CACHE_10 | op::SYNCHRONIZE_CACHE_16 => (Judgement::Good, Data::None),
         op::READ_TOC
         | op::GET_CONFIGURATION
@@ -206,7 +206,7 @@ fn on_the_list(cbw: &Cbw, cd: bool) -> Option<(Judgement, Data)> {
 
 /// Returns whether a command that does not pass is one that only asks. The rest is answered as a
 /// write-protected medium answers a write: guests then stop trying, and say why in their own words.
-fn not_on_the_list(opcode: u8) -> Why {
+fn not_on_the_list(opcode: u8) -> CommandRefusal {
     match opcode {
         op::RECEIVE_DIAGNOSTIC_RESULTS
         | op::PREFETCH_10
@@ -216,7 +216,7 @@ fn not_on_the_list(opcode: u8) -> Why {
         | op::PERSISTENT_RESERVE_IN
         | op::SERVICE_ACTION_IN_16
         | op::SECURITY_PROTOCOL_IN
-        | op::MAINTENANCE_IN => Why::NotOffered,
-        _ => Why::Writes,
+        | op::MAINTENANCE_IN => CommandRefusal::NotOffered,
+        _ => CommandRefusal::Writes,
     }
 }

@@ -1,6 +1,6 @@
 //! Sense data of commands that were refused here (SPC-4, sense data).
 
-use crate::event::Why;
+use crate::event::CommandRefusal;
 
 /// The sense key ILLEGAL REQUEST (SPC-4).
 const ILLEGAL_REQUEST: u8 = 0x05;
@@ -16,13 +16,13 @@ pub(crate) struct Sense {
     code: u8,
 }
 
-impl From<Why> for Sense {
-    fn from(why: Why) -> Self {
+impl From<CommandRefusal> for Sense {
+    fn from(why: CommandRefusal) -> Self {
         let (key, code) = match why {
-            Why::Writes => (DATA_PROTECT, 0x27),
-            Why::NotOffered => (ILLEGAL_REQUEST, 0x20),
-            Why::Field | Why::Length => (ILLEGAL_REQUEST, 0x24),
-            Why::Unit => (ILLEGAL_REQUEST, 0x25),
+            CommandRefusal::Writes => (DATA_PROTECT, 0x27),
+            CommandRefusal::NotOffered => (ILLEGAL_REQUEST, 0x20),
+            CommandRefusal::Field | CommandRefusal::Length => (ILLEGAL_REQUEST, 0x24),
+            CommandRefusal::Unit => (ILLEGAL_REQUEST, 0x25),
         };
         Self { key, code }
     }

@@ -5,7 +5,7 @@ use usbredir::{Body, Packet, Status};
 
 use crate::stick::{INPUT, OUTPUT, Stick};
 use crate::testing::{Bench, Data, bulk, cbw, read_through};
-use crate::{Event, Refusal, Rules, Why};
+use crate::{CommandRefusal, Event, Refusal, Rules};
 
 const WRITE_10: [u8; 10] = [0x2a, 0, 0, 0, 0, 3, 0, 0, 2, 0];
 
@@ -40,7 +40,7 @@ fn a_write_fails_with_data_protect_and_its_data_go_nowhere() {
     // And the sense data are gone, as they are from a device.
     assert_eq!(bench.sense(), Some((0, 0, 0)));
     untouched(&bench);
-    let what = Refusal::Command { opcode: 0x2a, why: Why::Writes };
+    let what = Refusal::Command { opcode: 0x2a, why: CommandRefusal::Writes };
     assert_eq!(bench.events, [Event::Refused { what, times: 1 }]);
     assert!(bench.read_blocks(0, 1).is_some());
 }
@@ -53,7 +53,7 @@ fn refusals_are_told_once_and_then_counted() {
     }
     let mut out = crate::Out::default();
     bench.filter.flush(&mut out);
-    let what = Refusal::Command { opcode: 0x2a, why: Why::Writes };
+    let what = Refusal::Command { opcode: 0x2a, why: CommandRefusal::Writes };
     assert_eq!(bench.events, [Event::Refused { what, times: 1 }]);
     assert_eq!(out.events, [Event::Refused { what, times: 4 }]);
     assert_eq!(bench.filter.counts().refused, 5);
