@@ -64,7 +64,7 @@ fn a_refusal_says_who_signed_what_and_what_to_do() {
     let refusal = trust(2, 2).approve(STARTER, &signatures).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "2 officers have to sign it, and only Kim did; the text was changed after Lee signed it; 1 by keys that are not \
+        "2 officers have to sign it, and only Kim did; the text was changed after Lee signed it, or the signature is damaged; 1 by keys that are not \
          in the trust store: have it signed with `bulkhead policy sign`"
     );
     let none = trust(1, 1).approve(STARTER, &Signatures::default()).unwrap_err();
