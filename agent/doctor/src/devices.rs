@@ -1,9 +1,9 @@
 //! Every PCI function that the machine file hands over: the questions of the hand-over itself
 //! ([`handover::judge`]), one by one.
 
-use hostpci::{Function, VFIO_PCI, usable};
+use hostpci::{Blocked, Function, VFIO_PCI, usable};
 
-use super::{Finding, SystemPaths};
+use super::{Finding, SystemPaths, host};
 use config::machine::{Kind, Machine};
 use handover::host_use::HostUse;
 use handover::judge::{self, Refused};
@@ -168,8 +168,14 @@ impl Asked<'_> {
             }
             Err(error) => {
                 let mut remedy = error.remedy().to_owned();
-                if matches!(error, Refused::Blocked(hostpci::Blocked::SharedGroup { .. })) {
-                    remedy.push_str(&self.better_nics(host_use));
+                match error {
+                    Refused::Blocked(Blocked::SharedGroup { .. }) => {
+                        remedy.push_str(&self.better_nics(host_use));
+                    }
+                    Refused::Blocked(Blocked::IommuOff { .. }) => {
+                        remedy = host::iommu_remedy(self.system);
+                    }
+                    _ => {}
                 }
                 (Finding::fail(check, error.what(), remedy), false)
             }

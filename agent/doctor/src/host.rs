@@ -226,10 +226,7 @@ fn iommu(system: &SystemPaths, vendor: Vendor) -> Finding {
     let announced = ["DMAR", "IVRS"]
         .iter()
         .any(|table| system.sysfs.path("firmware/acpi/tables").join(table).exists());
-    let parameter = format!(
-        "add {} to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart",
-        iommu_parameter(vendor)
-    );
+    let parameter = parameter_remedy(vendor);
     if announced {
         return Finding::fail(
             check,
@@ -242,6 +239,20 @@ fn iommu(system: &SystemPaths, vendor: Vendor) -> Finding {
         "off: a passed-through NIC could write anywhere in this PC's memory",
         format!("switch {} on in the BIOS; then {parameter}", vendor.iommu_in_bios()),
     )
+}
+
+/// Returns how the kernel is brought to use the IOMMU.
+fn parameter_remedy(vendor: Vendor) -> String {
+    format!(
+        "run `bulkhead setup`, which writes {0} into GRUB's configuration and can take it back, and restart; by hand: add {0} to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart (`bulkhead setup --undo` does not know of it then)",
+        iommu_parameter(vendor)
+    )
+}
+
+/// Returns what is to be done on this PC about a device that is in no IOMMU group because the IOMMU is off.
+pub(super) fn iommu_remedy(system: &SystemPaths) -> String {
+    let vendor = Vendor::of(&system.proc_text("cpuinfo").unwrap_or_default());
+    iommu(system, vendor).remedy.unwrap_or_else(|| parameter_remedy(vendor))
 }
 
 /// Examines interrupt remapping. Without it the kernel refuses to hand devices over, unless told to be unsafe.

@@ -101,7 +101,7 @@ fn refused(inputs: &InputFiles, error: &FilesError) -> Finding {
                 "there is no machine file: {machine} does not exist, and that is where it is looked for"
             ),
             format!(
-                "no program writes it, as it says which of this PC's devices each domain gets: copy {DOCUMENTS}/examples/machine.toml there, and replace each of its sections [domain.NAME] by the domain.toml that stands beside that image; if yours lies elsewhere, name it with --machine, here and in {UNIT}",
+                "run `bulkhead setup`, which writes it and can take it back; by hand: copy {DOCUMENTS}/examples/machine.toml there, and replace each of its sections [domain.NAME] by the domain.toml that stands beside that image; if yours lies elsewhere, name it with --machine, here and in {UNIT}",
             ),
         ),
         FilesError::Read { what, .. } => {

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use config::domain_policies::DomainPolicy;
@@ -75,6 +76,19 @@ pub(crate) struct NicAnswer {
     pub(crate) mac: Option<String>,
     pub(crate) slot: Option<String>,
     pub(crate) interface: Option<String>,
+}
+
+impl fmt::Display for NicAnswer {
+    /// Writes the answer as the file has it: `{ slot = "2" }`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, mac, slot, interface } = self;
+        let address = address.as_ref().map(ToString::to_string);
+        let given = [("address", &address), ("mac", mac), ("slot", slot), ("interface", interface)];
+        let given = given.into_iter().filter_map(|(key, value)| {
+            Some(format!("{key} = \"{}\"", printable::line(value.as_ref()?)))
+        });
+        write!(f, "{{ {} }}", given.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Why there are no answers.

@@ -98,8 +98,11 @@ impl fmt::Display for Nic {
             let mac = interface.mac.as_deref().unwrap_or("no MAC address");
             write!(f, ", {} ({mac}, {link})", printable::line(&interface.name))?;
         }
-        if let Some(place) = places.first() {
-            write!(f, ", slot {}", printable::line(place))?;
+        let slots: Vec<String> =
+            places.iter().map(|place| printable::line(place).to_string()).collect();
+        match slots.as_slice() {
+            [] => write!(f, ", no slot")?,
+            slots => write!(f, ", slot {}", slots.join(" or "))?,
         }
         write!(f, ", {}, driver {}", self.function.id(), driver.as_deref().unwrap_or("none"))
     }

@@ -71,7 +71,9 @@ fn write_domain(domain: &mut dyn TableLike, decision: &DomainDecision) {
         set(domain, "cpus", i64::from(*cpus).into());
     }
     if let Some(Image { kernel, initrd, cmdline, disks }) = image {
-        set(domain, "kernel", kernel.into());
+        if let Some(kernel) = kernel {
+            set(domain, "kernel", kernel.into());
+        }
         if let Some(initrd) = initrd {
             set(domain, "initrd", initrd.into());
         }

@@ -69,7 +69,8 @@ pub(crate) struct DomainDecision {
 /// The files of a domain's image, relative to the images' folder.
 #[derive(Debug)]
 pub(crate) struct Image {
-    pub(crate) kernel: String,
+    /// `None` leaves kernel and command line as they are.
+    pub(crate) kernel: Option<String>,
     pub(crate) initrd: Option<String>,
     pub(crate) cmdline: String,
     /// Paths, and whether the guest may only read.
@@ -252,7 +253,7 @@ fn given_nics<'a>(
                 None => drop(given.insert(&policy.name, only)),
             },
             [] => obstacles.push(format!(
-                "{key} fits no NIC of this PC that can be handed over; it has: {}",
+                "{key} = {answer} fits no NIC of this PC that can be handed over; it has: {}",
                 listed(basis.hardware)
             )),
             several => obstacles.push(format!(
@@ -448,7 +449,7 @@ fn proposed_cpus(cpus: u8, domains: usize) -> u8 {
     (cpus / domains).clamp(1, CPUS_MAX)
 }
 
-/// Proposes the image's files for a domain that has none yet, or the command line of one that was exchanged.
+/// Proposes the image's files for a domain that has none yet; for one that has its kernel, what else of the image came later.
 fn image(
     basis: &Basis<'_>,
     before: Option<&DomainHardware>,
@@ -460,13 +461,30 @@ fn image(
     let there = |file: &str| folder.join(file).is_file();
     let cmdline = config::files::read_small(&folder.join("cmdline")).ok().flatten();
     let cmdline = cmdline.map(|text| text.trim().to_owned());
+    let path = |file: &str| format!("{name}/{file}");
+    let disks = [("root.img", true), ("home.img", false)];
+    let disks = disks.into_iter().filter(|(file, _)| there(file));
+    let files = Image {
+        kernel: Some(path("vmlinuz")),
+        initrd: there("initrd").then(|| path("initrd")),
+        cmdline: String::new(),
+        disks: disks.map(|(file, readonly)| (path(file), readonly)).collect(),
+    };
     if let Some(DomainHardware { kind: Kind::Vm(vm), .. }) = before {
         // Words that somebody added stay, as long as those of the image are there too.
-        let Boot::Files { kernel, cmdline: own, .. } = &vm.boot else { return };
+        let Boot::Files { kernel, initrd, cmdline: own } = &vm.boot else { return };
         let has = |word: &str| own.split_ascii_whitespace().any(|own| own == word);
-        let is_its_own = *kernel == folder.join("vmlinuz");
-        decision.cmdline =
-            cmdline.filter(|text| is_its_own && !text.split_ascii_whitespace().all(has));
+        if *kernel != folder.join("vmlinuz") {
+            return;
+        }
+        decision.cmdline = cmdline.filter(|text| !text.split_ascii_whitespace().all(has));
+        // Setup may have run before the image was there.
+        let initrd = files.initrd.filter(|_| initrd.is_none());
+        let disks = if vm.disks.is_empty() { files.disks } else { Vec::new() };
+        if initrd.is_some() || !disks.is_empty() {
+            let kernel = None;
+            decision.image = Some(Image { kernel, initrd, cmdline: String::new(), disks });
+        }
         return;
     }
     // Bundles that were installed come before files that somebody laid down.
@@ -485,15 +503,7 @@ fn image(
             folder.display()
         ));
     }
-    let path = |file: &str| format!("{name}/{file}");
-    let disks = [("root.img", true), ("home.img", false)];
-    let disks = disks.into_iter().filter(|(file, _)| there(file));
-    decision.image = Some(Image {
-        kernel: path("vmlinuz"),
-        initrd: there("initrd").then(|| path("initrd")),
-        cmdline: cmdline.unwrap_or_default(),
-        disks: disks.map(|(file, readonly)| (path(file), readonly)).collect(),
-    });
+    decision.image = Some(Image { cmdline: cmdline.unwrap_or_default(), ..files });
 }
 
 /// Returns what is said before the NIC goes that somebody needs now.

@@ -97,7 +97,10 @@ pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> V
         sink.report(Diagnostic::error(
             end,
             format!("the policy's domain `{}` has no hardware on this PC", missing.name),
-            format!("add a section [domain.{}] with its kernel, memory and NIC", missing.name),
+            format!(
+                "run `bulkhead setup`, which writes it and can take it back; by hand: add a section [domain.{}] with its kernel, memory and NIC",
+                missing.name
+            ),
         ));
     }
     drafts

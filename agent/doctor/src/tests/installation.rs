@@ -1,6 +1,34 @@
-//! The unit, the roles, USB and the clock.
+//! The way to setup, the unit, the roles, USB and the clock.
 
 use super::*;
+
+#[test]
+fn a_new_pc_is_led_to_setup_and_never_back_to_the_doctor() {
+    let pc = FakePc::new();
+    let system = system(&pc);
+    let setup = "run `bulkhead setup`, which writes";
+    expect(
+        &host::examine(&system, Needs::of(None)),
+        "iommu",
+        Level::Fail,
+        &[setup, "by hand: add"],
+    );
+    pc.add("0000:00:05.0", 0x02_0000, Some("e1000e"), None);
+    let with_nic = machine("format = 1\n[domain.a]\nkernel = \"k\"\nnic = \"0000:00:05.0\"\n");
+    let findings = devices::examine(&system, &with_nic);
+    expect(&findings, "iommu-group", Level::Fail, &["VT-d", "intel_iommu=on", setup]);
+    let remedy = finding(&findings, "iommu-group").remedy.clone().unwrap();
+    assert!(!remedy.contains("bulkhead doctor"), "{remedy}");
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("policy.toml"), include_str!("../../../examples/policy.toml"))
+        .unwrap();
+    let (_, findings) = software::input_files(&inputs(dir.path()));
+    expect(&findings, "machine-file", Level::Fail, &[setup, "by hand: copy"]);
+    fs::write(dir.path().join("machine.toml"), "format = 1\n").unwrap();
+    let (_, findings) = software::input_files(&inputs(dir.path()));
+    let message = &finding(&findings, "machine-file").message;
+    assert!(message.contains(setup) && message.contains("by hand: add a section"), "{message}");
+}
 
 #[test]
 fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() {

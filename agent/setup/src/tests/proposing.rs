@@ -206,6 +206,54 @@ fn an_image_that_was_exchanged_brings_its_command_line_and_words_of_ours_stay() 
 }
 
 #[test]
+fn an_image_that_came_after_setup_brings_its_initrd_and_its_disks() {
+    let ward = Ward::stock();
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &["no image of clinical yet"]);
+    let file = "etc/bulkhead/machine.toml";
+    assert!(!ward.read(file).contains("initrd"), "{}", ward.read(file));
+    let image = |name: &str| format!("var/lib/bulkhead/images/clinical/{name}");
+    for name in ["vmlinuz", "initrd", "root.img"] {
+        ward.write(&image(name), "x");
+    }
+    ward.write(&image("cmdline"), "verity.hash=aa quiet\n");
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+    let now = ward.read(file);
+    let (clinical, internet) = now.split_once("[domain.internet]").unwrap();
+    for line in [
+        "kernel = \"clinical/vmlinuz\"",
+        "initrd = \"clinical/initrd\"",
+        "cmdline = \"verity.hash=aa quiet\"",
+        "disks = [{ path = \"clinical/root.img\", readonly = true }]",
+    ] {
+        assert!(clinical.contains(line), "{line}: {clinical}");
+    }
+    assert!(!internet.contains("initrd"), "{internet}");
+    // Which disks it has somebody has said by then.
+    ward.write(&image("home.img"), "x");
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Unchanged, &[]);
+    // Another kernel is not the image's.
+    let other = now.replace("clinical/vmlinuz", "other/k").replace("initrd = ", "# ");
+    ward.write(file, &other);
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Unchanged, &[]);
+}
+
+#[test]
+fn an_answer_that_fits_no_nic_is_told_with_the_slot_of_each() {
+    let ward = Ward::stock();
+    ward.write("sys/bus/pci/slots/3/address", "0000:00:06\n");
+    let text = "format = 1\n[domain.clinical]\nnic = { slot = \"2\", interface = \"enp0s5\" }\n";
+    expect(
+        &ward.run(&ward.answers(text)),
+        SetupResult::Refused,
+        &[
+            "`domain.clinical.nic` of the answer file = { slot = \"2\", interface = \"enp0s5\" } fits no NIC",
+            "0000:00:05.0, enp0s5 (52:54:00:12:34:05, switched off), no slot,",
+            "0000:00:06.0, enp0s6 (52:54:00:12:34:06, switched off), slot 3,",
+        ],
+    );
+}
+
+#[test]
 fn a_pc_whose_domains_others_run_needs_no_hardware() {
     let ward = Ward::bare();
     fs::remove_dir_all(ward.at("sys/class/drm")).unwrap();
