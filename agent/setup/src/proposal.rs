@@ -478,7 +478,10 @@ fn image(
             return;
         }
         decision.cmdline = cmdline.filter(|text| !text.split_ascii_whitespace().all(has));
-        // Setup may have run before the image was there.
+        // Setup may have run before the image was there. What the guest keeps is no image, and not the first disk.
+        if !there("vmlinuz") {
+            return;
+        }
         let initrd = files.initrd.filter(|_| initrd.is_none());
         let disks = if vm.disks.is_empty() { files.disks } else { Vec::new() };
         if initrd.is_some() || !disks.is_empty() {

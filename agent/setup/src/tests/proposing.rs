@@ -212,6 +212,9 @@ fn an_image_that_came_after_setup_brings_its_initrd_and_its_disks() {
     let file = "etc/bulkhead/machine.toml";
     assert!(!ward.read(file).contains("initrd"), "{}", ward.read(file));
     let image = |name: &str| format!("var/lib/bulkhead/images/clinical/{name}");
+    ward.write(&image("home.img"), "x");
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Unchanged, &[]);
+    fs::remove_file(ward.at(&image("home.img"))).unwrap();
     for name in ["vmlinuz", "initrd", "root.img"] {
         ward.write(&image(name), "x");
     }
