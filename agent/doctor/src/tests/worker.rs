@@ -52,6 +52,12 @@ fn a_worker_that_others_may_write_is_named_with_its_directory() {
     assert_eq!(loose(&dir, 0o755), [""; 0]);
     assert!(loose(&program, 0o775)[0].contains("bin/bulkhead-worker"));
     assert_eq!(loose(&dir, 0o777).len(), 2);
+    // And it is not run, by root least of all.
+    let ran = |found: &Finding| found.message.contains("decode");
+    assert!(!examine(&system, Some(&program)).iter().any(ran));
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(examine(&system, Some(&program)).iter().any(ran));
 }
 
 #[test]
