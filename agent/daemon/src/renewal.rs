@@ -14,7 +14,7 @@ use domains::lifecycle::Time;
 use domains::renewal::planned::{self, DomainFacts, Effect, PutOff, SeatFacts, Why};
 use domains::renewal::schedule::{COUNTDOWN, Local, Now};
 
-/// What the monitor knows it by.
+/// What the monitor knows renewals by.
 pub(super) const RENEWAL: MediatorId = MediatorId::new("renewal");
 
 /// The renewals, and the question about one of them that stands at the seat.
@@ -25,17 +25,17 @@ pub(super) struct Renewals {
 }
 
 impl Renewals {
-    /// These domains run since an earlier agent.
+    /// Takes note of the domains that run since an earlier agent.
     pub(super) fn taken_up(&mut self, supervisor: &Supervisor) {
         self.planned.taken_up(&facts(supervisor, None));
     }
 
-    /// In what time it has to be looked at again; `None` if nothing is planned.
+    /// Returns in what time the renewals have to be looked at again; `None` if nothing is planned.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.planned.wait(local_time())
     }
 
-    /// What the banner says of those that are counted down to.
+    /// Returns what the banner says of the renewals that are counted down to.
     pub(super) fn banner_notes(&self) -> Vec<String> {
         self.planned.banner_notes()
     }
@@ -47,17 +47,17 @@ impl Renewals {
         }
     }
 
-    /// An event for each renewal that has ended.
+    /// Returns an event for each renewal that has ended.
     pub(super) fn ended(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
         self.planned.ended(&facts(supervisor, None), supervisor.now())
     }
 
-    /// The PC slept until now.
+    /// Takes note that the PC slept until now.
     pub(super) fn slept(&mut self, now: Time) {
         self.planned.slept(now);
     }
 
-    /// An event for each that is under way when the agent ends.
+    /// Returns an event for each renewal that is under way when the agent ends.
     pub(super) fn end(&mut self, now: Time) -> Vec<AuditEvent> {
         self.planned.end(now)
     }
@@ -83,7 +83,7 @@ impl Renewals {
     }
 }
 
-/// What is so of the domains. When they were used is known to the seat alone.
+/// Returns what is so of the domains. When they were used is known to the seat alone.
 fn facts(supervisor: &Supervisor, seat: Option<&SeatClient>) -> Vec<DomainFacts> {
     let now = supervisor.now();
     let of_one = |facts: DomainFacts| {
@@ -93,7 +93,7 @@ fn facts(supervisor: &Supervisor, seat: Option<&SeatClient>) -> Vec<DomainFacts>
     supervisor.domains().iter().map(|runtime| of_one(runtime.renewal_facts())).collect()
 }
 
-/// What the wall clock shows, in local time.
+/// Returns what the wall clock shows, in local time.
 fn local_time() -> Local {
     let now = Timestamp::now();
     let offset = TimeZone::system().to_offset(now).seconds();
@@ -137,7 +137,7 @@ impl Running {
         }
     }
 
-    /// Somebody at the seat answered the question, or it could not be answered any more.
+    /// Takes the answer that somebody at the seat gave to the question, or that it could not be answered any more.
     pub(super) fn renewal_answered(&mut self, id: RequestId, answer: Answer) {
         // Nothing waits for a permit.
         self.monitor.withdraw(id);

@@ -240,12 +240,12 @@ impl SeatClient {
         self.seat.report().front
     }
 
-    /// Whether somebody may be there who can be asked: there is a seat, and its screen is not locked.
+    /// Returns whether somebody may be there who can be asked: there is a seat, and its screen is not locked.
     pub(super) fn can_ask(&self) -> bool {
         self.has_keyboard() && !self.seat.report().locked
     }
 
-    /// When input last went to a domain, if it has since the agent started.
+    /// Returns when input last went to a domain; `None` if none has since the agent started.
     pub(super) fn last_input(&self, name: &str) -> Option<Moment> {
         self.seat.last_input(self.seat.names().iter().position(|known| known == name)?)
     }

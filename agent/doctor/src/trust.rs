@@ -9,8 +9,8 @@ use config::policy_store::{PolicyStore, TrustRefused};
 
 const CHECK: &str = "trust-store";
 
-/// Nothing where there is no trust store, or none that can be read: the policy's own findings say so. Who may not read what the PC remembers is told so,
-/// as the file may not count.
+/// Examines the trust store. It finds nothing where there is none, or none that can be read: the policy's own findings say so. Who may not read what
+/// the PC remembers is told so, as the file may not count.
 pub(super) fn examine(store: &PolicyStore, machine: &Path) -> Vec<Finding> {
     let hidden = store.hidden_trust().map(|remembered| {
         Finding::warn(

@@ -99,7 +99,7 @@ impl FakePc {
         self.add(address, 0x02_0000, Some("e1000e"), Some(group))
     }
 
-    /// Groups as kernel logs show them: `group address class driver`, a dash for none.
+    /// Adds groups as kernel logs show them: `group address class driver`, a dash for none.
     pub fn add_group(&self, lines: &str) {
         for line in lines.lines().filter(|line| !line.trim().is_empty()) {
             let [group, address, class, driver, ..] =

@@ -107,7 +107,7 @@ impl Handover {
         self
     }
 
-    /// Knows what the machine file says of the whole PC.
+    /// Lets it know what the machine file says of the whole PC.
     #[must_use]
     pub fn with_claims(mut self, claims: Claims) -> Self {
         self.claims = claims;

@@ -92,7 +92,7 @@ pub enum BundleError {
     Damaged(Part),
 }
 
-/// What to do about a file that is not there.
+/// Returns what a person is to do about a file that cannot be opened, as the end of a message; nothing if there is nothing to say.
 pub(crate) fn is_there(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => {

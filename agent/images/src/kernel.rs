@@ -66,7 +66,7 @@ impl Kernel<'_> {
     }
 }
 
-/// A little-endian number of so many bytes; zero where there are none.
+/// Reads a little-endian number of so many bytes; zero where the bytes end before it does.
 fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     let place = at.checked_add(length).and_then(|end| bytes.get(at..end)).unwrap_or_default();
     place.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -135,7 +135,7 @@ fn elf(kernel: &Kernel<'_>) -> io::Result<Result<(), Wrong>> {
     })
 }
 
-/// Whether one of the notes is that of the PVH entry: name `Xen`, and an address.
+/// Returns whether one of the notes is that of the PVH entry: name `Xen`, and an address.
 fn names_entry(notes: &[u8]) -> bool {
     let padded = |at: usize| {
         usize::try_from(number(notes, at, 4)).ok().and_then(|size| size.checked_next_multiple_of(4))
@@ -159,7 +159,7 @@ fn names_entry(notes: &[u8]) -> bool {
     false
 }
 
-/// A bzImage that does nothing, and ends with this text: for tests.
+/// Makes a bzImage that does nothing, and ends with this text: for tests.
 #[cfg(any(test, feature = "testing"))]
 #[must_use]
 pub fn bzimage_for_tests(text: &str) -> Vec<u8> {

@@ -295,8 +295,8 @@ impl Manifest {
         self.members.iter().filter(|member| matches!(member.part, Part::Disk(_))).count()
     }
 
-    /// Whether the guest checks this part itself, block by block: its first disk, if the command line has the root hash of that. No other has
-    /// one.
+    /// Returns whether the guest checks this part itself, block by block: its first disk, if the command line has the root hash of that. No other
+    /// part has one.
     #[must_use]
     pub fn is_checked_by_guest(&self, part: Part) -> bool {
         self.verity.is_some() && part == Part::Disk(1)
@@ -393,7 +393,7 @@ fn cmdline(text: &str) -> Result<String, Mistake> {
     Ok(text.to_owned())
 }
 
-/// Whether the command line gives the guest this root hash and no other, however its words are taken apart.
+/// Returns whether the command line gives the guest this root hash and no other, however its words are taken apart.
 fn holds(cmdline: &str, root: Digest) -> bool {
     let word = format!("{ROOT_HASH}{root}");
     cmdline.matches(ROOT_HASH).count() == 1

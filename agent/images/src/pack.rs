@@ -191,7 +191,7 @@ fn no_room(error: PackError, out: &Path, needed: u64) -> PackError {
     }
 }
 
-/// What a bundle with this manifest begins with, if it may.
+/// Returns what a bundle with this manifest begins with, without a signature, if the manifest is one that would be read again.
 fn checked(manifest: &Manifest) -> Result<Head, BundleError> {
     let text = manifest.text();
     Manifest::parse("the manifest", &text).map_err(BundleError::Manifest)?;

@@ -221,7 +221,7 @@ impl Record {
         self.begun.as_ref()
     }
 
-    /// It is in the audit log that this image came into force.
+    /// Takes note that the audit log says that this image came into force.
     pub fn recorded(&mut self, begun: &Begun) {
         self.begun = self.begun.take().filter(|it| it != begun);
     }
@@ -232,7 +232,7 @@ impl Record {
         self.refused.as_ref().filter(|refused| self.pending == Some(refused.serial))
     }
 
-    /// The image that is to come into force cannot with this start.
+    /// Takes note that the image that is to come into force cannot with this start.
     pub fn refuse(&mut self, refused: Refused) {
         self.refused = Some(refused);
     }
@@ -337,7 +337,7 @@ impl Record {
         self.activate(Some(previous)).map(Some)
     }
 
-    /// A domain starts: returns the serial it gets, and whether that comes into force with it.
+    /// Takes note that a domain starts, and returns the serial it gets, and whether that comes into force with it; `None` if nothing is activated.
     pub fn start(&mut self, domain: &str) -> Option<(u64, bool)> {
         let Some(pending) = self.pending.take() else { return Some((self.current?, false)) };
         self.refused = None;
@@ -356,15 +356,15 @@ impl Record {
         self.current == Some(serial) && self.trial.as_ref().is_some_and(own)
     }
 
-    /// The guest of an image came up in this domain, or never says whether it does.
+    /// Ends the trial of an image whose guest came up in this domain, or never says whether it does.
     pub fn came_up(&mut self, serial: u64, domain: &str) {
         if self.is_on_trial(serial, domain) {
             self.trial = None;
         }
     }
 
-    /// The guest of an image that is on trial in this domain did not come up: the image before is in force again. Returns its serial. Whatever comes of it,
-    /// it is not tried again; an image that was to come into force does not.
+    /// Ends the trial of an image whose guest did not come up in this domain: the image before is in force again, whose serial is returned. The
+    /// trial is over also if there is none to go back to. What is pending stays pending, unless it is the image before.
     ///
     /// # Errors
     /// There is no image before, or it is below the floor: it stays.

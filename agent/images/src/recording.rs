@@ -67,7 +67,7 @@ impl ImageNotes {
     }
 }
 
-/// This is in the audit log: an agent that follows does not record it again.
+/// Takes note that the audit log has this, so that an agent that follows does not record it again.
 pub fn settle(images: &Path, image: &ImageName, begun: &Begun) {
     if let Err(error) = Store::at(images).recorded(image, begun) {
         // The agent that follows finds it in the log.

@@ -138,14 +138,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the disk is full.
+    /// Returns whether the disk is full, or the quota.
     fn is_full(&self) -> bool {
         let (Self::File { source, .. } | Self::NotNoted { source }) = self else { return false };
         is_full(source)
     }
 }
 
-/// Whether a disk is full.
+/// Returns whether an error says that a disk is full, or a quota.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -263,7 +263,7 @@ impl Store {
         self.change_in(lock::PATIENCE, name, begin, change)
     }
 
-    /// The same, in so many tries for its lock.
+    /// Changes a record as [`Self::change`] does, in so many tries for its lock.
     fn change_in<T>(
         &self,
         tries: u32,
@@ -389,7 +389,7 @@ impl Store {
         self.start_telling(name, domain, fits, |_| ())
     }
 
-    /// The same; `hashed` is told how many bytes at each step.
+    /// Starts an image as [`Self::start`] does; `hashed` is told how many bytes at each step.
     pub(crate) fn start_telling(
         &self,
         name: &ImageName,

@@ -443,7 +443,7 @@ fn size_text(mib: u64) -> String {
     if mib.is_multiple_of(1024) { format!("{}G", mib / 1024) } else { format!("{mib}M") }
 }
 
-/// Processors for each of so many domains; a flood in one is held by its weight, not by their number.
+/// Proposes how many processors each of so many domains has; a flood in one is held by its weight, not by their number.
 fn proposed_cpus(cpus: u8, domains: usize) -> u8 {
     let domains = u8::try_from(domains).unwrap_or(u8::MAX).max(1);
     (cpus / domains).clamp(1, CPUS_MAX)

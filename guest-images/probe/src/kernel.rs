@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-/// Seconds since the kernel started.
+/// Returns how many seconds ago the kernel started; 0 if it does not tell.
 pub(crate) fn uptime() -> f64 {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)

@@ -1,6 +1,6 @@
 //! Digits and what stands between them.
 
-/// Characters a person reads past inside a number.
+/// Returns whether a person reads past this character inside a number.
 pub(super) fn is_separator(c: char) -> bool {
     matches!(c, ' ' | '-' | '.' | '/' | '_' | '(' | ')' | '~' | '\u{b7}')
 }

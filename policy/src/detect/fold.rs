@@ -36,7 +36,7 @@ fn fold(c: char) -> Option<char> {
     }
 }
 
-/// Hyphens, dashes, minus signs, and the Korean and Japanese long vowels that are typed for them.
+/// Returns whether it is a hyphen, a dash, a minus sign, or a Korean or Japanese long vowel that is typed for one.
 fn is_dash(c: char) -> bool {
     matches!(
         c,
@@ -58,7 +58,7 @@ fn is_dash(c: char) -> bool {
     )
 }
 
-/// Characters that take no room: zero-width, soft hyphens, marks of direction, fillers, variation selectors, tags (Unicode's
+/// Returns whether it takes no room: zero-width characters, soft hyphens, marks of direction, fillers, variation selectors, tags (Unicode's
 /// `Default_Ignorable_Code_Point`).
 fn is_invisible(c: char) -> bool {
     matches!(

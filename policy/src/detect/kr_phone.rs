@@ -41,7 +41,7 @@ fn is_number(number: &[Digit]) -> bool {
     prefix(national).is_some_and(|prefix| is_laid_out(number, abroad, abroad + prefix))
 }
 
-/// Digits of the prefix, its 0 left out; `None` if this is no telephone number.
+/// Returns how many digits the prefix has, its 0 left out; `None` if this is no telephone number.
 fn prefix(national: &[u8]) -> Option<usize> {
     let exchange = |prefix: usize| national.get(prefix).is_some_and(|digit| *digit >= 2);
     match (national, national.len()) {

@@ -42,7 +42,7 @@ impl Key {
         self.0
     }
 
-    /// Keys that type nothing, so that they may stand without a modifier.
+    /// Returns whether it is a key that types nothing, so that it may stand without a modifier.
     fn stands_alone(self) -> bool {
         matches!(self.0, 59..=68 | 70 | 87 | 88 | 99 | 119 | 183..=194)
     }

@@ -133,7 +133,7 @@ fn usb(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
     })
 }
 
-/// Interfaces as the language has always written them. What the command line takes besides would be refused by PCs of older
+/// Reads interfaces as the language has always written them. What the command line takes besides would be refused by PCs of older
 /// versions.
 fn interfaces(value: Value<'_>) -> Option<Vec<UsbFunction>> {
     let text = value.string()?;

@@ -37,7 +37,7 @@ static SINK: OnceLock<LineSink> = OnceLock::new();
 /// Whether that is systemd's journal, which takes a line's level from its beginning (sd-daemon(3)).
 static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
 
-/// How lines begin that say what has failed, and those that say what is missing; nothing where nobody reads it.
+/// Returns how lines begin that say what has failed, and those that say what is missing; nothing where nobody reads it.
 fn marks() -> [&'static str; 2] {
     if IS_JOURNAL.get() == Some(&true) { ["<3>", "<4>"] } else { ["", ""] }
 }

@@ -38,7 +38,8 @@ pub fn init(level: LevelFilter, rate: Rate) -> io::Result<()> {
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)
 }
 
-/// Whether standard error is systemd's journal: `JOURNAL_STREAM` has its device and inode (systemd.exec(5)). Somebody may have redirected it since.
+/// Returns whether standard error is systemd's journal: `JOURNAL_STREAM` has its device and inode (systemd.exec(5)). Somebody may have redirected it
+/// since.
 fn writes_to_the_journal() -> bool {
     let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let Ok(own) = io::stderr().as_fd().try_clone_to_owned() else { return false };
@@ -46,7 +47,7 @@ fn writes_to_the_journal() -> bool {
     named == format!("{}:{}", own.dev(), own.ino())
 }
 
-/// The priority of a level as syslog and the journal count it (sd-daemon(3)).
+/// Returns the priority of a level as syslog and the journal count it (sd-daemon(3)).
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

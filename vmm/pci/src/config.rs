@@ -213,7 +213,7 @@ impl ConfigSpace {
         self.word(register::COMMAND)
     }
 
-    /// See [`crate::Function::windows`].
+    /// Returns what each BAR decodes at this moment, as [`crate::Function::windows`] does.
     pub fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
         let mut windows = [None; BarIndex::COUNT];
         if self.command() & command::MEMORY == 0 {
@@ -231,12 +231,12 @@ impl ConfigSpace {
         windows
     }
 
-    /// See [`crate::Function::bars`].
+    /// Returns size in bytes and kind of each BAR, as [`crate::Function::bars`] does.
     pub fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
         self.bars.map(|bar| bar.map(|bar| (bar.size, bar.kind)))
     }
 
-    /// See [`crate::Function::place_bar`]. The place is part of the state a reset returns to.
+    /// Places a BAR as [`crate::Function::place_bar`] does. The place is part of the state a reset returns to.
     pub fn place_bar(&mut self, bar: BarIndex, address: u64) {
         let Some(Some(Bar { kind, .. })) = self.bars.get(bar.index()).copied() else { return };
         let at = bar_register(bar);

@@ -13,7 +13,7 @@ pub struct KvmDoorbells {
 }
 
 impl KvmDoorbells {
-    /// Doorbells of this VM.
+    /// Makes the doorbells of this VM.
     pub fn new(vm: Arc<VmFd>) -> Self {
         Self { vm }
     }

@@ -41,7 +41,7 @@ pub struct KvmSlots {
 }
 
 impl KvmSlots {
-    /// Slots of this VM beyond its RAM.
+    /// Makes the slots of this VM beyond its RAM, of which none is used.
     pub fn new(vm: Arc<VmFd>) -> Self {
         Self { vm, used: Mutex::new(BTreeSet::new()) }
     }

@@ -119,7 +119,7 @@ fn is_topology(function: u32) -> bool {
     matches!(function, leaf::TOPOLOGY | leaf::TOPOLOGY_V2)
 }
 
-/// Bits of an APIC ID that number cores.
+/// Returns how many bits of an APIC ID number cores.
 fn core_bits(cpus: u32) -> u32 {
     cpus.next_power_of_two().trailing_zeros()
 }

@@ -150,7 +150,7 @@ impl VfioFunction {
         self.address
     }
 
-    /// Eventfds to watch; they are signalled for as long as the function is open.
+    /// Returns eventfds to watch; they are signalled for as long as the function is open.
     pub fn notices(&self) -> io::Result<Notices> {
         let clone = |fd: &Option<EventFd>| fd.as_ref().map(EventFd::try_clone).transpose();
         Ok(Notices { error: clone(&self.notices.error)?, release: clone(&self.notices.release)? })
@@ -217,7 +217,7 @@ impl VfioFunction {
         self.holder = Holder::Host;
     }
 
-    /// Interrupts, memory and bus mastering off; the function is absent on the bus.
+    /// Cuts the function off from interrupts, memory and bus mastering; it is absent on the bus.
     fn cut_off(&mut self) {
         self.holder = Holder::Nobody;
         self.interrupts.reset(&*self.hardware);

@@ -84,7 +84,7 @@ pub(crate) unsafe fn map_dma(
     check(unsafe { ioctl_with_ref(container, IOMMU_MAP_DMA, &map) }).map(drop)
 }
 
-/// Status flags of a group.
+/// Reads the status flags of a group.
 pub(crate) fn group_flags(group: &File) -> io::Result<u32> {
     let mut status =
         vfio_group_status { argsz: argsz::<vfio_group_status>(), ..Default::default() };
@@ -108,7 +108,7 @@ pub(crate) fn device(group: &File, name: &CStr) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// Flags and counts of a device.
+/// Reads flags and counts of a device.
 pub(crate) fn device_info(device: &File) -> io::Result<vfio_device_info> {
     let mut info = vfio_device_info { argsz: argsz::<vfio_device_info>(), ..Default::default() };
     // SAFETY: a plain structure of the size it states.
@@ -158,7 +158,7 @@ pub(crate) fn region_info(device: &File, index: u32) -> io::Result<RegionInfo> {
     Ok(info)
 }
 
-/// Flags and number of interrupts of one kind.
+/// Reads flags and number of interrupts of one kind.
 pub(crate) fn irq_info(device: &File, index: u32) -> io::Result<vfio_irq_info> {
     let mut info = vfio_irq_info { argsz: argsz::<vfio_irq_info>(), index, ..Default::default() };
     // SAFETY: a plain structure of the size it states.

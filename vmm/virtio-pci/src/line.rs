@@ -66,7 +66,7 @@ impl IrqLine {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Status bits the device, not the driver, sets.
+    /// Returns the status bits that the device, not the driver, sets.
     pub(crate) fn device_status(&self) -> u8 {
         if self.needs_reset.load(Ordering::Acquire) { status::NEEDS_RESET } else { 0 }
     }

@@ -22,7 +22,7 @@ const FIRST: u8 = 2;
 type Outcome = Result<(), Code>;
 
 impl From<Outside> for Code {
-    /// Contexts the guest put where there is no memory.
+    /// Returns the code of a command whose contexts the guest put where there is no memory.
     fn from(_: Outside) -> Self {
         Self::Parameter
     }

@@ -4,7 +4,7 @@ use crate::memory::{Memory, Outside};
 use crate::ring::Position;
 use crate::spec::CONTEXT_SIZE;
 
-/// Address of the context of number `index`: 0 is the slot's, 1 to 31 are the endpoints'.
+/// Returns the address of the context of number `index`: 0 is the slot's, 1 to 31 are the endpoints'.
 fn address(base: u64, index: u8) -> Result<u64, Outside> {
     base.checked_add(u64::from(index) * CONTEXT_SIZE).ok_or(Outside(base))
 }

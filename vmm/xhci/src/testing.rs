@@ -339,7 +339,7 @@ impl Driver {
         (port, slot)
     }
 
-    /// Address Device, with further flags.
+    /// Issues Address Device, with further flags, and returns its code.
     pub fn address(&mut self, port: PortId, slot: u8, flags: u32) -> u8 {
         let output = OUTPUT + u64::from(slot) * 0x400;
         self.put(DCBAA + 8 * u64::from(slot), &[output as u32, 0]);

@@ -14,7 +14,7 @@ impl Trb {
         Self { address, words }
     }
 
-    /// Dwords 0 and 1.
+    /// Returns dwords 0 and 1, the parameter.
     pub(crate) fn parameter(&self) -> u64 {
         let [low, high, ..] = self.words;
         u64::from(high) << 32 | u64::from(low)

@@ -201,7 +201,7 @@ fn opened(common: &Common, file: &Path) -> Result<Bundle, Outcome> {
     })
 }
 
-/// What a manifest says, for a person.
+/// Returns what a manifest says, for a person.
 fn described(manifest: &Manifest) -> String {
     let Manifest { name, serial, floor, members, .. } = manifest;
     let parts: Vec<String> = members.iter().map(|member| member.part.to_string()).collect();
@@ -212,7 +212,7 @@ fn described(manifest: &Manifest) -> String {
     )
 }
 
-/// What a bundle says of itself, for whoever answers for it.
+/// Returns what a bundle says of itself, for whoever answers for it.
 fn shown(head: &Head) -> String {
     let Manifest { cmdline, verity, needs, members, .. } = &head.manifest;
     let hashed = members.iter().filter(|it| {
@@ -242,7 +242,7 @@ fn shown(head: &Head) -> String {
     )
 }
 
-/// A size, for a person.
+/// Returns a size, for a person.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),

@@ -55,7 +55,7 @@ impl Pc {
         Store::at(&self.images)
     }
 
-    /// The trust store that counts on this PC.
+    /// Returns the trust store that counts on this PC, and warns if the one in the file is refused and does not count.
     fn trust(&self) -> Result<TrustStore, String> {
         // The policy is not read.
         let file = self.machine.with_file_name("policy.toml");
@@ -174,14 +174,14 @@ impl Pc {
         if misfits.is_empty() { Ok(domains) } else { Err(misfits.join("; ")) }
     }
 
-    /// The record of a name.
+    /// Returns the record of a name, or why there is none.
     fn found(&self, name: &ImageName) -> Result<Record, String> {
         let read = self.store().record(name);
         let found = read.and_then(|record| record.ok_or_else(|| StoreError::Unknown(name.clone())));
         found.map_err(|error| explain(&error))
     }
 
-    /// The same, for a command that ends without one.
+    /// Returns the record of a name, for a command that fails without one.
     fn record(&self, common: &Common, name: &ImageName) -> Result<Record, Outcome> {
         self.found(name).map_err(|why| common.fail(Failure::No, &why))
     }
@@ -305,7 +305,7 @@ pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
     })
 }
 
-/// What is wrong with some images, while others are looked at.
+/// Joins what is wrong with images into one error, once all were looked at.
 fn verdict(problems: &[String]) -> Result<(), String> {
     match problems {
         [] => Ok(()),

@@ -29,7 +29,7 @@ pub(crate) struct UsbClient {
     dead: bool,
 }
 
-/// Why there are none any more.
+/// Why there is no broker any more.
 const FAILED: &str = "the USB broker has failed; restart the agent";
 
 impl Start for UsbClient {
@@ -50,7 +50,7 @@ impl Mediator for UsbClient {
         self.usb = broker(place);
     }
 
-    /// Nothing: no hotkey is about devices.
+    /// Returns `None`: no hotkey is about devices.
     fn listener(&self) -> Option<Box<dyn Fn(ToMediators) + Send>> {
         None
     }
@@ -104,7 +104,7 @@ impl Mediator for UsbClient {
         }
     }
 
-    /// Nothing: it asks nobody.
+    /// Does nothing: the broker asks nobody.
     fn answered(&mut self, _: u64, _: bool) {}
 
     fn revoke(&mut self, cause: Cause, rules: Rules<'_>) {
@@ -139,7 +139,7 @@ impl Mediator for UsbClient {
 }
 
 impl UsbClient {
-    /// Why there is no broker.
+    /// Returns why there is no broker, if there is none.
     fn problem(&self) -> Option<&str> {
         match &self.usb {
             Ok(_) if self.dead => Some(FAILED),
@@ -246,8 +246,8 @@ fn record_last(events: Vec<UsbEvent>, monitor: &mut Monitor) {
     }
 }
 
-/// Has the monitor decide on a verdict; what the broker is told. The entry says no more than what the policy gives: nothing has to say that
-/// nothing came of it.
+/// Has the monitor decide on a verdict, and returns what the broker is told. The entry says no more than what the policy gives: nothing has to
+/// say that nothing came of it.
 fn admit(request: Request<UsbAdmission>, monitor: &mut Monitor) -> Command {
     let number = request.number;
     match monitor.authorize(USB, request) {
@@ -256,7 +256,8 @@ fn admit(request: Request<UsbAdmission>, monitor: &mut Monitor) -> Command {
     }
 }
 
-/// Has the monitor decide on an attachment; what the broker is told. That what a broker wanted which is no more does not happen is written down here.
+/// Has the monitor decide on an attachment, and returns what the broker is told; `None` if the broker is no more. That what it wanted then does not
+/// happen is written down here.
 fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Command> {
     let number = request.number;
     let (domain, bus_id) = (request.grant.domain.clone(), request.grant.bus_id.to_string());

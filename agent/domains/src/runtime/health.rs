@@ -116,7 +116,7 @@ fn write_came_up(store: &Store, image: &ImageSerial, domain: &str, again: Durati
     }
 }
 
-/// What is said of an image that was to come into force and cannot.
+/// Returns what is said of an image that was to come into force and cannot.
 fn cannot(image: &ImageSerial, stays: u64, why: &str) -> String {
     let ImageSerial { image: name, serial } = image;
     format!("image {name} {serial} was to come into force and cannot, so that {stays} stays: {why}")

@@ -101,7 +101,7 @@ impl Store {
         }
     }
 
-    /// Whether an image that is installed is whole, with the signatures that this bundle has.
+    /// Returns whether the image of this bundle is installed and whole, with the signatures that the bundle has.
     fn is_as_in(&self, bundle: &Bundle) -> bool {
         let Manifest { name, serial, .. } = &bundle.head().manifest;
         self.image(name, *serial).is_ok_and(|image| {

@@ -101,7 +101,8 @@ impl Image {
         Signatures::parse(&path.display().to_string(), text).map_err(|_| damaged())
     }
 
-    /// Whether a VMM has one of its disks open: each locks it as long as it runs. Takes no lock, which could be in the way of one that starts.
+    /// Returns whether a VMM has one of its disks open: each locks it as long as it runs. It takes no lock, which could be in the way of one that
+    /// starts.
     pub(super) fn is_in_use(&self) -> bool {
         self.disks().any(|disk| is_locked(&disk))
     }

@@ -72,7 +72,8 @@ pub fn mediator(input: &[u8]) {
     }
 }
 
-/// Fits bytes of any type, chosen by the first byte.
+/// Sanitises and previews bytes as content of the type that the first one chooses, and takes them as a worker's picture. Panics are what is
+/// looked for.
 pub fn content(input: &[u8]) {
     let Some((first, bytes)) = input.split_first() else { return };
     let types = policy::language::MediaType::WORDS;

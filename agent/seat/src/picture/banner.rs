@@ -11,7 +11,7 @@ use super::canvas::{Canvas, Colour};
 use super::look::Look;
 use super::text::Face;
 
-/// Rows of the banner on a screen of this height.
+/// Returns how many rows the banner has on a screen of this height.
 #[must_use]
 pub fn banner_rows(height: u32) -> u32 {
     (height / 34).clamp(24, 64) / 2 * 2

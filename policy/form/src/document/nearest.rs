@@ -16,7 +16,7 @@ pub fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> O
     (slips < letters.max(1) && slips <= letters.div_ceil(3)).then_some(word)
 }
 
-/// Letters to insert, drop, replace or swap with their neighbour (optimal string alignment), letter case aside.
+/// Counts the letters to insert, drop, replace or swap with their neighbour (optimal string alignment), letter case aside.
 fn distance(written: &[char], known: &str) -> usize {
     let known: Vec<char> = known.chars().take(LONGEST).flat_map(char::to_lowercase).collect();
     effort::spend(written.len() * known.len());

@@ -55,7 +55,7 @@ pub(super) fn config(bus: &Bus, function: u64, offset: u64, width: usize) -> u64
     u64::from_le_bytes(data)
 }
 
-/// Address of a 64-bit memory BAR 0.
+/// Returns the address of a 64-bit memory BAR 0.
 pub(super) fn bar(bus: &Bus, function: u64) -> u64 {
     (config(bus, function, 0x10, 4) & !0xf) | config(bus, function, 0x14, 4) << 32
 }

@@ -94,7 +94,7 @@ pub(super) fn encode_anew(kind: Kind, bytes: &[u8], most: usize) -> Result<Encod
     Ok(Encoded { png, turned, made_opaque, first_of })
 }
 
-/// PNG (third edition) annex D.
+/// Computes the CRC of a PNG's chunk (PNG, third edition, annex D).
 #[cfg(test)]
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |sum: u32, byte| {

@@ -62,7 +62,7 @@ impl Pixels {
         self.has_alpha() && self.bytes.chunks_exact(self.size).all(transparent)
     }
 
-    /// Colours that hold their share of transparency become those that they are of.
+    /// Takes their share of transparency out of the colours: they become those that they are of.
     pub(super) fn take_alpha_out(&mut self) {
         if !self.has_alpha() {
             return;

@@ -10,7 +10,7 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// Chunks of a PNG: type and data (PNG, third edition, section 5.3).
+/// Returns the chunks of a PNG: type and data (PNG, third edition, section 5.3).
 fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     let mut rest = bytes.get(8..).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -23,7 +23,7 @@ fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     .take(PARTS_MAX)
 }
 
-/// Frames of a PNG (`acTL`, section 11.3.4.2).
+/// Returns how many frames a PNG says that it has (`acTL`, section 11.3.4.2); 1 if it says nothing.
 pub(super) fn png_frames(bytes: &[u8]) -> u32 {
     png_chunks(bytes)
         .find(|(kind, _)| kind == b"acTL")
@@ -68,7 +68,7 @@ impl Tiff<'_> {
     }
 }
 
-/// Pages of a TIFF (TIFF 6.0, section 2): directories but those of smaller versions (`NewSubfileType`, tag 254, bit 0).
+/// Counts the pages of a TIFF (TIFF 6.0, section 2): directories but those of smaller versions (`NewSubfileType`, tag 254, bit 0).
 pub(super) fn tiff_pages(bytes: &[u8]) -> u32 {
     let tiff = Tiff(bytes);
     let mut pages = 0;

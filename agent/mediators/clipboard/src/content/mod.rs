@@ -207,7 +207,7 @@ pub fn amount(media_type: MediaType, bytes: &[u8], first_of: Option<u32>) -> Str
     }
 }
 
-/// Bytes as people say them.
+/// Returns a number of bytes as people say it.
 #[must_use]
 pub fn size(bytes: usize) -> String {
     match bytes {

@@ -308,7 +308,7 @@ impl Crossing {
 
 #[cfg(test)]
 impl Crossing {
-    /// Bytes of content that it keeps.
+    /// Returns how many bytes of content it keeps.
     pub(super) fn kept(&self) -> usize {
         match &self.stage {
             Stage::Decoding { decoded, .. } => decoded.pressed.content.len(),

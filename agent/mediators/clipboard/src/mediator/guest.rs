@@ -94,7 +94,7 @@ impl Guest {
         self.forget();
     }
 
-    /// Its agent is another one, or none.
+    /// Forgets what its agent said: that is another one now, or none.
     fn forget(&mut self) {
         self.capabilities = None;
         self.grabbed.clear();
@@ -213,7 +213,7 @@ impl Guest {
         if offer.is_some() || ended.is_some() { Withdrawn::Done } else { Withdrawn::Nothing }
     }
 
-    /// Its stream made no sense: when it may try again, and how many such times are to be written down now.
+    /// Disconnects it, as its stream made no sense. Returns when it may try again, and how many such times are to be written down now, if any are.
     pub(super) fn fault(&mut self, now: Time) -> (Time, Option<u64>) {
         self.disconnect();
         let (least, most) = AGAIN;

@@ -109,7 +109,7 @@ struct Held {
     until: Time,
 }
 
-/// See the module.
+/// The mediator between the clipboards of all guests, as the module describes it.
 #[derive(Debug)]
 pub struct Mediator {
     policy: Arc<Policy>,
@@ -210,7 +210,7 @@ impl Mediator {
         }
     }
 
-    /// Bytes from a guest.
+    /// Takes bytes from a guest, of any length and content.
     pub fn received(&mut self, index: DomainIndex, mut bytes: &[u8], now: Time) {
         let pulled = self.pulls_from(index);
         let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
@@ -402,7 +402,7 @@ impl Mediator {
         pull.into_iter().chain(waiting).chain(crossing).chain(held).chain(offers).min()
     }
 
-    /// Bytes of guests' content and of what waits for them that are kept.
+    /// Returns how many bytes are kept of guests' content and of what waits for them.
     #[cfg(test)]
     fn kept(&self) -> usize {
         let held = self.held.as_ref().map_or(0, |held| held.content.len());

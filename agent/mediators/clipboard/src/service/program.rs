@@ -82,7 +82,7 @@ impl Program {
 
 #[cfg(test)]
 impl Program {
-    /// A script: its interpreter finds it by its name only.
+    /// Makes a program of a script, which its interpreter finds by its name only.
     pub(super) fn script(path: PathBuf) -> Self {
         Self { path, file: None, group: None }
     }

@@ -54,7 +54,7 @@ impl Waiting {
     }
 }
 
-/// See the module.
+/// What waits to be sent to one guest's agent, and the part of it that is ready to be written.
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: VecDeque<Waiting>,
@@ -147,7 +147,7 @@ impl Outbox {
         self.waiting.is_empty() && self.ready.is_empty() && !self.gated
     }
 
-    /// Bytes to write now; none when nothing waits. At most `most` bytes are made ready, rounded up to a chunk.
+    /// Returns the bytes to write now; none when nothing waits. At most `most` bytes are made ready, rounded up to a chunk.
     pub fn bytes(&mut self, most: usize) -> &[u8] {
         if self.ready.is_empty() {
             // Large enough for all of it: a buffer that grows leaves copies behind that nobody wipes.
@@ -202,7 +202,7 @@ impl Outbox {
         true
     }
 
-    /// Bytes that are kept, content that is shared left out.
+    /// Returns how many bytes are kept, content that is shared left out.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         let waiting: usize = self.waiting.iter().map(|waiting| waiting.start.capacity()).sum();

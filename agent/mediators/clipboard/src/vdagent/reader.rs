@@ -224,7 +224,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// Bytes that are kept.
+    /// Returns how many bytes are kept.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         match &self.state {
@@ -367,7 +367,7 @@ impl Reader {
         }
     }
 
-    /// `None`: about another selection, of no interest.
+    /// Reads a small message; `None` if it is about another selection, of no interest.
     fn small(&self, kind: u32, body: &[u8]) -> Result<Option<Message>, Malformed> {
         let short = || Malformed::Short { kind, size: u32::try_from(body.len()).unwrap_or(0) };
         if kind == kind::ANNOUNCE_CAPABILITIES {

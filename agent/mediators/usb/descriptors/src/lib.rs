@@ -114,8 +114,8 @@ impl Pinned {
         Ok(Self { device: *device, configurations, others: Vec::new() })
     }
 
-    /// Indices of the texts that the device and its configurations name, each once, at most [`STRINGS_MAX`]: maker, product and serial
-    /// number first.
+    /// Returns the indices of the texts that the device and its configurations name, each once, at most [`STRINGS_MAX`]: maker, product and
+    /// serial number first.
     #[must_use]
     pub fn string_indices(&self) -> Vec<u8> {
         let [.., maker, product, serial, _] = self.device;
@@ -304,7 +304,7 @@ impl Device {
         interfaces
     }
 
-    /// Class, subclass and protocol of every function, each once, in the order of the descriptors.
+    /// Returns class, subclass and protocol of every function, each once, in the order of the descriptors.
     pub fn functions(&self) -> Vec<(u8, u8, u8)> {
         let mut functions = Vec::new();
         for setting in self.settings() {

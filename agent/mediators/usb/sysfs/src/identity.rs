@@ -119,7 +119,7 @@ impl Identity {
         Share::Interfaces(all.filter(|interface| !seats.contains(interface)).collect())
     }
 
-    /// Interfaces all of whose settings are such.
+    /// Returns the interfaces all of whose settings are such.
     fn interfaces_of(&self, such: impl Fn(&UsbFunction) -> bool) -> BTreeSet<u8> {
         let others: BTreeSet<u8> = self
             .settings

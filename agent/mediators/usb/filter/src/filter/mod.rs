@@ -138,7 +138,7 @@ impl Filter {
         self.ledger.log.counts()
     }
 
-    /// Transfers that are with the device or wait here; at most [`IN_FLIGHT_MAX`].
+    /// Returns how many transfers are with the device or wait here; at most [`IN_FLIGHT_MAX`].
     pub fn in_flight(&self) -> usize {
         self.bots
             .iter()
