@@ -58,7 +58,7 @@ pub struct Hardware<'a> {
 pub struct System {
     /// The kernel, a bzImage.
     pub kernel: PathBuf,
-    /// Its initramfs.
+    /// The initramfs that the kernel starts.
     pub initrd: PathBuf,
     /// The disk, raw: /dev/vda. It is written to.
     pub disk: PathBuf,

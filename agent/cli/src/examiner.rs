@@ -19,7 +19,7 @@ const PANICKED: i32 = 101;
 
 /// What it is started for.
 pub(super) struct Task {
-    /// Its subcommand.
+    /// The subcommand of `bulkhead-agent` that does it.
     pub(super) command: &'static str,
     /// Who does it, for messages: `the doctor examines a PC`.
     pub(super) who: &'static str,

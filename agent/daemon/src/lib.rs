@@ -71,7 +71,7 @@ use usb::Stop;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);
-/// Where everything is.
+/// Where the agent's files and programs are, and how much VMMs say.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The machine file.
@@ -81,7 +81,7 @@ pub struct Options {
     pub layout: Layout,
     /// The VMM, if not the usual one.
     pub vmm: Option<PathBuf>,
-    /// What VMMs say.
+    /// The log level that VMMs are started with.
     pub log_level: String,
 }
 

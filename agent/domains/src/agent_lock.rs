@@ -16,7 +16,7 @@ use printable::explain;
 /// Why this agent is not the one that runs here. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another agent.
+    /// Another agent has the runtime directory.
     #[error(
         "another bulkhead-agent runs here (pid {pid}): stop it first, or give this one directories of its own with --runtime and --state"
     )]
@@ -24,7 +24,7 @@ pub enum LockError {
         /// What the other wrote into its lock.
         pid: String,
     },
-    /// Another agent, with other sockets.
+    /// Another agent, with other sockets, has the state directory.
     #[error(
         "another bulkhead-agent uses the state directory {}, and two would fork its audit log: stop it first, or give this one a --state of its own", .0.display()
     )]

@@ -106,7 +106,7 @@ pub(crate) fn is_there(error: &io::Error) -> &'static str {
 /// What a bundle says of itself: nobody has vouched for it.
 #[derive(Debug)]
 pub struct Head {
-    /// What it says.
+    /// What the bundle says of itself.
     pub manifest: Manifest,
     /// The same, as it is signed.
     pub text: String,

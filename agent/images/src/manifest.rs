@@ -199,7 +199,7 @@ impl fmt::Display for Part {
 pub struct Member {
     /// What it is to the guest.
     pub part: Part,
-    /// Bytes.
+    /// How many bytes it has.
     pub size: u64,
     /// Of all its bytes.
     pub sha256: Digest,

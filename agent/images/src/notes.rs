@@ -25,13 +25,13 @@ const TEXT_MAX: usize = 512;
 pub struct Note {
     /// When, by the PC's clock.
     pub at: String,
-    /// By which user.
+    /// The user who did it, or tried.
     pub uid: u32,
-    /// What.
+    /// What was done, or that it was refused.
     pub what: What,
     /// The image, if it is known.
     pub image: Option<String>,
-    /// Its serial.
+    /// The serial of the image, if it is known.
     pub serial: Option<u64>,
     /// The digest of its manifest, with an installation.
     pub manifest: Option<Digest>,

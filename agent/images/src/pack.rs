@@ -20,15 +20,15 @@ use crate::store::{free, is_full};
 pub struct Contents {
     /// What `machine.toml` calls the image.
     pub name: ImageName,
-    /// See [`Manifest::serial`].
+    /// Its serial, as in [`Manifest::serial`].
     pub serial: u64,
-    /// See [`Manifest::floor`].
+    /// The floor that it brings, as in [`Manifest::floor`].
     pub floor: u64,
     /// The kernel command line.
     pub cmdline: String,
     /// The root hash in the command line.
     pub verity: Option<Digest>,
-    /// See [`Manifest::health`].
+    /// In how many seconds its guest says that it is up, as in [`Manifest::health`].
     pub health: Option<u16>,
     /// What it needs of the PC.
     pub needs: Needs,
@@ -42,26 +42,26 @@ pub enum PackError {
     /// A file that was to go into it.
     #[error("cannot read {}{}", path.display(), is_there(source))]
     Read {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         #[source]
         source: io::Error,
     },
     /// A file has another size than one of its kind.
     #[error("{} has {size} bytes, and a {} has from 1 to {}: name the right file", path.display(), part.word(), part.largest())]
     Size {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// What it was to be.
+        /// What it was to be to the guest.
         part: Part,
-        /// Its bytes.
+        /// How many bytes the file has.
         size: u64,
     },
     /// The kernel is none.
     #[error("{} is not a kernel that a domain can start from: {why}; name a bzImage (vmlinuz) or a PVH ELF file (vmlinux)", path.display())]
     NotAKernel {
-        /// Its path.
+        /// The path of the file that was to be the kernel.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
@@ -80,19 +80,19 @@ pub enum PackError {
         "no bundle can follow one with the serial {0}, as a serial only grows: pack it with the serial after that of the one before"
     )]
     LastSerial(u64),
-    /// The bundle itself.
+    /// The bundle cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// Its path.
+        /// The path of the bundle.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be written.
         #[source]
         source: io::Error,
     },
     /// There is not enough room for it.
     #[error("{} has room for {free} MiB, and the bundle takes {needed}: make room there, or name a file elsewhere", path.display())]
     NoRoom {
-        /// The directory.
+        /// The directory that was to hold the bundle.
         path: PathBuf,
         /// MiB that are free.
         free: u64,
@@ -233,7 +233,7 @@ fn copy(
 /// What a bundle holds once somebody signed it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Signed {
-    /// How many signatures.
+    /// How many signatures it has now.
     pub count: usize,
     /// The keys whose signatures did not fit it, and are not there any more.
     pub dropped: Vec<PublicKey>,

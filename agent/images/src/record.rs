@@ -30,7 +30,7 @@ pub struct Record {
     floor: u64,
     /// In force: a domain that starts has it, unless another is pending.
     current: Option<u64>,
-    /// In force before.
+    /// Was in force before the current one.
     previous: Option<u64>,
     /// Comes into force when a domain with this image starts next.
     pending: Option<u64>,
@@ -57,9 +57,9 @@ struct Trial {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Begun {
-    /// Its serial.
+    /// The serial of the image.
     pub serial: u64,
-    /// The domain.
+    /// The domain with whose start it came into force.
     pub domain: String,
 }
 
@@ -67,9 +67,9 @@ pub struct Begun {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
-    /// Its serial.
+    /// The serial of the image.
     pub serial: u64,
-    /// The domain.
+    /// The domain that was started.
     pub domain: String,
     /// Why not, and what to do.
     pub why: String,
@@ -87,7 +87,7 @@ struct Newest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Installed {
-    /// Of its manifest.
+    /// The digest of its manifest.
     pub manifest: Digest,
     /// Bytes of its files.
     pub size: u64,
@@ -109,7 +109,7 @@ pub enum Standing {
     Pending,
     /// It was in force before, and may be again.
     Previous,
-    /// It is there.
+    /// It is installed, and neither in force, pending nor previous.
     Installed,
     /// It is there, and may not come into force any more.
     BelowFloor,
@@ -126,9 +126,9 @@ pub enum NotSo {
         "serial {serial} is below the floor {floor}, under which no image comes into force any more: take a newer bundle"
     )]
     BelowFloor {
-        /// The serial.
+        /// The serial that was asked for.
         serial: u64,
-        /// The floor.
+        /// The lowest serial that may come into force.
         floor: u64,
     },
     /// A newer one was installed before.
@@ -136,7 +136,7 @@ pub enum NotSo {
         "serial {serial} is older than {newest}, which was installed: `bulkhead images rollback` returns to the previous one; another is packed with a higher serial"
     )]
     Older {
-        /// The serial.
+        /// The serial that was to be installed.
         serial: u64,
         /// The newest that was installed.
         newest: u64,
@@ -161,7 +161,7 @@ pub enum NotSo {
         "another command changed what is to come into force meanwhile: `bulkhead images list` shows it; try again"
     )]
     ChangedMeanwhile,
-    /// It is wanted.
+    /// It is in force or to come, so that it is not removed.
     #[error("serial {0} {1}: activate another first, and start its domains anew")]
     Wanted(u64, &'static str),
 }

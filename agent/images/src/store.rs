@@ -36,9 +36,9 @@ pub enum StoreError {
     /// The record does not allow it.
     #[error("image {name}: {why}")]
     NotSo {
-        /// The image.
+        /// The image that it is about.
         name: ImageName,
-        /// Why.
+        /// Why the record does not allow it.
         why: NotSo,
     },
     /// No image of this name was ever installed.
@@ -58,15 +58,15 @@ pub enum StoreError {
         Version::own()
     )]
     NeedsNewer {
-        /// The image.
+        /// The image that is too new for this Bulkhead.
         name: ImageName,
-        /// What it needs.
+        /// The oldest version of Bulkhead that it runs on.
         needed: Version,
     },
     /// There is not enough room.
     #[error("{} has room for {free} MiB, and {needed} MiB are to come, with 1024 that stay free: remove an image with `bulkhead images remove`, or give it a larger disk; nothing was installed", path.display())]
     NoRoom {
-        /// The directory.
+        /// The directory that is to hold the image.
         path: PathBuf,
         /// MiB that are free.
         free: u64,
@@ -76,7 +76,7 @@ pub enum StoreError {
     /// There is room, and no file can be made.
     #[error("{} has {free} MiB free and takes no more files (`df -i` shows it): delete some, or give it a larger disk; nothing was installed", path.display())]
     NoFiles {
-        /// The directory.
+        /// The directory that is to hold the image.
         path: PathBuf,
         /// MiB that are free.
         free: u64,
@@ -84,19 +84,19 @@ pub enum StoreError {
     /// A file is not what was signed.
     #[error("{} is not what was signed: {remedy}", path.display())]
     Damaged {
-        /// The file.
+        /// The file that differs from what was signed.
         path: PathBuf,
-        /// What to do.
+        /// What a person is to do about it.
         remedy: &'static str,
     },
     /// What was installed is not signed by enough officers any more.
     #[error("image {name} {serial}: {why}")]
     Refused {
-        /// The image.
+        /// The image whose signatures do not suffice.
         name: ImageName,
-        /// Its serial.
+        /// The serial of that image.
         serial: u64,
-        /// Why.
+        /// Why its signatures do not suffice.
         why: Box<Refusal>,
     },
     /// The domain cannot run it.
@@ -105,9 +105,9 @@ pub enum StoreError {
     /// A VMM has its disk open.
     #[error("image {name} {serial} is used by a domain that runs: start that anew first")]
     InUse {
-        /// The image.
+        /// The image whose disk is open.
         name: ImageName,
-        /// Its serial.
+        /// The serial of that image.
         serial: u64,
     },
     /// Another command is at it.
@@ -116,22 +116,22 @@ pub enum StoreError {
     /// The record is not one.
     #[error("{} cannot be used: put back what a backup has of it; without one move {} away and install the images again", path.display(), path.parent().unwrap_or(path).display())]
     Record {
-        /// The record.
+        /// The record's file, in the image's directory.
         path: PathBuf,
     },
     /// What is to be done cannot be noted for the audit log.
     #[error("it cannot be noted for the audit log, so it is not done{}", if source.kind() == io::ErrorKind::PermissionDenied { ": run this as root" } else { "" })]
     NotNoted {
-        /// Why.
+        /// Why the note cannot be written.
         #[source]
         source: io::Error,
     },
     /// A file cannot be read or written.
     #[error("{}{}", path.display(), if source.kind() == io::ErrorKind::PermissionDenied { ": run this as root" } else { "" })]
     File {
-        /// The file.
+        /// The file or directory that was tried.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read or written.
         #[source]
         source: io::Error,
     },
@@ -165,7 +165,7 @@ const STARTS_MAX: u32 = 4;
 /// How an image started.
 #[derive(Debug)]
 pub struct Started {
-    /// It, verified.
+    /// The image that the domain gets, verified.
     pub image: Image,
     /// Whether it came into force with this start.
     pub is_new: bool,

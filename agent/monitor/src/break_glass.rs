@@ -63,12 +63,12 @@ pub enum Shown {
     Question {
         /// Which one the answer is to.
         question: QuestionId,
-        /// Its words.
+        /// The question's words.
         text: String,
         /// What there is to choose from.
         choices: Vec<String>,
     },
-    /// Words.
+    /// Words that ask nothing, for a few seconds.
     Notice(String),
 }
 

@@ -33,9 +33,9 @@ impl QuestionId {
 /// An answer from the seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Agreement.
+    /// Somebody agreed.
     Yes,
-    /// No agreement, or silence.
+    /// Somebody did not agree, or said nothing.
     No,
     /// The choice of this place, which agrees.
     Chosen(usize),

@@ -39,9 +39,9 @@ struct Watchdog {
 /// What the watchdog needs of the main loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchdogAction {
-    /// Nothing.
+    /// The main loop has nothing to do.
     None,
-    /// Probe every thread.
+    /// The main loop is to probe every thread.
     Probe,
 }
 

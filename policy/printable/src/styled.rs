@@ -10,9 +10,9 @@ use crate::page;
 pub enum Ink {
     /// All is well.
     Green,
-    /// Worth a look.
+    /// Something is worth a look.
     Yellow,
-    /// A failure.
+    /// Something has failed.
     Red,
 }
 

@@ -17,7 +17,7 @@ const SIGNATURES_MAX: u64 = 16 << 10;
 /// An image of the store, of which nothing was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Its manifest.
+    /// What the image says of itself, as it was installed.
     pub manifest: Manifest,
     /// The manifest's text, as it was signed.
     pub(super) text: String,

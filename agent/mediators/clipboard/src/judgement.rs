@@ -9,7 +9,7 @@ use crate::content::{self, Changes, Rejected, Sanitized};
 /// What of content is fit to cross.
 #[derive(Debug)]
 pub enum Fit {
-    /// This.
+    /// The content as it would cross: text, names of files, or a picture that was decoded and encoded anew.
     Sanitized(Sanitized),
     /// What a decoder makes of the picture, which runs elsewhere; the policy does not deny it.
     Picture(Kind),

@@ -28,7 +28,7 @@ pub enum Asked {
 /// What the disk does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// As asked.
+    /// Does what was asked.
     Done,
     /// Fails with an error number.
     Failed(i32),

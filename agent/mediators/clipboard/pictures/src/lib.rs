@@ -21,7 +21,7 @@ pub const DECODED_MAX: u64 = 320 << 20;
 /// A picture that was encoded anew.
 #[derive(Debug)]
 pub struct Encoded {
-    /// The PNG.
+    /// The picture as a PNG, wiped when dropped.
     pub png: Zeroizing<Vec<u8>>,
     /// It said which way up it is shown, and was turned so.
     pub turned: bool,

@@ -23,7 +23,7 @@ pub use worker_link::CONTENT_MAX as HELD_MAX;
 /// Why content does not cross, in a clinician's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// Not UTF-8.
+    /// The text is not UTF-8.
     #[error("it is not readable text")]
     NotText,
     /// Its first bytes are those of something else.
@@ -55,7 +55,7 @@ pub enum Rejected {
 /// What was changed, for the audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// In text.
+    /// What cleaning changed in a text.
     pub text: cleaning::Changes,
     /// A picture was decoded and encoded anew.
     pub encoded_anew: bool,
@@ -101,7 +101,7 @@ pub struct Sanitized {
     /// Its type; a picture is a PNG now.
     pub media_type: MediaType,
     pub bytes: Zeroizing<Vec<u8>>,
-    /// What is different.
+    /// What is different from what was copied.
     pub changes: Changes,
 }
 

@@ -87,9 +87,9 @@ pub(super) enum Stage {
 /// Whether people are told that a picture is being decoded.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
-    /// They are when this time comes.
+    /// People are told when this time comes.
     From(Time),
-    /// They are.
+    /// People were told.
     Yes,
 }
 

@@ -48,7 +48,7 @@ pub mod capability {
 pub mod content {
     /// Nothing; the answer of who cannot answer.
     pub const NONE: u32 = 0;
-    /// UTF-8.
+    /// Text in UTF-8.
     pub const UTF8_TEXT: u32 = 1;
     /// PNG.
     pub const IMAGE_PNG: u32 = 2;

@@ -26,7 +26,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Every reason.
+    /// Every reason, in the order of their numbers.
     pub const ALL: [Self; 4] =
         [Self::NotAsDeclared, Self::UnknownKind, Self::Damaged, Self::TooLarge];
 }
@@ -34,7 +34,7 @@ impl Refused {
 /// What stands before the PNG, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It follows.
+    /// The PNG follows.
     Encoded {
         /// It was turned as it is shown.
         turned: bool,
@@ -45,7 +45,7 @@ pub enum Answer {
         /// Bytes of the PNG, one at least.
         length: u32,
     },
-    /// There is none.
+    /// No PNG follows, and this is why.
     Refused(Refused),
 }
 

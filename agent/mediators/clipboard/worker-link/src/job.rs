@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Png, Self::Bmp, Self::Jpeg, Self::Tiff];
 }
 
