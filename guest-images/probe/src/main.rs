@@ -1,8 +1,30 @@
-//! The init of a probe guest: a stock Debian kernel with this as its only program of ours.
+//! The init of a probe guest: a stock Debian kernel with this as its only program of ours, for the tests of the simulated ward PC.
 //!
-//! It loads the modules named in `/modules/order`, those in `/modules/order-seat` if it has a screen, those in `/modules/order-usb` if it has a USB controller, then answers a test's questions, one JSON object a
-//! line, on the virtio-console port `org.bulkhead.probe`. With `probe.boot-only` on the kernel command
-//! line it marks that it runs and powers off: for counting what a boot costs.
+//! ```text
+//!  test --question, a JSON line--> port org.bulkhead.probe --> answers --> block, network, seat, kernel, hostile, scsi
+//!       <----answer, a JSON line----                         <--
+//! ```
+//!
+//! It mounts what programs expect and loads the modules named in `/modules/order`, those in `/modules/order-seat` if it has a screen, and those in
+//! `/modules/order-usb` if it has a USB controller. Then it answers a test's questions on the virtio-console port, one after the other.
+//!
+//! | module | |
+//! | --- | --- |
+//! | `answers` | what a test can ask, as a table, and how each question is answered |
+//! | `request` | the fields of a question |
+//! | `block`, `network`, `seat`, `kernel` | disks, network interfaces, screen and input, and what the kernel tells |
+//! | `hostile`, `scsi` | what a hostile guest does: a GPU driver made of noise, and SCSI commands past the kernel's |
+//! | `sys` | system calls that need `unsafe`, each behind a safe function |
+//!
+//! On its console it prints `PROBE-READY` with the seconds since the kernel started, `PROBE-POWER-BUTTON` when it powers off by the button,
+//! `PROBE-MODULE` for a module that cannot be loaded, and `PROBE-NO-PORT` if the port does not come. With `probe.boot-only` on the kernel
+//! command line it marks that it runs, prints `PROBE-INIT` and powers off: for counting what a boot costs.
+//!
+//! An answer has the `id` of its question, and says `ok` or why not; a line that is not JSON is answered without an `id`. A question is at most
+//! 1 MiB long, and what a program printed is cut off at 64 KiB.
+//!
+//! It is for tests alone: whoever has the port's other end is root in this guest, and may have it run any program. `scripts/build-images` makes it
+//! the `/init` of an image; no package has it.
 
 #![allow(
     clippy::cast_possible_truncation,

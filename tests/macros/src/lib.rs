@@ -1,13 +1,27 @@
-//! [`macro@ward_test`]: makes a function a test in the simulated ward PC. The crate `bulkhead-tests` collects these tests and runs them, each with what it
-//! shows in `docs/compliance.md`; nothing else uses this crate.
+//! [`macro@ward_test`]: makes a function a test in the simulated ward PC.
+//!
+//! ```text
+//!  #[ward_test(shows = ["C-1"])]
+//!  fn a_sentence(ward: &Ward) -> Outcome --.--> the function, as it stands
+//!                                          '--> a WardTest in the linker's list WARD_TESTS --> runner, docs/compliance.md
+//! ```
+//!
+//! The crate `bulkhead-tests` collects these tests and runs them, each with what it shows in `docs/compliance.md`; nothing else uses this crate.
+//! A test stands in no list that somebody has to keep: that it is linked is enough.
+//!
+//! - The function is not changed. Its name, a sentence, is the test's, and its place in the sources says when it runs.
+//! - A word that the attribute does not know is an error of the compiler, at that word. A function of other arguments does not compile either.
+//! - The code that it makes names `::tests`, the library of `bulkhead-tests`, which has to be there under that name.
+//!
+//! It does not look whether a requirement exists: the table's own test does (`tests/src/compliance.rs`).
 
 use proc_macro::TokenStream;
 use quote::quote;
 use syn::parse::Parser;
 use syn::{Error, ExprArray, ItemFn, LitStr, parse_macro_input};
 
-/// Registers a function of a `&Ward` as a test that runs in the simulated ward PC, or one of nothing as a test that starts a PC of its own. The function's name is the test's name, in what the runner
-/// prints and in `docs/compliance.md`.
+/// Registers a function of a `&Ward` as a test that runs in the simulated ward PC, or one of nothing as a test that starts a PC of its own. The
+/// function's name is the test's name, in what the runner prints and in `docs/compliance.md`.
 ///
 /// ```text
 /// #[ward_test(shows = ["C-1", "K-3.2.1"])]

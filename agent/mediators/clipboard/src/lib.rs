@@ -1,15 +1,34 @@
-//! Clipboards of guests that do not trust each other, and what may cross between them. Without I/O.
+//! Clipboards of guests that do not trust each other, and what may cross between them: one of the agent's mediators.
 //!
 //! ```text
 //!  guest A --bytes--> vdagent::Reader --+                      +--> vdagent::Outbox --bytes--> guest B
 //!                                       v                      |
-//!  hotkeys, answers ------------> mediator::Mediator -----------+--> audit events, words for people
+//!  hotkeys, answers ------------> mediator::Mediator ----------+--> audit events, words for people
+//!                                       |            |
+//!  policy ------------------------------+            +-- Job --> worker: a process that decodes one picture
 //!                                       |
-//!  policy ------------------------------+--> content: text and pictures, made fit to cross
+//!                                       +--> judgement, content: text and pictures, made fit to cross
 //! ```
-//! [`mediator`] decides, [`vdagent`] speaks the guests' protocol, [`content`] looks at what crosses, [`operations`] keeps
-//! what became of the command line's hotkeys. Whoever has the sockets, the
-//! clock and the audit log carries out what the mediator says.
+//!
+//! A person copies in one desktop and pastes in another, each with a hotkey. The policy says what becomes of it, the reference monitor permits
+//! it, and it is in the audit log before the other guest is offered anything.
+//!
+//! | module | what it does | I/O |
+//! | --- | --- | --- |
+//! | [`mediator`] | decides who may paste what, as a state machine; its caps and times are in [`mediator::limits`] | none |
+//! | [`judgement`] | has the policy judge content, and says what of it is fit to cross; for the mediator and for the command line's `explain` | none |
+//! | [`content`] | sanitises text, checks the picture that a worker made, and says in words what content is | none |
+//! | [`vdagent`] | speaks the guests' protocol: bytes into messages, messages into bytes | none |
+//! | [`operations`] | keeps what became of the command line's hotkeys | none |
+//! | [`service`] | is the running mediator: a thread with the guests' sockets, the clock, and the processes that decode pictures | all there is |
+//! | `fuzz` | has the entry functions of `agent/fuzz`; built for tests and with the feature `fuzzing` alone | none |
+//!
+//! - **What decides has no I/O.** Bytes, commands and the time are given to the mediator; [`service`] carries out what it says.
+//! - **Nothing crosses without a hotkey**: no guest is asked for its clipboard, or offered another's, before one was pressed in it.
+//! - **Readers are total**, whatever a guest or a worker says, and what is kept of it is bounded by a named cap.
+//! - **No picture is decoded here**: a worker does that, and is believed nothing.
+//!
+//! Left out: formatted text, for which the guests' protocol has no type, and files, of which the names cross and nothing else.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The clipboard's sockets, clock and thread; what may cross is decided in the crate `clipboard`.
+//! The clipboard's sockets, clock, thread and processes; what may cross is decided in [`crate::mediator`].
 //!
 //! ```text
 //!  VMM's port com.redhat.spice.0 <--connects-- AgentConnection --+

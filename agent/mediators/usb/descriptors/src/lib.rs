@@ -4,10 +4,32 @@
 //! filter, which holds the device to what is [`Pinned`], and not to a library that would trust them (`usbhost` opens a device only
 //! with descriptors that [`Device::read`] took).
 //!
+//! ```text
+//!  sysfs: descriptors --Pinned::from_sysfs--> Pinned --Device::read--> Device --Share::of--> what of it somebody has
+//!  GET_DESCRIPTOR ----> PinnedDescriptor -------^  |
+//!                                                  +--> the filter: what the guest is told must be the same, byte for byte
+//! ```
+//!
+//! | item | what it is |
+//! | --- | --- |
+//! | [`Pinned`], [`PinnedDescriptor`] | what a device said when it was admitted, byte for byte |
+//! | [`Device`], [`Configuration`], [`Setting`], [`Endpoint`] | the same, read |
+//! | [`walk`] | the descriptors of one configuration, one after the other |
+//! | [`Share`] | all of a device, or some of its interfaces; [`Indivisible`] says why some cannot be had without the others |
+//! | [`kind`] | the types of descriptors |
+//! | [`DescriptorError`] | why bytes are not taken, and what can be done about it |
+//!
+//! A [`Device`] that [`Device::read`] made has as many configurations as it announces, each with a value of its own. In none of them has an
+//! interface the same setting twice, or a setting the same endpoint. No endpoint has the number 0, and only an isochronous one has packets of no
+//! size. Nothing is over [`CONFIGURATIONS_MAX`], [`CONFIGURATION_BYTES_MAX`] and [`SETTINGS_MAX`]. Any bytes make a device or an error; nothing
+//! here does I/O, waits, or asks the device.
+//!
 //! Real devices' descriptors are not all as the specification has them. What every reader takes alike is taken here too, as Linux takes it
 //! (drivers/usb/core/config.c): a configuration whose value is 0, one that has not as many interfaces as it announces, and a setting that
 //! has fewer endpoints. Where readers may differ (a configuration cut short, a setting with more endpoints than it announces) what policy
 //! was asked about might not be what somebody else reads: that is refused, and the words say what can be done about it.
+//!
+//! Left out: what belongs to a class (HID, audio, video) is pinned and walked past, and what it means is not read.
 #![forbid(unsafe_code)]
 
 mod share;
