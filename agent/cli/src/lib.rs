@@ -243,7 +243,7 @@ fn write(mut to: impl Write, text: &str) {
     let _ = to.write_all(without_secrets(text).as_bytes()).and_then(|()| to.flush());
 }
 
-/// Waits; whether anybody still reads standard output.
+/// Waits, and returns whether anybody still reads standard output.
 fn pause(time: Duration) -> bool {
     let out = io::stdout();
     let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];

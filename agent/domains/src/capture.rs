@@ -129,7 +129,7 @@ impl Capture {
         output
     }
 
-    /// Reads at most [`READ_MAX`] bytes; how many it were.
+    /// Reads [`READ_MAX`] bytes or a little more at most, and returns how many they were.
     fn read(&mut self, whole: &mut VecDeque<String>) -> usize {
         let mut chunk = [0; 4096];
         let mut read = 0;
@@ -237,8 +237,8 @@ impl Lines {
     }
 }
 
-/// Empties a VMM's log that is longer than it may be, which only one that was taken over makes it while no agent reads; how many bytes
-/// that were. What its last line would have said is nothing to go by.
+/// Empties a VMM's log that is longer than it may be, which only one that was taken over makes it while no agent reads, and returns how many
+/// bytes that were. What its last line would have said is nothing to go by.
 ///
 /// # Errors
 /// It is as long as it was.

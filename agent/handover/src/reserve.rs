@@ -27,8 +27,8 @@ pub enum NotReserved {
     Override(#[source] io::Error),
 }
 
-/// Has the kernel give a NIC that no driver has yet to vfio-pci and to no other; whether it did. A NIC whose MAC address is pinned is left
-/// to its driver, which alone can read the address.
+/// Has the kernel give a NIC that no driver has yet to vfio-pci and to no other, and returns whether it is to. A NIC whose MAC address is pinned
+/// is left to its driver, which alone can read the address.
 pub fn reserve(nic: &Wanted, sysfs: &Sysfs) -> Result<bool, NotReserved> {
     if nic.pins.mac.is_some() {
         return Ok(false);

@@ -193,7 +193,7 @@ impl BreakGlass {
         self.until = Some(until);
     }
 
-    /// Closes it; whether it was open.
+    /// Closes it, and returns whether it was open.
     pub fn close(&mut self, monitor: &mut Monitor, why: &str) -> bool {
         let open = self.until.take().is_some();
         if open {
@@ -204,7 +204,8 @@ impl BreakGlass {
     }
 
     /// Closes it, if it is open, as the audit log has failed and may have lost that it was opened: what a permit allowed ends when its record
-    /// is gone. Nothing crosses by it until there is a log again in any case, and then it can be opened anew. Words for whoever is at the seat.
+    /// is gone. Nothing crosses by it until there is a log again in any case, and then it can be opened anew. Returns words for whoever is at the
+    /// seat, if it was open.
     pub fn record_lost(&mut self, monitor: &mut Monitor) -> Option<String> {
         self.close(monitor, "the audit log cannot be written").then(|| {
             "Break-glass is closed:\nthe audit log cannot be written.\nCall IT.".to_owned()

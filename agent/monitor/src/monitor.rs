@@ -243,14 +243,14 @@ impl Monitor {
         self.step(Input::Withdraw(id));
     }
 
-    /// Records what happens whether or not it is recorded; the number of the first of the entries, if they are on the disk.
+    /// Records what happens whether or not it is recorded, and returns the number of the first of the entries, if they are on the disk.
     pub fn note(&mut self, events: &[AuditEvent]) -> Option<u64> {
         let number = self.recorder.note(events);
         self.look();
         number
     }
 
-    /// Lets nothing cross for another reason than the log, or no longer; whether that is news.
+    /// Lets nothing cross for another reason than the log, or no longer, and returns whether that is news.
     pub fn withhold(&mut self, why: Option<String>) -> bool {
         self.recorder.withhold(why)
     }

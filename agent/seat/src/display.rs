@@ -138,7 +138,7 @@ impl Display {
         self.asked = Some(time);
     }
 
-    /// Takes note of flips that are done; whether a switch was.
+    /// Takes note of a flip that is done, and returns whether another scene is shown by it.
     pub fn take_events(&mut self) -> bool {
         if !self.screen.flipped() {
             return false;

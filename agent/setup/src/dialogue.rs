@@ -21,7 +21,7 @@ pub struct Question {
 pub trait Dialogue {
     /// Shows a text, and waits for nothing.
     fn show(&mut self, text: &str);
-    /// Asks; the place of the chosen one, or `None` where nobody answers.
+    /// Asks, and returns the place of the chosen one, or `None` where nobody answers.
     fn choose(&mut self, question: &Question) -> Option<usize>;
     /// Asks for a yes or a no; `None` where nobody answers.
     fn confirm(&mut self, text: &str) -> Option<bool>;

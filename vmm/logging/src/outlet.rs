@@ -72,8 +72,8 @@ impl Outlet {
         }
     }
 
-    /// Waits until something can be written, or `limit` has passed, or a signal came; whether
-    /// something can.
+    /// Waits until something can be written, or `limit` has passed, or a signal came, and returns
+    /// whether something can.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> bool {
         let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];

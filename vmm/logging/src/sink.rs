@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// Writes what goes in at once; how many bytes did.
+    /// Writes what goes in at once, and returns how many bytes did.
     fn write(&self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while let Some(rest @ [_, ..]) = bytes.get(written..) {

@@ -85,7 +85,7 @@ pub fn log(path: &Path) -> io::Result<(Output, LogWriter)> {
 }
 
 impl LogWriter {
-    /// Writes some of what was printed; how many bytes, 0 when nothing more will be.
+    /// Writes some of what was printed, and returns how many bytes; 0 when nothing more will be.
     fn write_some(&mut self) -> io::Result<usize> {
         let count = self.from.read(&mut self.chunk)?;
         // What the disk does not take is lost, as on a wire.

@@ -248,7 +248,7 @@ fn copy_members(
     Ok(())
 }
 
-/// Copies what is missing of a member behind what is kept; whether the whole is what was signed.
+/// Copies what is missing of a member behind what is kept, and returns whether the whole is what was signed.
 fn copy(
     from: &File,
     begin: u64,

@@ -197,7 +197,7 @@ impl Pad {
         self.pressed = false;
     }
 
-    /// Brings the fingers up to date; whether one came or went.
+    /// Brings the fingers up to date, and returns whether one came, went, or was found to be a palm.
     fn follow(
         &mut self,
         down: impl Iterator<Item = Contact>,

@@ -227,8 +227,8 @@ impl<'s> Form<'s> {
         unasked.map(|key| Spanned::new(key.get_ref().as_ref(), key.span().into())).collect()
     }
 
-    /// Reports the keys that were written here and belong into the table `inner`, all at once and with what to write in their place;
-    /// whether there are any. To be called before `inner` is asked for: where it is not written, nothing more is said of that.
+    /// Reports the keys that were written here and belong into the table `inner`, all at once and with what to write in their place, and
+    /// returns whether there are any. It is called before `inner` is asked for: where that is not written, nothing more is said of it.
     pub fn belong_into(&mut self, inner: &'static str, keys: &[&'static str]) -> bool {
         let mut beside: Vec<(&'static str, Span, Span)> = Vec::new();
         for key in keys {

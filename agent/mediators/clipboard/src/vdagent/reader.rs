@@ -131,7 +131,7 @@ impl Default for Reader {
 /// Between two [`Read::Progress`], in bytes.
 const PROGRESS: usize = 64 * 1024;
 
-/// Moves bytes from `input` to `into` from `have`; whether it is full.
+/// Moves bytes from `input` to `into` from `have` on, and returns whether that is full.
 fn fill(into: &mut [u8], have: &mut usize, input: &mut &[u8]) -> bool {
     let space = into.get_mut(*have..).unwrap_or_default();
     let count = space.len().min(input.len());

@@ -344,7 +344,7 @@ pub fn walk(raw: &[u8]) -> Walk<'_> {
     Walk(raw)
 }
 
-/// See [`walk`]. `Err` once, and then the end, if a length leads nowhere.
+/// The descriptors of a configuration, as [`walk`] returns them. `Err` comes once, and then the end, if a length leads nowhere.
 pub struct Walk<'a>(&'a [u8]);
 
 impl<'a> Iterator for Walk<'a> {

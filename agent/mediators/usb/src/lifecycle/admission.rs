@@ -97,7 +97,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// Keeps what is known of it now; how often it was another than before.
+    /// Keeps what is known of it now, and returns how often it was another than before.
     fn found(&mut self, findings: Findings) -> u32 {
         let known = &mut self.life.known;
         let lost = self.life.lost.as_mut().filter(|_| known.changes.is_none());

@@ -199,7 +199,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// Has it leave its domain, if it is in one; what it was admitted by.
+    /// Has it leave its domain, if it is in one, and returns what it was admitted by.
     fn leave(&mut self, why: &str) -> Option<Admitted> {
         let (task, admitted) = match mem::replace(&mut self.life.state, State::Off) {
             State::Attached { task, admitted, .. } => (task, admitted),
