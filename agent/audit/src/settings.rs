@@ -15,7 +15,7 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// How much is kept.
+/// The bounds of an audit log: how much is kept and for how long, what happens when it is full, and how often it is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one file, about.

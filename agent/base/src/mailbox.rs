@@ -22,7 +22,7 @@ enum Mail<C> {
     Stop,
 }
 
-/// Sends commands to a thread, from any other.
+/// The end of a mailbox by which any thread sends commands to the one that has it.
 pub struct Sender<C> {
     commands: mpsc::Sender<Mail<C>>,
     to_worker: Arc<EventFd>,

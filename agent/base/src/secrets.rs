@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 
-/// That this process leaves no core dump, and that no other process of its user may look into its memory. Whatever reads a secret asks for
+/// Proof that this process leaves no core dump, and that no other process of its user may look into its memory. Whatever reads a secret asks for
 /// it; once it is so, it stays so until the process ends.
 #[derive(Debug)]
 pub struct NoDump(());
@@ -25,7 +25,7 @@ impl NoDump {
     }
 }
 
-/// Who may use a secret's file, besides its owner.
+/// The permissions of a secret's file: who may use it besides its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access(u32);
 

@@ -21,7 +21,7 @@ pub struct Changes {
     pub usb: bool,
 }
 
-/// Where the kernel's messages come in.
+/// The socket on which the kernel's messages about devices come in.
 pub struct Uevents(OwnedFd);
 
 impl Uevents {

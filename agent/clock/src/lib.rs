@@ -101,7 +101,7 @@ impl Sub<Duration> for Moment {
     }
 }
 
-/// Wakes a loop that waits for file descriptors at a [`Moment`], and right after a sleep in which it passed.
+/// A timer that wakes a loop which waits for file descriptors: at a [`Moment`], and right after a sleep in which that passed.
 #[derive(Debug)]
 pub struct Alarm {
     timer: TimerFd,

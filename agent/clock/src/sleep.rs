@@ -35,7 +35,7 @@ impl Clocks for KernelClocks {
     }
 }
 
-/// Watches whether the PC slept.
+/// A watch that sees whether the PC slept.
 #[derive(Debug)]
 pub struct SleepWatch<C = KernelClocks> {
     clocks: C,

@@ -51,7 +51,7 @@ impl CancelledWhenSet for TimerFd {
     }
 }
 
-/// Watches whether the wall clock is set.
+/// A watch that sees whether the wall clock is set.
 #[derive(Debug)]
 pub struct WallClockWatch(Watch<TimerFd>);
 

@@ -34,7 +34,7 @@ pub enum Admission {
 /// Whose requests are limited together: a user's, or those of a word and a domain of a user's.
 type Limited = (u32, Option<(&'static str, Option<String>)>);
 
-/// How often each user may still ask for each thing that changes something, and for all of it together.
+/// The requests that each user has left: for each thing that changes something, and for all of it together.
 #[derive(Debug)]
 pub struct Budget {
     since: Moment,

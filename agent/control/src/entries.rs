@@ -12,7 +12,7 @@ pub fn account(caller: &Caller) -> Option<String> {
     caller.account.as_deref().map(cut)
 }
 
-/// Somebody asks for something: an entry before it is done, and one when it has ended.
+/// Something that somebody asks for, on the record: with an entry before it is done, and one when it has ended.
 #[derive(Clone, Debug)]
 pub struct Request(Asking);
 

@@ -42,7 +42,7 @@ pub const IT_GROUP: &str = "bulkhead-it";
 /// The host's group whose members are officers of the security office.
 pub const OFFICER_GROUP: &str = "bulkhead-officer";
 
-/// Who is at the other end.
+/// The user and the process at the other end of the control socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub uid: u32,

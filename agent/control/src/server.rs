@@ -34,7 +34,7 @@ pub struct Refused<'a> {
     pub why: &'a str,
 }
 
-/// Whom an answer is for that is not there yet.
+/// The address of an answer that is not there yet: whom it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(u64);
 

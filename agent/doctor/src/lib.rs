@@ -55,7 +55,7 @@ use recorder::directory;
 
 use base::layout;
 
-/// Where the doctor looks; the system's own, or a test's.
+/// The folders in which the doctor looks; the system's own, or a test's.
 pub struct SystemPaths {
     /// `/sys`.
     pub sysfs: Sysfs,

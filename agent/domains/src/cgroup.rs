@@ -41,7 +41,7 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "io", "pids"];
 /// The processors that run what is in a group.
 const CPUSET: &str = "cpuset.cpus";
 
-/// Where domains' groups are made.
+/// The cgroups' folders below which those of domains and of workers are made.
 #[derive(Debug)]
 pub struct Cgroups {
     base: PathBuf,

@@ -84,7 +84,7 @@ pub fn image((domain, news): (String, ImageNews), at: &str, uid: u32) -> AuditEv
     }
 }
 
-/// Where a domain is, for the log.
+/// The state of a domain, for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct DomainState<'a> {
     pub name: &'a str,

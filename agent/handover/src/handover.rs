@@ -44,7 +44,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// The only version of the record.
 const RECORD_VERSION: u32 = 1;
 
-/// How a function came back.
+/// What became of a function that came back from a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Returned {
     /// Whether it was reset first. A function without a way to reset comes back as the guest left it.
@@ -59,7 +59,7 @@ struct Record {
     devices: BTreeMap<String, Former>,
 }
 
-/// Hands functions over and takes them back. Shared by the worker threads; every call returns
+/// The hand-over of functions to domains, and back. It is shared by the worker threads; every call returns
 /// within a few [`DRIVER_DEADLINE`]s.
 pub struct Handover {
     sysfs: Sysfs,

@@ -95,7 +95,7 @@ const CHANGED: &str = "the policy has changed since it was asked; press its keys
 /// How long a question waits at most: longer than the seat shows it.
 const ASK_FOR: Duration = Duration::from_secs(60);
 
-/// Whether it is open.
+/// Break-glass: whether it is open, until when, and what is asked about it at the seat.
 #[derive(Debug, Default)]
 pub struct BreakGlass {
     until: Option<Moment>,
@@ -334,7 +334,7 @@ impl BreakGlass {
     }
 }
 
-/// Who opens it.
+/// The user who opens it, and the question that was agreed to.
 #[derive(Clone, Copy, Debug)]
 pub struct Who<'a> {
     /// Their name in the log.

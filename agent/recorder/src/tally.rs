@@ -93,7 +93,7 @@ struct Count<C> {
     due: Moment,
 }
 
-/// Counts one kind of event.
+/// The counts of one kind of event.
 #[derive(Debug)]
 pub struct Tally<C: Counted>(BTreeMap<C::Key, Count<C>>);
 

@@ -6,7 +6,7 @@ use seat_link::{CURSOR_SIDE, Cursor, Rect, Size};
 use super::frame::Frame;
 use super::picture::Canvas;
 
-/// Where it is put together: XRGB8888, rows `stride` bytes apart.
+/// The buffer in which the screen's picture is put together: XRGB8888, rows `stride` bytes apart.
 pub struct Target<'a> {
     pub bytes: &'a mut [u8],
     /// Bytes from a row to the next.

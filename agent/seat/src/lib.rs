@@ -208,7 +208,7 @@ pub struct Seat {
     used: Used,
 }
 
-/// When input last went to each domain.
+/// The moments at which input last went to each domain.
 #[derive(Clone)]
 struct Used(Arc<[AtomicU64]>);
 
@@ -257,7 +257,7 @@ impl Daemon {
     }
 }
 
-/// Sends the seat commands, from any thread.
+/// A handle by which any thread sends the seat commands.
 #[derive(Clone)]
 pub struct Handle {
     names: Arc<[String]>,

@@ -33,7 +33,7 @@ mod request {
     nix::ioctl_read_bad!(unread, nix::libc::TIOCOUTQ, nix::libc::c_int);
 }
 
-/// Watches one socket's other end.
+/// A watch over one socket's other end.
 #[derive(Debug)]
 pub struct SendQueue {
     epoll: Epoll,

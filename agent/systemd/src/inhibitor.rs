@@ -30,7 +30,7 @@ const ARGUMENTS: [&str; 5] = [
 /// How soon it is tried again when it was not to be had, or was lost.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Keeps logind from having the PC sleep as long as it lives.
+/// A lock that keeps logind from having the PC sleep as long as it lives, taken anew when it is lost.
 pub struct Inhibitor {
     program: PathBuf,
     held: Option<Child>,

@@ -54,7 +54,7 @@ impl Obligation<'_> {
     }
 }
 
-/// Why. Its `Display` says it in words that a clinician understands.
+/// The reason of a verdict. Its `Display` says it in words that a clinician understands.
 #[derive(Clone, Copy, Debug)]
 pub enum Reason<'p> {
     /// A clipboard rule says so.

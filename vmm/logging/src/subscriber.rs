@@ -81,7 +81,7 @@ where
         .finish()
 }
 
-/// Takes one formatted event.
+/// The writer that takes one formatted event.
 struct Line(Option<&'static LineSink>);
 
 impl io::Write for Line {

@@ -31,7 +31,7 @@ pub enum MsiError {
     EventFd(#[source] io::Error),
 }
 
-/// Hands out interrupt vectors. Implemented over KVM's GSI routing and irqfd.
+/// A source of interrupt vectors. It is implemented over KVM's GSI routing and irqfd.
 pub trait MsiController: Send + Sync {
     /// Allocates a new vector, masked. Cheap: host resources are taken when it is first unmasked.
     fn allocate(&self) -> Result<Box<dyn MsiVector>, MsiError>;
@@ -59,7 +59,7 @@ pub trait MsiVector: Send + Sync {
     fn clear(&mut self);
 }
 
-/// Turns guest writes to an address into eventfd signals without a userspace exit (ioeventfd).
+/// What turns guest writes to an address into eventfd signals without a userspace exit (ioeventfd).
 pub trait Doorbells: Send + Sync {
     /// Has each guest write of any size (1 to 8 bytes) at `address` signal `fd` from now on.
     fn attach(&self, fd: &EventFd, address: u64) -> io::Result<()>;

@@ -12,7 +12,7 @@ struct State {
     calls: usize,
 }
 
-/// Vectors are numbered in the order they were allocated.
+/// A stand-in for the host's interrupt routing, and what it was told. Vectors are numbered in the order they were allocated.
 #[derive(Clone, Default)]
 pub struct Recorder(Arc<Mutex<State>>);
 

@@ -11,7 +11,7 @@ use vfio::{Notices, VfioFunction};
 const ERROR: u32 = 0;
 const RELEASE: u32 = 1;
 
-/// Watches one function, in the main loop.
+/// The watch over one function, in the main loop.
 pub(super) struct FunctionNotices {
     function: Arc<Mutex<VfioFunction>>,
     notices: Notices,

@@ -188,7 +188,7 @@ fn out_of_patience(control: &MachineControl) -> bool {
     control.patience_left().is_some_and(|left| left.is_zero())
 }
 
-/// Wakes the main loop: the event itself is read from the exit handler.
+/// What wakes the main loop: the event itself is read from the exit handler.
 struct Wake(EventFd);
 
 impl MutEventSubscriber for Wake {

@@ -63,7 +63,7 @@ impl LogFile {
     }
 }
 
-/// Writes the log, in an event loop. Dropped, it writes what is left in the pipe.
+/// The writer of the log, in an event loop. Dropped, it writes what is left in the pipe.
 pub struct LogWriter {
     from: PipeReader,
     chunk: Vec<u8>,

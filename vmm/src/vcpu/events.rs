@@ -27,7 +27,7 @@ struct Pending {
     guest: Option<Request>,
 }
 
-/// Towards the main loop.
+/// The events that the main loop has not taken yet, and what wakes it for them.
 pub struct Events {
     pending: Mutex<Pending>,
     wake: EventFd,

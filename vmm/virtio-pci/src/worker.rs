@@ -11,7 +11,7 @@ use crate::core::Core;
 /// Token of the eventfd by which the registers say that the device was activated or reset.
 const CONTROL: u32 = FIRST_DEVICE_TOKEN - 1;
 
-/// Serves one device in an event loop.
+/// The worker that serves one device in an event loop.
 pub struct VirtioPciWorker {
     pub(crate) core: Arc<Core>,
     pub(crate) notifications: Vec<EventFd>,

@@ -265,7 +265,7 @@ pub trait Backend: Send {
     }
 }
 
-/// Towards the guest's interrupt controller.
+/// The line to the guest's interrupt controller.
 pub trait Interrupt: Send {
     /// Raises the interrupter's interrupt. Returns whether a message was sent (or waits in a masked
     /// vector): the pending bit then clears itself (4.17.5). `false` without MSI-X.

@@ -96,7 +96,7 @@ impl<B: Backend> Handle<B> {
     }
 }
 
-/// Serves a controller in an event loop.
+/// The worker that serves a controller in an event loop.
 pub struct XhciWorker<B>(pub(crate) Handle<B>);
 
 impl<B: Backend> MutEventSubscriber for XhciWorker<B> {

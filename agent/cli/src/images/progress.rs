@@ -12,7 +12,7 @@ const OFTEN: Duration = Duration::from_millis(200);
 /// Between two lines elsewhere, such as in the log of a deployment tool.
 const SELDOM: Duration = Duration::from_secs(10);
 
-/// How far something is.
+/// The progress of something that takes long, as it is told on a terminal or in a log.
 pub(super) struct Progress {
     what: &'static str,
     total: u64,

@@ -67,7 +67,7 @@ pub enum Refusal {
     },
 }
 
-/// How a policy is put in force after one of a higher serial, or of the same.
+/// What it depends on how a policy is put in force after one of a higher serial, or of the same.
 #[derive(Debug, Clone)]
 pub struct HigherSerial {
     /// Whether officers have to sign it.

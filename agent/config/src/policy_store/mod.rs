@@ -30,7 +30,7 @@ pub use crate::files::Refusal;
 use trust::{Memory, TrustFiles, TrustInForce};
 pub use trust::{TrustChange, TrustRefused, TrustReport};
 
-/// Where the policy in force comes from.
+/// The files that the policy in force comes from: the policy, the trust store, and the last good policy.
 #[derive(Debug, Clone)]
 pub struct PolicyStore {
     file: PathBuf,

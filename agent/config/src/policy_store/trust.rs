@@ -20,7 +20,7 @@ use crate::files::{Refusal, read_small};
 use base::{durable, layout};
 use printable::explain;
 
-/// Where trust stores are.
+/// The files of trust stores: the one that was laid down, and the one that the PC remembers.
 #[derive(Debug, Clone)]
 pub(super) struct TrustFiles {
     file: PathBuf,

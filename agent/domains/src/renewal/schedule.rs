@@ -134,7 +134,7 @@ enum Stage {
     PutOff { due: Due, until: Local, at: Time, since: Time },
 }
 
-/// How far a countdown is.
+/// A countdown to a renewal, as far as it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Countdown {
     /// Why it is due.

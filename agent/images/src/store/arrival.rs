@@ -33,7 +33,7 @@ pub enum Arrival {
     WasThere,
 }
 
-/// Where an image arrives.
+/// The folders that an image passes on its arrival.
 struct Places {
     /// The folder of its name.
     folder: PathBuf,

@@ -28,7 +28,7 @@ pub enum Click {
     Lock,
 }
 
-/// Where things are on the screen.
+/// The places of things on the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
     pub screen: Size,

@@ -33,7 +33,7 @@ const COUNTS: [(u16, usize); 5] = [
     (BTN_TOOL_QUINTTAP, 5),
 ];
 
-/// Puts one device's events together.
+/// The reader that puts one device's events together.
 pub(super) struct Reader {
     facts: Facts,
     kind: Kind,

@@ -17,7 +17,7 @@ pub enum Malformed {
     Field(&'static str),
 }
 
-/// Takes fields off the front of a packet.
+/// The fields of a packet, taken off its front.
 pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

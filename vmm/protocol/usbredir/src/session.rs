@@ -8,8 +8,8 @@ const HEADER_MAX: usize = 16;
 /// Longest packet: a header, the longest type's own header, data.
 const PACKET_MAX: usize = HEADER_MAX + 256 + MAX_DATA;
 
-/// See the module. Bytes in by [`Self::feed`], packets out by [`Self::next`]; packets in by [`Self::send`], bytes out by
-/// [`Self::output`].
+/// One end of a stream of packets. Bytes go in by [`Self::feed`], and packets come out by [`Self::next`]; packets go in by [`Self::send`], and
+/// bytes come out by [`Self::output`].
 #[derive(Debug)]
 pub struct Session {
     role: Role,

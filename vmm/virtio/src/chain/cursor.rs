@@ -17,11 +17,11 @@ pub struct Exhausted {
     pub left: usize,
 }
 
-/// Reads the part of a chain that the device may read, front to back.
+/// A reader of the part of a chain that the device may read, front to back.
 #[derive(Clone, Debug)]
 pub struct Reader<'a>(Cursor<'a>);
 
-/// Writes the part of a chain that the device may write, front to back.
+/// A writer into the part of a chain that the device may write, front to back.
 #[derive(Debug)]
 pub struct Writer<'a>(Cursor<'a>);
 

@@ -66,7 +66,7 @@ pub trait Viewer: Send {
     fn cursor(&mut self, cursor: CursorChange);
 }
 
-/// Gives the device another screen, from any thread.
+/// A handle by which any thread gives the device another screen.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Inbox>);
 

@@ -50,7 +50,7 @@ pub enum InputStatus {
 /// Called with each report of the guest's. It runs on the device's thread, and must not wait.
 pub type Listener = Box<dyn FnMut(InputStatus) + Send>;
 
-/// Gives the device events, from any thread.
+/// A handle by which any thread gives the device events.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Inbox>);
 

@@ -204,7 +204,7 @@ impl DriverQueue {
     }
 }
 
-/// Counts what a device tells its driver.
+/// The counts of what a device tells its driver.
 #[derive(Debug, Default)]
 pub struct Recorder {
     used: AtomicUsize,

@@ -5,7 +5,7 @@ use policy::decide::{Reason, Verdict};
 
 use super::limits::HOTKEYS;
 
-/// How a hotkey ended.
+/// The outcome of a hotkey, for the person who pressed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether it did what it was pressed for.

@@ -173,7 +173,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Totals since the filter was made.
+/// The totals of what passed and what was refused since the filter was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Bytes of data that went to the device.

@@ -70,7 +70,7 @@ impl Ledger {
     }
 }
 
-/// Where the parts of the filter put what they have to say.
+/// The filter's output, into which its parts put what they have to say, with the ledger of what is under way.
 pub(crate) struct Traffic<'a> {
     out: &'a mut Out,
     ledger: &'a mut Ledger,

@@ -113,7 +113,7 @@ pub(super) struct Serving {
     waker: Arc<ThreadWaker>,
 }
 
-/// Wakes the thread of the device, for the broker and for the transfers of the device.
+/// What wakes the thread of the device, for the broker and for the transfers of the device.
 struct ThreadWaker(EventFd);
 
 impl ThreadWaker {

@@ -2,7 +2,7 @@
 
 use monitor::{Basis, Owed};
 
-/// Under which rules a verdict was reached, and what it owes before the device is attached.
+/// The terms of a verdict: the rules under which it was reached, and what it owes before the device is attached.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     pub(super) basis: Basis,

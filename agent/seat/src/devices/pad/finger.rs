@@ -14,7 +14,7 @@ const PALM_PRESSURE: i32 = 130;
 /// The diameter of a palm, in millimetres, where the driver knows millimetres.
 const PALM_MM: i32 = 28;
 
-/// How palms are known by what the device says of a contact.
+/// The limits by which palms are known, in what the device says of a contact.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Palms {
     pressure: Option<i32>,

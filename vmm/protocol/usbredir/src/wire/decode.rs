@@ -6,7 +6,7 @@ use crate::packet::{
     Interface, Interrupt, Speed, Status,
 };
 
-/// Reads fields off a packet's bytes; 0 beyond their end, which [`check`](super::check) has ruled out.
+/// The fields of a packet, read off its bytes; 0 beyond their end, which [`check`](super::check) has ruled out.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

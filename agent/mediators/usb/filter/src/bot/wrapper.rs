@@ -69,7 +69,7 @@ impl Cbw {
     }
 }
 
-/// `bCSWStatus`.
+/// The status of a command, `bCSWStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Passed = 0,
@@ -77,7 +77,7 @@ pub(crate) enum Outcome {
     PhaseError = 2,
 }
 
-/// How a command ended.
+/// A command status wrapper (CSW): how a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Csw {
     pub(crate) tag: u32,
