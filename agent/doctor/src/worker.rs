@@ -46,7 +46,7 @@ pub(super) fn examine(
         )],
         Some(program) => {
             let loose = guarded(program);
-            if Uid::effective().is_root() && !loose.is_empty() {
+            if Uid::effective().is_root() && program.exists() && !loose.is_empty() {
                 // Whoever could have put another program there would have it run as root, outside the agent's unit.
                 loose
             } else {
