@@ -129,9 +129,9 @@ fn becomes_a_ward_pc(suite: &str) -> Outcome {
     becomes(&pc, "the stock system is up", "systemctl is-active multi-user.target", UP)?;
     run(
         &pc,
-        "update-grub 2>/dev/null && useradd --create-home nurse && systemctl is-system-running --wait || true",
+        "update-grub 2>/dev/null && useradd --create-home nurse && { systemctl is-system-running --wait || true; }",
     )?;
-    run(&pc, &format!("({PICTURE}) > /root/before"))?;
+    run(&pc, &format!("({PICTURE}) > /home/before"))?;
     let began = Instant::now();
     run(&pc, "apt-get -qq -o Dpkg::Use-Pty=0 install /share/packages/bulkhead_*.deb")?;
     pc.progress(&format!("the package is installed after {:?}", began.elapsed()));
@@ -155,10 +155,10 @@ fn becomes_a_ward_pc(suite: &str) -> Outcome {
             "cat >> /etc/bulkhead/policy.toml <<'END'\n{RULES}END\nbulkhead policy check /etc/bulkhead/policy.toml"
         ),
     )?;
-    run(&pc, &format!("cat > /root/answers.toml <<'END'\n{ANSWERS}END\n"))?;
-    let said = run(&pc, "bulkhead setup --answers /root/answers.toml --yes 2>&1")?;
+    run(&pc, &format!("cat > /home/answers.toml <<'END'\n{ANSWERS}END\n"))?;
+    let said = run(&pc, "bulkhead setup --answers /home/answers.toml --yes 2>&1")?;
     pc.progress(&format!("it is set up after {:?}:\n{said}", began.elapsed()));
-    let again = run(&pc, "bulkhead setup --answers /root/answers.toml --yes 2>&1")?;
+    let again = run(&pc, "bulkhead setup --answers /home/answers.toml --yes 2>&1")?;
     ensure!(again.contains("nothing"), "set up again it changes something: {again}");
     run(&pc, BY_HAND)?;
     let pc = installed.restart(pc)?;
@@ -338,12 +338,14 @@ fn is_taken_back(pc: &WardPc) -> Outcome {
         let driver = run(pc, &format!("readlink /sys/bus/pci/devices/{nic}/driver"))?;
         ensure!(driver.trim().ends_with("/e1000e"), "{nic} was not given back: {driver}");
     }
-    run(pc, &format!("({PICTURE}) > /root/after"))?;
+    run(pc, &format!("({PICTURE}) > /home/after"))?;
     let stays = "^> /var/lib/bulkhead \\|^> /var/lib/bulkhead/audit-purged-";
     let differs = run(
         pc,
-        &format!("diff /root/before /root/after | grep '^[<>]' | grep -v '{stays}' || true"),
+        &format!(
+            "[ -s /home/before ] && [ -s /home/after ] || exit 1; diff /home/before /home/after | grep '^[<>]' | grep -v '{stays}' || true"
+        ),
     )?;
     ensure!(differs.is_empty(), "the PC is not as it was:\n{differs}");
-    run(pc, "grep -q '^/var/lib/bulkhead/audit-purged-.*jsonl' /root/after").map(drop)
+    run(pc, "grep -q '^/var/lib/bulkhead/audit-purged-.*jsonl' /home/after").map(drop)
 }
