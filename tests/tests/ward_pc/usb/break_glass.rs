@@ -71,6 +71,7 @@ fn break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so(ward: &W
     let agent = Agent::launch_with(&ward.pc, SEAT_MACHINE, &(seat_policy() + &rules), &[])?;
     let mut person = Person::at(&ward.pc)?;
     let result = (|| {
+        guests_are_up(&agent)?;
         let before = person.see("the clinical banner", SOON, in_front(GREEN))?;
         let open = || Ok(agent.status()?["break_glass_seconds"].is_u64());
         ward.pc.progress("Ctrl+Alt+B asks; Escape leaves it closed, Enter opens it");
@@ -120,10 +121,7 @@ fn break_glass_with_reasons_is_opened_at_the_seat_by_choosing_one_which_is_recor
     let agent = Agent::launch_with(&ward.pc, SEAT_MACHINE, &(seat_policy() + &rules), &[])?;
     let mut person = Person::at(&ward.pc)?;
     let result = (|| {
-        // Before its guest is up the desktop says so, where questions appear.
-        for name in ["clinical", "internet"] {
-            agent.probe(name).wait_ready()?;
-        }
+        guests_are_up(&agent)?;
         let before = person.see("the clinical banner", SOON, in_front(GREEN))?;
         let open = || Ok(agent.status()?["break_glass_seconds"].is_u64());
         ward.pc.progress("Enter with nothing marked, a digit alone and what a scanner types leave it closed; a digit or arrows, then Enter, open it");
@@ -175,6 +173,11 @@ fn break_glass_with_reasons_is_opened_at_the_seat_by_choosing_one_which_is_recor
     result.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
     agent.stop()?;
     ward.pc.sh("rm -rf /tmp/state").map(drop)
+}
+
+/// Waits for both guests: before its guest is up a desktop says so, where questions appear.
+fn guests_are_up(agent: &Agent<'_>) -> Outcome {
+    ["clinical", "internet"].into_iter().try_for_each(|name| agent.probe(name).wait_ready())
 }
 
 /// Returns the colour of the screen's middle below the banner, where words appear.
