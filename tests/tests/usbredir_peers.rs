@@ -73,7 +73,7 @@ fn boots(filtered: bool) -> (Vec<u8>, Vec<u8>) {
         serve(&stream, &mut session, &mut stick, filter.as_mut());
         said = std::fs::read(&serial).unwrap_or_default();
     }
-    (said, stick.commands)
+    (said, stick.storage.commands)
 }
 
 /// Serves one round: reads what QEMU sent, answers it.

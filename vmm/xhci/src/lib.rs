@@ -57,8 +57,6 @@ mod ring;
 mod slot;
 pub mod spec;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod stick;
-#[cfg(any(test, feature = "fuzzing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ fn sum_in(guest: &Guest<'_>, bytes: usize) -> Outcome<String> {
 
 /// Returns what `sha256sum` says of the reference stick's first so many bytes.
 fn sum_of_stick(bytes: usize) -> Outcome<String> {
-    let medium = usbfilter::stick::Stick::new(bytes / usbfilter::stick::BLOCK).medium;
+    let medium = usbfilter::stick::Stick::new(bytes / usbfilter::stick::BLOCK).storage.medium;
     let mut program =
         Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     program.stdin.take().ok_or("no pipe")?.write_all(&medium)?;

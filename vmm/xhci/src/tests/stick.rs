@@ -1,12 +1,15 @@
 //! A whole stick behind the controller, and data cut into TRBs in every way.
 
+mod backend;
+
+use backend::Stick;
 use proptest::prelude::*;
+use usbstick::BLOCK;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::backend::{Moved, Payload, Speed, Status};
 use crate::controller::{Controller, Progress};
 use crate::spec::{CHUNK_BYTES, Code, trb_bit};
-use crate::stick::{BLOCK, Stick};
 use crate::testing::{DATA, Driver, RAM};
 
 const IOC: u32 = trb_bit::IOC;
@@ -126,7 +129,9 @@ impl Bot {
     fn new() -> Self {
         let mut driver = Driver::new();
         let (_, slot) = driver.plug_stick();
-        Self { driver, stick: Stick::new(Speed::High, 1024), slot }
+        let mut stick = Stick::new(Speed::High, 1024);
+        stick.storage.medium.fill(0);
+        Self { driver, stick, slot }
     }
 
     fn pump(&mut self) {
@@ -180,7 +185,10 @@ fn a_stick_is_read_and_written() {
 
     bot.driver.memory.write_slice(&[0xab; 2 * BLOCK], GuestAddress(DATA)).unwrap();
     assert_eq!(bot.command([0x2a, 0, 0, 0, 0, 5, 0, 0, 2, 0], 2 * BLOCK as u32, false), 0);
-    assert_eq!(bot.stick.medium[4 * BLOCK..8 * BLOCK].iter().filter(|&&b| b == 0xab).count(), 1024);
+    assert_eq!(
+        bot.stick.storage.medium[4 * BLOCK..8 * BLOCK].iter().filter(|&&b| b == 0xab).count(),
+        1024
+    );
     bot.driver.memory.write_slice(&[0; 3 * BLOCK], GuestAddress(DATA)).unwrap();
     assert_eq!(bot.command([0x28, 0, 0, 0, 0, 4, 0, 0, 3, 0], 3 * BLOCK as u32, true), 0);
     let read = bot.driver.bytes(DATA, 3 * BLOCK);

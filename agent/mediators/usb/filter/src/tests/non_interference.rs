@@ -71,7 +71,7 @@ proptest! {
             right.iter().for_each(|does| drop(run(&mut secrets[1], does)));
             prop_assert_eq!(seen, run(&mut same, watched));
         }
-        prop_assert_eq!(one.stick.medium, same.stick.medium);
-        prop_assert_eq!(one.stick.commands, same.stick.commands);
+        prop_assert_eq!(one.stick.storage.medium, same.stick.storage.medium);
+        prop_assert_eq!(one.stick.storage.commands, same.stick.storage.commands);
     }
 }

@@ -1,6 +1,6 @@
 //! What real sticks do against the specification.
 
-/// The ways in which a [`Stick`](super::Stick) differs from what Bulk-Only Transport 1.0 wants. By default it does not.
+/// The ways in which a [`Storage`](super::Storage) differs from what Bulk-Only Transport 1.0 wants. By default it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
     /// `dCSWDataResidue` of every status, whatever was moved.
