@@ -19,7 +19,7 @@ Every event is one line of the log, a JSON object: `bulkhead audit show` prints 
 Each has, besides what its table says: `seq`, its number in the log; `time`, what the PC's clock said (UTC); `monotonic_us`, the highest time seen in microseconds since 1970,
 which never goes back; `boot`, which start of the PC; `kind`; and `prev` and `hash`, by which it is chained to the entry before. `domain`, `verdict`, `rule` and `policy` stand in the line
 itself, all other fields in its `detail`. A log never holds content: sizes, types, hashes, names and verdicts only. A field that is not *always* there is left out where there is nothing to say.
-Readers have to pass over fields and kinds they do not know: a later version may add some.
+Readers have to pass over fields and kinds they do not know: a later version may add some. *Who* is on whose doing an entry is written, with the fields that name them; *outcome* is which fields say what came of it.
 ";
 
 /// Returns a text as it stands in a cell of a table.
@@ -27,10 +27,20 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
+/// Returns names as code, with commas.
+fn list(names: impl Iterator<Item = &'static str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 fn document() -> String {
     let mut text = HEAD.to_owned();
     for kind in AuditEvent::KINDS {
         write!(text, "\n## `{}`\n\n{}.\n", kind.name, capital(kind.meaning())).unwrap();
+        let (who, names) = kind.who();
+        let (named, outcome) = (list(names), list(kind.outcome()));
+        let named = if named.is_empty() { named } else { format!(" ({named})") };
+        let outcome = if outcome.is_empty() { "what its kind says".to_owned() } else { outcome };
+        write!(text, "\n*Who*: {who}{named}. *Outcome*: {outcome}.\n").unwrap();
         if kind.fields.is_empty() {
             continue;
         }

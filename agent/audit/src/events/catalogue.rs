@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::form::{Form, Outcome, Verdict};
 use super::table::catalogue;
-use super::{Field, Kind};
+use super::{Actor, Field, Kind};
 
 catalogue! {
     /// guests ran while no agent did: nothing crossed, and they had no USB device; the entry before is the last of the agent before
@@ -40,7 +40,7 @@ catalogue! {
     /// the agent ended in order
     AgentStopped = "agent-stopped" {}
     /// somebody asked something over the control socket, and how that ended
-    Asked = "asked" {
+    Asked = "asked" by Account {
         /// the domain that was named
         domain: Option<String>,
         /// the account of the user, where the PC has one of that number
@@ -61,7 +61,7 @@ catalogue! {
         why: Option<String>,
     }
     /// somebody asks over the control socket for something that changes what is, before it is done
-    Asking = "asking" {
+    Asking = "asking" by Account {
         /// the domain that is named
         domain: Option<String>,
         /// the account of the user, where the PC has one of that number
@@ -74,7 +74,7 @@ catalogue! {
         what: String,
     }
     /// break-glass was open and asked for again, and is open no longer by that
-    BreakGlassAskedAgain = "break-glass-asked-again" {
+    BreakGlassAskedAgain = "break-glass-asked-again" by Person {
         /// the serial of the policy that provides it
         policy: u64,
         /// who asked
@@ -87,12 +87,12 @@ catalogue! {
         seconds_asked: u64,
     }
     /// break-glass closed, and why
-    BreakGlassClosed = "break-glass-closed" {
+    BreakGlassClosed = "break-glass-closed" by Person {
         /// who or what closed it: somebody, its time, another policy, a sleep of the PC, a log that cannot be written
         why: String,
     }
     /// break-glass opened, by whom, why and for how long
-    BreakGlassOpened = "break-glass-opened" {
+    BreakGlassOpened = "break-glass-opened" by Person {
         /// the serial of the policy that provides it
         policy: u64,
         /// who opened it
@@ -103,7 +103,7 @@ catalogue! {
         seconds: u64,
     }
     /// break-glass was open, and is open longer
-    BreakGlassProlonged = "break-glass-prolonged" {
+    BreakGlassProlonged = "break-glass-prolonged" by Person {
         /// the serial of the policy that provides it
         policy: u64,
         /// who prolonged it
@@ -126,7 +126,7 @@ catalogue! {
         signature: Option<String>,
     }
     /// a paste, its verdict, and what was found in it
-    ClipboardPaste = "clipboard" {
+    ClipboardPaste = "clipboard" by Person {
         /// the domain it was to come into
         domain: String,
         /// the policy's verdict; `deny` also for content that is unfit
@@ -159,7 +159,7 @@ catalogue! {
         unfit: Option<String>,
     }
     /// something was copied out of a domain
-    ClipboardCopied = "clipboard-copied" {
+    ClipboardCopied = "clipboard-copied" by Person {
         /// the domain it was copied in
         domain: String,
         /// its size
@@ -177,7 +177,7 @@ catalogue! {
         why: String,
     }
     /// a guest's clipboard agent broke the protocol
-    ClipboardStreamRefused = "clipboard-stream-refused" {
+    ClipboardStreamRefused = "clipboard-stream-refused" by Guest {
         /// the domain whose guest did
         domain: String,
         /// what it did last
@@ -186,7 +186,7 @@ catalogue! {
         times: u64,
     }
     /// a domain took what was pasted into it
-    ClipboardTaken = "clipboard-taken" {
+    ClipboardTaken = "clipboard-taken" by Guest {
         /// the domain that did
         domain: String,
     }
@@ -227,7 +227,7 @@ catalogue! {
         what: String,
     }
     /// a guest image is to come into force at the next start of its domains; the entry may follow that, if no agent ran
-    ImageActivated = "image-activated" {
+    ImageActivated = "image-activated" by Account {
         /// when it was done, by the PC's clock then
         at: String,
         /// the image's name
@@ -249,7 +249,7 @@ catalogue! {
         serial: u64,
     }
     /// a guest image was installed, or begun to be: this is written before; it is not in force by that
-    ImageInstalled = "image-installed" {
+    ImageInstalled = "image-installed" by Account {
         /// when it was done, by the PC's clock then
         at: String,
         /// the lowest serial that may come into force from then on, if no floor before is higher
@@ -270,7 +270,7 @@ catalogue! {
         uid: u32,
     }
     /// something was refused that was to be done with guest images
-    ImageRefused = "image-refused" {
+    ImageRefused = "image-refused" by Account {
         /// when it was, by the PC's clock then
         at: String,
         /// the image's name, if it is known
@@ -283,7 +283,7 @@ catalogue! {
         why: String,
     }
     /// a guest image was removed
-    ImageRemoved = "image-removed" {
+    ImageRemoved = "image-removed" by Account {
         /// when it was done, by the PC's clock then
         at: String,
         /// the image's name
@@ -307,7 +307,7 @@ catalogue! {
         stays: Option<String>,
     }
     /// a guest image is to come into force again, in the place of a newer one
-    ImageRolledBack = "image-rolled-back" {
+    ImageRolledBack = "image-rolled-back" by Account {
         /// when it was done, by the PC's clock then
         at: String,
         /// the image's name
@@ -318,14 +318,14 @@ catalogue! {
         uid: u32,
     }
     /// a keyboard, pointer or scanner came
-    InputPlugged = "input-plugged" {
+    InputPlugged = "input-plugged" by Device {
         /// the domain it is tied to
         domain: Option<String>,
         /// what it calls itself
         device: String,
     }
     /// a keyboard, pointer or scanner went
-    InputUnplugged = "input-unplugged" {
+    InputUnplugged = "input-unplugged" by Device {
         /// what it calls itself
         device: String,
     }
@@ -355,7 +355,7 @@ catalogue! {
         seconds: u64,
     }
     /// another policy came into force
-    PolicyApplied = "policy-applied" {
+    PolicyApplied = "policy-applied" by Account {
         /// its serial
         policy: u64,
         /// the account of the user who applied it, where the PC has one of that number
@@ -368,7 +368,7 @@ catalogue! {
         uid: u32,
     }
     /// a policy was refused
-    PolicyRefused = "policy-refused" {
+    PolicyRefused = "policy-refused" by Account {
         /// the account of the user who wanted to apply it, where the PC has one of that number
         account: Option<String>,
         /// the user who wanted to apply it
@@ -397,7 +397,7 @@ catalogue! {
         seconds: u64,
     }
     /// somebody asked for what they may not
-    RequestRefused = "refused" {
+    RequestRefused = "refused" by Account {
         /// the account of the user, where the PC has one of that number
         account: Option<String>,
         /// how often since the entry before
@@ -410,7 +410,7 @@ catalogue! {
         why: Option<String>,
     }
     /// a domain is shut down and begins anew, without anything that it wrote
-    RenewalBegan = "renewal-began" {
+    RenewalBegan = "renewal-began" by Person {
         /// the domain
         domain: String,
         /// who brought it about: a user, `the seat`, or `the policy`
@@ -436,7 +436,7 @@ catalogue! {
         why: String,
     }
     /// the renewal of a domain was put off, which can be done once
-    RenewalPutOff = "renewal-put-off" {
+    RenewalPutOff = "renewal-put-off" by Person {
         /// the domain
         domain: String,
         /// who put it off: `the seat`
@@ -463,19 +463,19 @@ catalogue! {
         problem: String,
     }
     /// the screen was locked
-    SeatLocked = "seat-locked" {
+    SeatLocked = "seat-locked" by Person {
         /// whether because nobody did anything
         idle: bool,
     }
     /// another domain came to the front
-    SeatSwitched = "seat-switched" {
+    SeatSwitched = "seat-switched" by Person {
         /// the domain in front now
         domain: String,
         /// the domain that was
         from: String,
     }
     /// the screen was unlocked
-    SeatUnlocked = "seat-unlocked" {}
+    SeatUnlocked = "seat-unlocked" by Person {}
     /// the state directory was an older one
     StateWentBack = "state-went-back" {
         /// what shows it
@@ -503,7 +503,7 @@ catalogue! {
         why: String,
     }
     /// a USB device was judged, and the verdict
-    UsbJudged = "usb" {
+    UsbJudged = "usb" by Device {
         /// the domain it goes to
         domain: Option<String>,
         /// the policy's verdict
@@ -584,7 +584,7 @@ catalogue! {
         why: String,
     }
     /// a guest asked a USB device for what it may not
-    UsbRefused = "usb-refused" {
+    UsbRefused = "usb-refused" by Guest {
         /// the guest's domain
         domain: String,
         /// where it is plugged in
@@ -595,7 +595,7 @@ catalogue! {
         what: String,
     }
     /// a USB device could not be read
-    UsbUnreadable = "usb-unreadable" {
+    UsbUnreadable = "usb-unreadable" by Device {
         /// where it is plugged in
         bus_id: String,
         /// the number of the entry `asking` of the request to attach it, which ends so

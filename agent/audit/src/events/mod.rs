@@ -28,6 +28,49 @@ pub fn cut(text: &str) -> String {
     text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default().to_owned()
 }
 
+/// On whose doing an entry is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The agent itself.
+    Agent,
+    /// An account of the PC's, over the control socket or as root.
+    Account,
+    /// Whoever sits at the PC, or an account in their place.
+    Person,
+    /// The domain's guest.
+    Guest,
+    /// What was plugged in.
+    Device,
+}
+
+impl Actor {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Agent => "the agent",
+            Self::Account => "an account of the PC",
+            Self::Person => "whoever is at the PC, or an account in their place",
+            Self::Guest => "the guest of the domain",
+            Self::Device => "the device that is plugged in",
+        }
+    }
+}
+
+/// Fields that name who is behind an entry.
+const WHO: [&str; 6] = ["uid", "account", "by", "signers", "officers", "issuer"];
+/// Fields that say what came of it.
+const OUTCOME: [&str; 10] = [
+    VERDICT,
+    "answer",
+    "outcome",
+    "policy_file_refused",
+    "problem",
+    "refused",
+    "stays",
+    "to",
+    "unfit",
+    "why",
+];
+
 /// A kind of entry, as it is documented.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -36,6 +79,8 @@ pub struct Kind {
     /// Its type in this module.
     pub type_name: &'static str,
     meaning: &'static str,
+    /// On whose doing it is written.
+    pub actor: Actor,
     /// What such an entry says, beyond what every entry does.
     pub fields: &'static [Field],
 }
@@ -45,6 +90,20 @@ impl Kind {
     #[must_use]
     pub fn meaning(&self) -> &'static str {
         self.meaning.trim()
+    }
+
+    /// Returns who is behind such an entry, in words, and the fields that name them.
+    pub fn who(&self) -> (&'static str, impl Iterator<Item = &'static str>) {
+        (self.actor.in_words(), self.named_of(&WHO))
+    }
+
+    /// Returns the fields that say what came of it; without one that is what its kind says.
+    pub fn outcome(&self) -> impl Iterator<Item = &'static str> {
+        self.named_of(&OUTCOME)
+    }
+
+    fn named_of(&self, names: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().map(Field::name).filter(|name| names.contains(name))
     }
 }
 

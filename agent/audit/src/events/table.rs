@@ -1,11 +1,11 @@
 //! How the catalogue's rows become types: [`catalogue!`].
 
 /// Makes the types of the events, `AuditEvent` over all of them, and what is documented of them. A field that is an `Option` is left out
-/// of the entry where there is nothing to say.
+/// of the entry where there is nothing to say. `by` says on whose doing the entry is written, if not the agent's own.
 macro_rules! catalogue {
     ($(
         #[doc = $meaning:literal]
-        $name:ident = $kind:literal {$(
+        $name:ident = $kind:literal $(by $actor:ident)? {$(
             #[doc = $about:literal]
             $field:ident: $type:ty,
         )*}
@@ -43,6 +43,7 @@ macro_rules! catalogue {
                 name: $kind,
                 type_name: stringify!($name),
                 meaning: $meaning,
+                actor: [$(Actor::$actor,)? Actor::Agent][0],
                 fields: &[$(Field {
                     name: stringify!($field),
                     meaning: $about,

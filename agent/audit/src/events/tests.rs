@@ -165,3 +165,14 @@ fn what_no_log_shows_yet_is_added_as_an_entry_with_all_its_fields_and_what_is_sh
         prev = entry;
     }
 }
+
+#[test]
+fn what_an_account_or_an_officer_does_names_them() {
+    for kind in AuditEvent::KINDS {
+        let names = kind.who().1.count();
+        let of_an_account = kind.actor == Actor::Account;
+        assert!(!of_an_account || names > 0, "{} names no account", kind.name);
+        let has_one = kind.fields.iter().any(|field| field.name() == "uid");
+        assert_eq!(has_one, of_an_account, "{}: whose doing is it?", kind.name);
+    }
+}
