@@ -7,6 +7,7 @@
 //! | [`secrets`], [`terminal`] | no core dumps of secrets, who may read their files; whether a stream sees colours |
 //! | [`durable`] | files that survive a crash with their old content or their new one |
 //! | [`sockets`] | Unix sockets that are never waited for |
+//! | [`programs`] | programs of the distribution, as an administrator runs them |
 //! | [`accounts`] | the host's users and groups, read from its own files |
 //! | [`uevent`] | the kernel's word on devices that come and go |
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -17,6 +18,7 @@ pub mod defaults;
 pub mod durable;
 pub mod layout;
 pub mod mailbox;
+pub mod programs;
 pub mod secrets;
 pub mod sockets;
 pub mod terminal;

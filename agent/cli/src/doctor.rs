@@ -1,15 +1,14 @@
-//! `bulkhead doctor`: `bulkhead-agent doctor` examines this PC, and what it found is shown here.
+//! `bulkhead doctor`: `bulkhead-agent doctor` examines this PC and mends what it is to, and what it found is shown here.
 
 use std::path::PathBuf;
-
-use clap::Args;
-use printable::{Ink, StyledPage};
-use serde::Serialize;
 
 use super::examiner::Task;
 use super::{Common, Failure, Outcome, colours, print_styled};
 use base::defaults;
-use control::findings::{Finding, Level};
+use clap::Args;
+use control::findings::{Diagnosis, Finding, Level};
+use nix::unistd::Uid;
+use printable::{Ink, StyledPage};
 
 /// What the doctor looks at.
 #[derive(Debug, Args)]
@@ -32,11 +31,10 @@ pub(super) struct DoctorArgs {
     /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
     #[arg(long, value_name = "PATH")]
     vmm: Option<PathBuf>,
-}
-
-#[derive(Serialize)]
-struct Diagnosis<'a> {
-    findings: &'a [Finding],
+    /// Mend what can be mended without a decision and without a restart of a domain (groups and accounts that are missing, modules that are not
+    /// loaded, a unit that is not enabled), then look again
+    #[arg(long)]
+    fix: bool,
 }
 
 const TASK: Task = Task {
@@ -48,22 +46,26 @@ const TASK: Task = Task {
 };
 
 pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
-    let findings = match examine(common, args) {
-        Ok(findings) => findings,
+    if args.fix && !Uid::effective().is_root() {
+        return common.fail(Failure::No, "`--fix` changes this PC: run it as root");
+    }
+    let diagnosis = match examine(common, args) {
+        Ok(diagnosis) => diagnosis,
         Err(why) => return common.fail(Failure::NoAgent, &why),
     };
-    let verdict = match failed(&findings) {
-        0 => Ok(()),
-        _ => Err(sum(&findings)),
+    let not_mended = diagnosis.repairs.iter().any(|repair| repair.problem.is_some());
+    let verdict = match failed(&diagnosis.findings) {
+        0 if !not_mended => Ok(()),
+        _ => Err(sum(&diagnosis)),
     };
-    common.answer(verdict, &Diagnosis { findings: &findings }, || {
-        print_styled(&render(&findings, colours(&std::io::stdout())));
+    common.answer(verdict, &diagnosis, || {
+        print_styled(&render(&diagnosis, colours(&std::io::stdout())));
     })
 }
 
 /// Has this PC examined.
-fn examine(common: &Common, args: &DoctorArgs) -> Result<Vec<Finding>, String> {
-    let DoctorArgs { machine, policy, images, state, vmm } = args;
+fn examine(common: &Common, args: &DoctorArgs) -> Result<Diagnosis, String> {
+    let DoctorArgs { machine, policy, images, state, vmm, fix } = args;
     let options = [
         ("--runtime", Some(&common.runtime)),
         ("--machine", Some(machine)),
@@ -72,22 +74,34 @@ fn examine(common: &Common, args: &DoctorArgs) -> Result<Vec<Finding>, String> {
         ("--state", Some(state)),
         ("--vmm", vmm.as_ref()),
     ];
-    TASK.run(&[], &options)
+    TASK.run(&[("--fix", *fix)], &options)
 }
 
-fn render(findings: &[Finding], colours: bool) -> StyledPage {
+fn render(diagnosis: &Diagnosis, colours: bool) -> StyledPage {
     let mut out = StyledPage::default();
-    for Finding { level, check, subject, message, remedy } in findings {
+    let put = |out: &mut StyledPage, colour, word| match colours {
+        true => out.push_in(colour, word),
+        false => out.push(word),
+    };
+    for repaired in &diagnosis.repairs {
+        match &repaired.problem {
+            None => {
+                put(&mut out, Ink::Green, "done");
+                out.push(&format!("  {}\n", repaired.what));
+            }
+            Some(problem) => {
+                put(&mut out, Ink::Red, "FAIL");
+                out.push(&format!("  could not {}: {problem}\n", repaired.what));
+            }
+        }
+    }
+    for Finding { level, check, subject, message, remedy, .. } in &diagnosis.findings {
         let (word, colour) = match level {
             Level::Ok => ("ok  ", Ink::Green),
             Level::Warn => ("warn", Ink::Yellow),
             Level::Fail => ("FAIL", Ink::Red),
         };
-        if colours {
-            out.push_in(colour, word)
-        } else {
-            out.push(word)
-        }
+        put(&mut out, colour, word);
         let subject = subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
         let message = message.replace('\n', "\n      ");
         out.push(&format!("  {check}: {subject}{message}\n"));
@@ -95,7 +109,11 @@ fn render(findings: &[Finding], colours: bool) -> StyledPage {
             out.push(&format!("      -> {remedy}\n"));
         }
     }
-    out.push(&format!("{}\n", sum(findings)));
+    out.push(&format!("{}\n", sum(diagnosis)));
+    let mendable = diagnosis.findings.iter().filter(|finding| finding.repair.is_some()).count();
+    if mendable > 0 && diagnosis.repairs.is_empty() {
+        out.push(&format!("`bulkhead doctor --fix` mends {mendable} of these\n"));
+    }
     out
 }
 
@@ -104,12 +122,21 @@ fn failed(findings: &[Finding]) -> usize {
 }
 
 /// Says whether the PC is fit, in one line.
-fn sum(findings: &[Finding]) -> String {
+fn sum(diagnosis: &Diagnosis) -> String {
+    let findings = &diagnosis.findings;
     let counted = |number: usize, one: &str, many: &str| {
         printable::counted(u64::try_from(number).unwrap_or(u64::MAX), one, many)
     };
     let warned = findings.iter().filter(|finding| finding.level == Level::Warn).count();
     let warnings = counted(warned, "warning", "warnings");
+    let failures = diagnosis.repairs.iter().filter(|repair| repair.problem.is_some()).count();
+    if failures > 0 {
+        let repairs = counted(failures, "repair failed", "repairs failed");
+        return format!(
+            "{repairs}; {}, {warnings}",
+            counted(failed(findings), "failure", "failures")
+        );
+    }
     match (failed(findings), warned) {
         (0, 0) => "this PC is fit".to_owned(),
         (0, _) => format!("this PC is fit, with {warnings}"),

@@ -1,6 +1,7 @@
 //! What `bulkhead doctor` finds: the doctor examines this PC in `bulkhead-agent doctor`, and the command line shows what it found.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,52 @@ pub enum Level {
     Fail,
 }
 
+/// What the doctor mends by itself where it is asked to: it undoes nothing that somebody decided, and disturbs no domain that runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repair {
+    /// A module of the kernel's is loaded.
+    LoadModule(String),
+    /// The package's groups and accounts are made.
+    CreateAccounts,
+    /// A group is made.
+    CreateGroup(String),
+    /// A unit is enabled, and does its work from the next boot on.
+    EnableUnit(String),
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoadModule(name) => write!(f, "load the module {name}"),
+            Self::CreateAccounts => write!(f, "make the package's groups and accounts"),
+            Self::CreateGroup(name) => write!(f, "make the group {name}"),
+            Self::EnableUnit(name) => write!(f, "enable {name}, from the next boot on"),
+        }
+    }
+}
+
+/// A repair that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// What it is.
+    pub what: Repair,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What the doctor prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// What it finds, after the repairs.
+    pub findings: Vec<Finding>,
+    /// What it mended, or tried to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<Repaired>,
+}
+
+/// One thing that was looked at, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How bad it is.
@@ -30,6 +77,9 @@ pub struct Finding {
     /// What to do, unless all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// What `--fix` does about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<Repair>,
 }
 
 impl Finding {
@@ -42,6 +92,7 @@ impl Finding {
             subject: None,
             message: message.into(),
             remedy: None,
+            repair: None,
         }
     }
 
@@ -63,6 +114,13 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         Self { level: Level::Fail, remedy: Some(remedy.into()), ..Self::ok(check, message) }
+    }
+
+    /// Says what the doctor mends by itself.
+    #[must_use]
+    pub fn mended_by(mut self, repair: Repair) -> Self {
+        self.repair = Some(repair);
+        self
     }
 
     /// Says of which domain, device or file among several this is.

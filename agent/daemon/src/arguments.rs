@@ -30,7 +30,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Instead {
     /// Examine this PC and print what is found as JSON: what `bulkhead doctor` shows
-    Doctor(Places),
+    Doctor(DoctorArguments),
     /// Set this PC up, or take that back: what `bulkhead setup` starts. Asks on standard error, and prints what was done as JSON
     Setup(SetupArguments),
     /// Prepare this PC for its domains early at a boot, as `bulkhead-claim.service` does: say what the host's services keep off, and
@@ -53,6 +53,16 @@ pub struct ClaimArguments {
     /// Where relative images lie
     #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
     pub images: PathBuf,
+}
+
+/// What is examined, and whether it is mended.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArguments {
+    #[command(flatten)]
+    pub places: Places,
+    /// Mend what can be mended without a decision or a restart, and examine again
+    #[arg(long)]
+    pub fix: bool,
 }
 
 /// What of the PC is set up, and by which answers.

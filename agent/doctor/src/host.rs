@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
-use super::{Finding, Level, SystemPaths, cgroup_mount, pressure, processor, sleep};
+use super::{Finding, Level, Repair, SystemPaths, cgroup_mount, pressure, processor, sleep};
 use config::cores;
 use config::machine::{Kind, Machine};
 use control::reports::{ConfiguredInterface, describe};
@@ -99,7 +99,7 @@ fn kvm(system: &SystemPaths, vendor: Vendor) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let capable = offers(system, "vmx") || offers(system, "svm");
             let (what, remedy) = if capable {
-                let module = if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" };
+                let module = vendor.kvm_module();
                 (
                     "the processor can virtualise, but KVM is not loaded",
                     format!(
@@ -113,7 +113,11 @@ fn kvm(system: &SystemPaths, vendor: Vendor) -> Finding {
                     vendor.virtualisation_in_bios().to_owned(),
                 )
             };
-            Finding::fail(check, format!("no {}: {what}", device.display()), remedy)
+            let finding = Finding::fail(check, format!("no {}: {what}", device.display()), remedy);
+            match capable {
+                true => finding.mended_by(Repair::LoadModule(vendor.kvm_module().to_owned())),
+                false => finding,
+            }
         }
         Err(error) => Finding::fail(
             check,
@@ -200,7 +204,7 @@ fn nested_paging(system: &SystemPaths, vendor: Vendor) -> Finding {
             "not looked at: neither kvm-intel nor kvm-amd is loaded",
             format!(
                 "`modprobe {}` and run this again; if that fails: {}",
-                if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" },
+                vendor.kvm_module(),
                 vendor.virtualisation_in_bios()
             ),
         ),
@@ -320,7 +324,8 @@ fn vfio_device(system: &SystemPaths) -> Finding {
             check,
             format!("no {}", device.display()),
             "restart the PC, or `systemctl restart systemd-modules-load bulkhead-agent`: the module vfio-pci makes it, and is loaded at the boot",
-        ),
+        )
+        .mended_by(Repair::LoadModule("vfio-pci".to_owned())),
         Err(error) => Finding::fail(
             check,
             format!("{} cannot be opened: {error}", device.display()),

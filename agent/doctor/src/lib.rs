@@ -1,4 +1,4 @@
-//! This PC's fitness to run its domains: findings, each with its remedy. Reads only, needs no
+//! This PC's fitness to run its domains: findings, each with its remedy. Reads only but for what [`repair`] mends when asked to, needs no
 //! agent, and asks each question on its own, so that one visit of IT finds everything.
 //!
 //! | file | asks about |
@@ -30,6 +30,7 @@ mod host;
 mod platform;
 mod pressure;
 mod processor;
+pub mod repair;
 mod seat;
 mod service;
 mod sleep;
@@ -47,7 +48,7 @@ use std::time::SystemTime;
 use base::durable;
 use config::files;
 use config::policy_store::PolicyStore;
-pub use control::findings::{Finding, Level};
+pub use control::findings::{Finding, Level, Repair};
 use domains::host_network::Rule;
 use handover::sysfs::Sysfs;
 use images::store::Store;
@@ -130,7 +131,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(platform::encryption(system, &inputs.state));
     findings.push(software::vmm(inputs, needs));
     findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));
-    findings.extend(service::unit(system));
+    findings.extend(service::unit(system, machine.is_some()));
     findings.push(service::modules(system));
     findings.extend(service::roles(system, machine));
     let layout = layout::Layout {

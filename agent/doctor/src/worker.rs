@@ -13,7 +13,7 @@ use nix::unistd::Uid;
 use policy::language::MediaType;
 use worker_link::{Job, Kind, USER, USER_NAME};
 
-use super::{Finding, SystemPaths};
+use super::{Finding, Repair, SystemPaths};
 use base::accounts::Accounts;
 use config::machine::Machine;
 
@@ -167,7 +167,8 @@ fn user(system: &SystemPaths) -> Finding {
                     "nobody has the number {USER} that workers run under, and anybody may be given it"
                 ),
                 "`systemd-sysusers bulkhead.conf`, which comes with the package",
-            ),
+            )
+            .mended_by(Repair::CreateAccounts),
         })
     };
     look().unwrap_or_else(|error| {

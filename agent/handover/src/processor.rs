@@ -19,6 +19,15 @@ impl Vendor {
         }
     }
 
+    /// Returns the module by which KVM uses it; Intel's for a processor of an unknown maker.
+    #[must_use]
+    pub fn kvm_module(self) -> &'static str {
+        match self {
+            Self::Amd => "kvm-amd",
+            Self::Intel | Self::Other => "kvm-intel",
+        }
+    }
+
     /// Says how virtualisation is switched on.
     #[must_use]
     pub fn virtualisation_in_bios(self) -> &'static str {

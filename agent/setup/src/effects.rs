@@ -3,18 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use base::durable;
+use base::{durable, programs};
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
-
-/// Where the distribution's programs for an administrator are.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-/// Characters of what a program said that are quoted.
-const SAID_MAX: usize = 300;
 
 /// Who owns a file and who may read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,25 +102,9 @@ impl Effects for ThisPc {
     }
 
     fn run(&mut self, program: &str, arguments: &[&str]) -> io::Result<()> {
-        let words = || format!("`{program} {}`", arguments.join(" "));
-        let output = Command::new(program)
-            .args(arguments)
-            .env("PATH", PATH)
-            .env("LC_ALL", "C.UTF-8")
-            .stdin(Stdio::null())
-            // Ctrl+C is for setup: a boot menu is made to its end.
-            .process_group(0)
-            .output()
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", words())))?;
-        if output.status.success() {
-            // The journal goes on only when what the program did is on the disk; which disks, it does not say.
-            nix::unistd::sync();
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last =
-            said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-        let last = printable::line(last.trim()).up_to(SAID_MAX);
-        Err(io::Error::other(format!("{} failed ({}): {last}", words(), output.status)))
+        programs::run(program, arguments)?;
+        // The journal goes on only when what the program did is on the disk; which disks, it does not say.
+        nix::unistd::sync();
+        Ok(())
     }
 }

@@ -11,9 +11,12 @@ use std::time::Duration;
 use base::layout::Layout;
 use base::secrets::NoDump;
 use clap::Parser;
+use control::findings::Diagnosis;
 use control::setup_report::SetupReport;
 use daemon::Options;
-use daemon::arguments::{Arguments, ClaimArguments, Instead, Places, SetupArguments};
+use daemon::arguments::{
+    Arguments, ClaimArguments, DoctorArguments, Instead, Places, SetupArguments,
+};
 use doctor::{InputFiles, SystemPaths};
 use handover::sysfs::Sysfs;
 use nix::unistd::Uid;
@@ -90,7 +93,7 @@ fn prepare(args: &ClaimArguments) -> ExitCode {
 }
 
 /// Examines this PC, and prints what the doctor finds.
-fn examine(args: Places) -> ExitCode {
+fn examine(DoctorArguments { places: args, fix }: DoctorArguments) -> ExitCode {
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let inputs = InputFiles {
         machine: args.machine,
@@ -100,7 +103,11 @@ fn examine(args: Places) -> ExitCode {
         runtime: args.runtime,
         vmm: args.vmm,
     };
-    print(&doctor::examine(&SystemPaths::this_pc(), &inputs))
+    let examine = || doctor::examine(&SystemPaths::this_pc(), &inputs);
+    print(&match fix {
+        true => doctor::repair::mend(examine, &mut base::programs::run),
+        false => Diagnosis { findings: examine(), repairs: Vec::new() },
+    })
 }
 
 /// Sets this PC up, and prints what was done.

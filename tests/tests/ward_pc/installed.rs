@@ -180,6 +180,7 @@ fn both_desktops_come_up(pc: &WardPc) -> Outcome {
     let ready = "grep -q 'SMALL-DESKTOP ready' /var/lib/bulkhead/log/clinical.log";
     becomes(pc, "the clinical desktop is up", ready, UP)?;
     pc.progress("both desktops are up by themselves");
+    mends(pc)?;
     let doctor = shell(pc, "bulkhead doctor")?;
     ensure!(doctor.status == Some(0), "doctor: {doctor:?}");
     ensure!(doctor.stdout.contains("ok    listening:"), "somebody listens: {}", doctor.stdout);
@@ -197,6 +198,23 @@ fn both_desktops_come_up(pc: &WardPc) -> Outcome {
     ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the Internet guest has no network");
     ensure!(!probe(pc).reaches(CLINICAL_SERVER)?, "the Internet guest reaches the hospital");
     Ok(())
+}
+
+/// What somebody switched off by mistake the doctor mends, for root alone, and says so.
+fn mends(pc: &WardPc) -> Outcome {
+    run(pc, "systemctl -q disable bulkhead-agent.service")?;
+    let asked = shell(pc, "runuser -u nobody -- bulkhead doctor --fix")?;
+    ensure!(asked.status == Some(1) && asked.stderr.contains("run it as root"), "{asked:?}");
+    let found = shell(pc, "bulkhead doctor")?;
+    ensure!(found.stdout.contains("`bulkhead doctor --fix` mends 1 of these"), "{found:?}");
+    let mended = shell(pc, "bulkhead doctor --fix")?;
+    ensure!(
+        mended.status == Some(0)
+            && mended.stdout.starts_with("done  enable bulkhead-agent.service")
+            && !mended.stdout.contains("--fix"),
+        "{mended:?}"
+    );
+    run(pc, "systemctl is-enabled bulkhead-agent.service").map(drop)
 }
 
 /// The host is in no network and listens nowhere; each VMM is nobody, nowhere, in its domain's cgroup and on its domain's cores.

@@ -1,0 +1,45 @@
+//! What the doctor mends by itself: [`Repair`] says what, each finding whether.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use control::findings::{Diagnosis, Finding, Repair, Repaired};
+use printable::explain;
+
+/// The package's list of its groups and accounts.
+const ACCOUNTS: &str = "/usr/lib/sysusers.d/bulkhead.conf";
+
+/// Runs programs of the distribution; a test stands in for it.
+pub type Run<'a> = dyn FnMut(&str, &[&str]) -> io::Result<()> + 'a;
+
+/// Examines a PC, mends what it finds and can mend, and examines it again.
+pub fn mend(examine: impl Fn() -> Vec<Finding>, run: &mut Run<'_>) -> Diagnosis {
+    let findings = examine();
+    // One repair may be what several findings ask for.
+    let repairs: BTreeSet<Repair> = findings.iter().filter_map(|it| it.repair.clone()).collect();
+    if repairs.is_empty() {
+        return Diagnosis { findings, repairs: Vec::new() };
+    }
+    let repairs = repairs.into_iter().map(|what| {
+        let problem = make(&what, run).err().map(|error| explain(&error));
+        Repaired { what, problem }
+    });
+    let repairs = repairs.collect();
+    Diagnosis { findings: examine(), repairs }
+}
+
+fn make(repair: &Repair, run: &mut Run<'_>) -> io::Result<()> {
+    match repair {
+        Repair::LoadModule(name) => run("modprobe", &[name]),
+        Repair::CreateAccounts => run("systemd-sysusers", &[ACCOUNTS]),
+        Repair::CreateGroup(name) => run("groupadd", &["--system", name]),
+        Repair::EnableUnit(name) => run("systemctl", &["enable", name]),
+    }
+}
+
+/// Returns what makes one of the package's groups: its list, or the group alone where the package is not installed.
+pub(super) fn group(root: &Path, name: &str) -> Repair {
+    let list = root.join(ACCOUNTS.trim_start_matches('/'));
+    if list.exists() { Repair::CreateAccounts } else { Repair::CreateGroup(name.to_owned()) }
+}
