@@ -60,7 +60,7 @@ use domains::cgroup::Cgroups;
 use domains::entries::States;
 use domains::{Parts, Supervisor, SupervisorError};
 use handover::handover::{Handover, HandoverError};
-use handover::sysfs::Sysfs;
+use handover::sysfs::HostSysfs;
 use images::recording::ImageNotes;
 use printable::explain;
 use recorder::Recorder;
@@ -153,7 +153,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     manager.extend_timeout(configuration.machine.stop_deadline + SHUTDOWN_EXTRA);
     let (record, fallback) = (options.layout.handover_record(), options.layout.handover_fallback());
     let claims = configuration.machine.claims();
-    let handover = Handover::open_or_put_aside(&Sysfs::system(), &record, &fallback, &claims)?;
+    let handover = Handover::open_or_put_aside(&HostSysfs::system(), &record, &fallback, &claims)?;
     let handover = Arc::new(handover);
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);

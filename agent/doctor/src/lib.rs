@@ -50,7 +50,7 @@ use config::files;
 use config::policy_store::PolicyStore;
 pub use control::findings::{Finding, Level, Repair};
 use domains::host_network::Rule;
-use handover::sysfs::Sysfs;
+use handover::sysfs::HostSysfs;
 use images::store::Store;
 use recorder::directory;
 
@@ -59,7 +59,7 @@ use base::layout;
 /// The folders in which the doctor looks; the system's own, or a test's.
 pub struct SystemPaths {
     /// `/sys`.
-    pub sysfs: Sysfs,
+    pub sysfs: HostSysfs,
     /// `/proc`.
     pub proc: PathBuf,
     /// `/dev`.
@@ -72,7 +72,7 @@ impl SystemPaths {
     #[must_use]
     pub fn this_pc() -> Self {
         Self {
-            sysfs: Sysfs::system(),
+            sysfs: HostSysfs::system(),
             proc: PathBuf::from("/proc"),
             dev: PathBuf::from("/dev"),
             root: PathBuf::from("/"),

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::PciAddress;
-use super::sysfs::{Kernel, Sysfs};
+use super::sysfs::{HostSysfs, Kernel};
 
 pub struct FakePc {
     pub dir: tempfile::TempDir,
@@ -59,8 +59,8 @@ impl FakePc {
         Self { dir, kernel }
     }
 
-    pub fn sysfs(&self) -> Sysfs {
-        Sysfs::at(self.kernel.root.clone(), self.kernel.clone())
+    pub fn sysfs(&self) -> HostSysfs {
+        HostSysfs::at(self.kernel.root.clone(), self.kernel.clone())
     }
 
     /// Adds a device, bound to `driver` if there is one, in `group` if there is one.

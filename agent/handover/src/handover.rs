@@ -23,7 +23,7 @@ use hostpci::Function;
 use serde::{Deserialize, Serialize};
 
 use super::judge;
-use super::sysfs::Sysfs;
+use super::sysfs::HostSysfs;
 use super::{Claims, PciAddress, Wanted};
 use base::durable;
 use function_locks::FunctionLocks;
@@ -62,7 +62,7 @@ struct Record {
 /// The hand-over of functions to domains, and back. It is shared by the worker threads; every call returns
 /// within a few [`DRIVER_DEADLINE`]s.
 pub struct Handover {
-    sysfs: Sysfs,
+    sysfs: HostSysfs,
     record_path: PathBuf,
     /// Where the record is while its own place cannot be written.
     fallback: PathBuf,
@@ -77,7 +77,11 @@ pub struct Handover {
 impl Handover {
     /// Opens the record at `record_path`, or at `fallback` if that is where it was last written, and learns what an earlier agent
     /// left handed over. A desktop needs its NIC on a PC whose state cannot be written too.
-    pub fn open(sysfs: Sysfs, record_path: &Path, fallback: &Path) -> Result<Self, HandoverError> {
+    pub fn open(
+        sysfs: HostSysfs,
+        record_path: &Path,
+        fallback: &Path,
+    ) -> Result<Self, HandoverError> {
         let failed = |source| HandoverError::Record { path: record_path.to_owned(), source };
         let record: Option<Record> = match durable::read(fallback).ok().flatten() {
             Some(record) => Some(record),
@@ -122,7 +126,7 @@ impl Handover {
 
     /// Returns the sysfs it works on.
     #[must_use]
-    pub fn sysfs(&self) -> &Sysfs {
+    pub fn sysfs(&self) -> &HostSysfs {
         &self.sysfs
     }
 

@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::PciAddress;
-use super::sysfs::Sysfs;
+use super::sysfs::HostSysfs;
 
 /// Block devices on block devices: a file system on LVM on RAID on a partition is four.
 const DEPTH_MAX: usize = 8;
@@ -80,7 +80,7 @@ impl HostUse {
     ///
     /// # Errors
     /// What is mounted, or what the kernel says of devices, cannot be read, so nobody knows what the host lives from.
-    pub fn look(sysfs: &Sysfs, screen: &Screen, disks: &[PathBuf]) -> io::Result<Self> {
+    pub fn look(sysfs: &HostSysfs, screen: &Screen, disks: &[PathBuf]) -> io::Result<Self> {
         let mut this = Self::default();
         let mut devices = BlockDevices { sysfs, left: BLOCK_DEVICES_MAX, known: BTreeMap::new() };
         // The agent may have been started with mounts of its own.
@@ -141,7 +141,7 @@ impl HostUse {
         }
     }
 
-    fn screens(&mut self, sysfs: &Sysfs, screen: &Screen) -> io::Result<()> {
+    fn screens(&mut self, sysfs: &HostSysfs, screen: &Screen) -> io::Result<()> {
         let folder = sysfs.path("class/drm");
         let names = names(&folder)?;
         let is_card = |name: &&String| {
@@ -177,7 +177,7 @@ impl HostUse {
         Ok(())
     }
 
-    fn inputs(&mut self, sysfs: &Sysfs) -> io::Result<()> {
+    fn inputs(&mut self, sysfs: &HostSysfs) -> io::Result<()> {
         let folder = sysfs.path("class/input");
         for name in names(&folder)?.into_iter().filter(|name| name.starts_with("event")) {
             let device = folder.join(name).join("device");
@@ -249,7 +249,7 @@ fn unread(path: &Path, error: &io::Error) -> io::Error {
 
 /// The block devices of this PC, and the functions that each is behind, as far as it was looked up.
 struct BlockDevices<'a> {
-    sysfs: &'a Sysfs,
+    sysfs: &'a HostSysfs,
     /// Block devices that may still be looked at.
     left: usize,
     /// What those are behind that were looked at: whoever may mount (a FUSE file system) says as often as he likes what he mounts from.

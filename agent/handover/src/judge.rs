@@ -7,7 +7,7 @@ use hostpci::{Blocked, Function, InspectError, Member, Unusable, usable};
 
 use super::host_use::HostUse;
 use super::pins::Mismatch;
-use super::sysfs::Sysfs;
+use super::sysfs::HostSysfs;
 use super::{Claims, PciAddress, Role, Wanted};
 
 /// Why a function is not handed over. Each says what to do.
@@ -111,7 +111,7 @@ pub struct Plan {
 
 /// Asks everything that must hold before a function is taken from the host.
 pub fn plan(
-    sysfs: &Sysfs,
+    sysfs: &HostSysfs,
     wanted: &Wanted,
     domain: &str,
     claims: &Claims,
@@ -148,7 +148,7 @@ pub fn not_in_use(function: &Function, host_use: &HostUse) -> Result<(), Refused
 }
 
 /// Checks that a driver could work with it. What cannot be read is left to the VMM to find out.
-pub fn usable(sysfs: &Sysfs, function: &Function) -> Result<(), Refused> {
+pub fn usable(sysfs: &HostSysfs, function: &Function) -> Result<(), Refused> {
     let Some(snapshot) = sysfs.snapshot(function.address) else { return Ok(()) };
     let unusable = |reason| Refused::Unusable { address: function.address, reason };
     usable::check(&snapshot).map_err(unusable)
@@ -156,7 +156,7 @@ pub fn usable(sysfs: &Sysfs, function: &Function) -> Result<(), Refused> {
 
 /// Checks that its group may be given away; returns the members that have to go to vfio-pci with it.
 pub fn isolated(
-    sysfs: &Sysfs,
+    sysfs: &HostSysfs,
     function: &Function,
     domain: &str,
     claims: &Claims,
@@ -195,7 +195,7 @@ pub fn isolated(
 }
 
 /// Returns whether anything but the root hubs is on a USB controller: `usb1/1-4` below it.
-fn has_usb_device(sysfs: &Sysfs, address: PciAddress) -> bool {
+fn has_usb_device(sysfs: &HostSysfs, address: PciAddress) -> bool {
     let Ok(entries) = std::fs::read_dir(sysfs.pci_device(address)) else { return false };
     entries
         .flatten()

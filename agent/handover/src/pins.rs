@@ -3,7 +3,7 @@
 
 use hostpci::Function;
 
-use super::sysfs::Sysfs;
+use super::sysfs::HostSysfs;
 
 /// Functions that a message lists at most.
 const LISTED_MAX: usize = 4;
@@ -43,7 +43,7 @@ impl Pins {
     /// interface shows one.
     pub fn check(
         &self,
-        sysfs: &Sysfs,
+        sysfs: &HostSysfs,
         function: &Function,
         known_mac: Option<&str>,
     ) -> Result<(), Mismatch> {
@@ -96,7 +96,7 @@ impl Pins {
 }
 
 /// Returns what else in this PC fits, in words.
-fn elsewhere(sysfs: &Sysfs, fits: impl Fn(&Function) -> bool) -> String {
+fn elsewhere(sysfs: &HostSysfs, fits: impl Fn(&Function) -> bool) -> String {
     let found: Vec<String> = sysfs
         .functions()
         .into_iter()

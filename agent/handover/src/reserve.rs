@@ -8,7 +8,7 @@ use hostpci::InspectError;
 use super::Wanted;
 use super::handover::VFIO_PCI;
 use super::pins::Mismatch;
-use super::sysfs::Sysfs;
+use super::sysfs::HostSysfs;
 
 /// Why a NIC is not reserved. The hand-over will say the same, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum NotReserved {
 
 /// Has the kernel give a NIC that no driver has yet to vfio-pci and to no other, and returns whether it is to. A NIC whose MAC address is pinned
 /// is left to its driver, which alone can read the address.
-pub fn reserve(nic: &Wanted, sysfs: &Sysfs) -> Result<bool, NotReserved> {
+pub fn reserve(nic: &Wanted, sysfs: &HostSysfs) -> Result<bool, NotReserved> {
     if nic.pins.mac.is_some() {
         return Ok(false);
     }

@@ -43,12 +43,12 @@ impl Kernel for RunningKernel {
 
 /// A sysfs tree, read through `hostpci`, and the kernel behind it.
 #[derive(Clone)]
-pub struct Sysfs {
+pub struct HostSysfs {
     tree: hostpci::Sysfs,
     pub(crate) kernel: Arc<dyn Kernel>,
 }
 
-impl Sysfs {
+impl HostSysfs {
     /// Makes that of the running system.
     #[must_use]
     pub fn system() -> Self {
@@ -75,7 +75,7 @@ impl Sysfs {
     }
 }
 
-impl Deref for Sysfs {
+impl Deref for HostSysfs {
     type Target = hostpci::Sysfs;
 
     fn deref(&self) -> &hostpci::Sysfs {

@@ -48,7 +48,7 @@ use config::files::{read_machine_text, read_policy_in_force};
 use config::machine::{Boot, Context, Kind, Machine, Seat};
 use control::setup_report::{SetupReport, SetupResult};
 use handover::host_use::Screen;
-use handover::sysfs::Sysfs;
+use handover::sysfs::HostSysfs;
 use images::store::Store;
 use policy::Policy;
 use printable::explain;
@@ -67,14 +67,14 @@ pub struct Pc {
     /// The root directory, `/` on a PC.
     pub root: PathBuf,
     /// `/sys`, with `/proc` beside it.
-    pub sysfs: Sysfs,
+    pub sysfs: HostSysfs,
 }
 
 impl Pc {
     /// Returns the PC that this runs on.
     #[must_use]
     pub fn this_pc() -> Self {
-        Self { root: PathBuf::from("/"), sysfs: Sysfs::system() }
+        Self { root: PathBuf::from("/"), sysfs: HostSysfs::system() }
     }
 
     fn proc_text(&self, below: &str) -> String {

@@ -18,7 +18,7 @@ use daemon::arguments::{
     Arguments, ClaimArguments, DoctorArguments, Instead, Places, SetupArguments,
 };
 use doctor::{InputFiles, SystemPaths};
-use handover::sysfs::Sysfs;
+use handover::sysfs::HostSysfs;
 use nix::unistd::Uid;
 use ratelimit::Rate;
 use serde::Serialize;
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 /// Prepares this PC at its boot.
 fn prepare(args: &ClaimArguments) -> ExitCode {
     let places = claim::Places { markers: &args.said, runtime: Path::new("/run") };
-    match claim::run(&args.machine, &args.images, &places, &Sysfs::system()) {
+    match claim::run(&args.machine, &args.images, &places, &HostSysfs::system()) {
         Ok(()) => {
             logging::write_last("");
             ExitCode::SUCCESS

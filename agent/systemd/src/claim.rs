@@ -29,7 +29,7 @@ use config::files::{FilesError, read_machine_text};
 use config::machine::{Context, Kind, Machine, Seat};
 use domains::host_network::Rule;
 use handover::reserve::reserve;
-use handover::sysfs::Sysfs;
+use handover::sysfs::HostSysfs;
 use handover::{PciAddress, Wanted};
 use policy::diagnostic::Diagnostics;
 use printable::{StyledPage, explain};
@@ -104,7 +104,7 @@ pub fn run(
     machine: &Path,
     images: &Path,
     places: &Places<'_>,
-    sysfs: &Sysfs,
+    sysfs: &HostSysfs,
 ) -> Result<(), ClaimError> {
     // Until the machine file says otherwise, and if it cannot be read for good.
     set_marker(places, NETWORK, true)?;
@@ -208,7 +208,7 @@ fn remove(path: &Path) -> Result<(), ClaimError> {
 
 /// Returns whether this PC was started for rescue, as systemd finds it (`ConditionKernelCommandLine=` of the other units): in a container
 /// the words are those of process 1.
-fn is_rescue(sysfs: &Sysfs) -> bool {
+fn is_rescue(sysfs: &HostSysfs) -> bool {
     ["cmdline", "1/cmdline"].into_iter().any(|file| {
         let words = fs::read(sysfs.proc(file)).unwrap_or_default();
         let mut words = words.split(|byte| byte.is_ascii_whitespace() || *byte == 0);

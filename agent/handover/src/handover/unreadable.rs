@@ -7,7 +7,7 @@ use printable::explain;
 
 use super::{Handover, HandoverError};
 use crate::Claims;
-use crate::sysfs::Sysfs;
+use crate::sysfs::HostSysfs;
 
 impl Handover {
     /// Opens it as [`Self::open`] does, and knows what the machine file says. A record that cannot be read is put aside: a clinical desktop matters
@@ -16,7 +16,7 @@ impl Handover {
     /// # Errors
     /// The record can neither be read nor be put aside.
     pub fn open_or_put_aside(
-        sysfs: &Sysfs,
+        sysfs: &HostSysfs,
         record_path: &Path,
         fallback: &Path,
         claims: &Claims,
@@ -45,7 +45,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (record, fallback) = (dir.path().join("handover.json"), dir.path().join("elsewhere"));
         let open = |record: &Path| {
-            Handover::open_or_put_aside(&Sysfs::system(), record, &fallback, &Claims::default())
+            Handover::open_or_put_aside(&HostSysfs::system(), record, &fallback, &Claims::default())
         };
         fs::write(&record, "half a reco").unwrap();
         assert!(open(&record).unwrap().handed_over().is_empty());
