@@ -270,7 +270,10 @@ fn the_unit_allows_every_system_call_that_a_vmm_and_the_worker_need() {
     let missing: Vec<&&str> =
         needed.iter().filter(|name| !allowed.iter().any(|allowed| allowed == **name)).collect();
     assert!(missing.is_empty(), "the unit's SystemCallFilter lacks {missing:?}");
-    let namespaces = fs::read_to_string(root().join("vmm/sandboxing/src/identity.rs")).unwrap();
+    let namespaces: String = ["vmm/sandboxing/src/identity.rs", "agent/domains/src/process.rs"]
+        .iter()
+        .map(|file| fs::read_to_string(root().join(file)).unwrap())
+        .collect();
     let line = unit.lines().find(|line| line.starts_with("RestrictNamespaces=")).unwrap();
     for (flag, word) in [
         ("NEWNS", "mnt"),

@@ -1,4 +1,4 @@
-//! VMM processes: started in a process group of their own, signalled, waited for, and recognised
+//! VMM processes: started in a process group and, by root, a PID namespace of their own, signalled, waited for, and recognised
 //! again by an agent that did not start them.
 
 use std::ffi::OsString;
@@ -9,10 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +69,8 @@ pub struct FileId {
 }
 
 impl VmmProcess {
-    /// Starts `program` in a process group of its own, with nothing of the agent's but `log` as its standard output and error. It reads
-    /// its specification from its standard input, whose other end comes back: until that is written the process does nothing.
+    /// Starts `program` in a process group of its own, with nothing of the agent's but `log` as its standard output and error; by root as the
+    /// first process of a PID namespace, in which it sees and names no other. It reads its specification from its standard input, whose other end comes back: until that is written the process does nothing.
     pub fn start(
         program: &Path,
         arguments: &[OsString],
@@ -75,15 +78,16 @@ impl VmmProcess {
     ) -> Result<(Self, PipeWriter), SpawnError> {
         let start = move || -> io::Result<(Self, PipeWriter)> {
             let (input, specification) = io::pipe()?;
-            let mut child = Command::new(program)
+            let mut command = Command::new(program);
+            command
                 .args(arguments)
                 .env_clear()
                 .current_dir("/")
                 .stdin(input)
                 .stdout(log.try_clone()?)
                 .stderr(log)
-                .process_group(0)
-                .spawn()?;
+                .process_group(0);
+            let mut child = spawn_apart(&mut command)?;
             let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
             // A child that nobody waited for keeps its number.
             let pidfd = match open(pid) {
@@ -197,6 +201,27 @@ impl VmmProcess {
     }
 }
 
+/// Starts a program as the first process of a PID namespace; one whose agent is not root in this agent's own.
+///
+/// Whoever leaves a PID namespace stays in it, and its children do not: a thread that does nothing else leaves it, so that all other children
+/// of the agent's are where they were. Signals that the first process of a namespace neither blocks nor handles are not delivered to it, save
+/// SIGKILL and SIGSTOP from outside (pid_namespaces(7)); faults, and what a system call filter forbids, end it as any other.
+fn spawn_apart(command: &mut Command) -> io::Result<Child> {
+    if !geteuid().is_root() {
+        return command.spawn();
+    }
+    thread::scope(|scope| {
+        let spawner =
+            thread::Builder::new().name("spawn".to_owned()).spawn_scoped(scope, || {
+                unshare(CloneFlags::CLONE_NEWPID)?;
+                command.spawn()
+            })?;
+        spawner
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
+    })
+}
+
 /// Opens a descriptor for a process by its number.
 fn open(pid: i32) -> io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
@@ -253,7 +278,7 @@ mod tests {
             if let Some(exit) = process.ended(|| unreachable!("it is a child")) {
                 return exit;
             }
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -261,15 +286,58 @@ mod tests {
     fn status_zero_is_a_guest_that_powered_off_and_anything_else_a_failure() {
         assert_eq!(run("exit 0"), Exit::PoweredOff);
         assert!(matches!(run("exit 1"), Exit::Failed(text) if text.contains("status 1")));
-        assert!(matches!(run("kill -SEGV $$"), Exit::Failed(text) if text.contains("SIGSEGV")));
+        assert!(matches!(run(FAULT), Exit::Failed(text) if text.contains("SIGSEGV")));
     }
 
     #[test]
     fn a_vmm_gets_a_process_group_of_its_own_and_no_environment() {
         assert_eq!(
-            run(r#"[ "$(ps -o pgid= -p $$ | tr -d ' ')" = $$ ] && [ -z "$HOME" ]"#),
+            run(
+                r#"read -r pid _ _ _ group _ < /proc/self/stat && [ $pid = $group ] && [ -z "$HOME" ]"#
+            ),
             Exit::PoweredOff
         );
+    }
+
+    /// What a program does that reads where nothing is.
+    const FAULT: &str = "exec python3 -c 'import ctypes; ctypes.string_at(0)'";
+
+    /// As root, which CI is.
+    #[test]
+    fn a_vmm_is_the_first_process_of_a_namespace_and_whatever_is_to_end_it_does() {
+        if !geteuid().is_root() {
+            return;
+        }
+        assert_eq!(run("[ $$ = 1 ] && ! kill -0 2"), Exit::PoweredOff);
+        // A second thread shows that it is the process that ends.
+        let python = |does: &str| {
+            format!(
+                "exec python3 -c '\nimport ctypes, os, signal, struct, threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n{does}\ntime.sleep(600)'"
+            )
+        };
+        // abort(3): its signal is not delivered, and the instruction that it ends with faults.
+        let aborted = run(&python("os.abort()"));
+        assert!(matches!(&aborted, Exit::Failed(text) if text.contains("SIGSEGV")), "{aborted:?}");
+        // A filter of one instruction: every call kills the process (seccomp(2)).
+        let filtered = run(&python(
+            "code = ctypes.create_string_buffer(struct.pack(\"HBBI\", 6, 0, 0, 0x80000000))\n\
+             program = struct.pack(\"HxxxxxxQ\", 1, ctypes.addressof(code))\n\
+             libc = ctypes.CDLL(None)\nlibc.prctl(38, 1, 0, 0, 0)\nlibc.prctl(22, 2, program)",
+        ));
+        assert!(matches!(&filtered, Exit::Failed(text) if text.contains("SIGSYS")), "{filtered:?}");
+        // As a VMM does: blocked, and read as an event.
+        let (mut process, _specification) = shell(&python(
+            "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\nprint(\"ready\", flush=True)\nos._exit(7 if signal.sigwait({signal.SIGTERM}) else 1)",
+        ));
+        thread::sleep(Duration::from_secs(1));
+        process.press_power_button();
+        let exit = loop {
+            match process.ended(|| unreachable!("it is a child")) {
+                Some(exit) => break exit,
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        assert!(matches!(&exit, Exit::Failed(text) if text.contains("status 7")), "{exit:?}");
     }
 
     #[test]
@@ -283,11 +351,11 @@ mod tests {
     #[test]
     fn a_vmm_does_nothing_before_its_specification_is_written_and_ends_if_its_agent_dies_before() {
         let (mut process, specification) = shell("read line && [ \"$line\" = told ]");
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
         assert!(process.is_alive());
         drop(specification);
         while process.is_alive() {
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
         let exit = process.ended(|| unreachable!("it is a child"));
         assert!(matches!(exit, Some(Exit::Failed(_))), "{exit:?}");
@@ -318,14 +386,14 @@ ctypes.CDLL(None).syscall(60, 0)'"#;
         let identity = started.identity();
         let stat = || fs::read_to_string(format!("/proc/{}/stat", identity.pid)).unwrap();
         while !stat().contains(") Z ") {
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(started.ended(|| unreachable!("it is a child")), None);
         let found = VmmProcess::find(identity).unwrap();
         assert!(found.is_alive());
         found.kill();
         while found.is_alive() {
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
         // Nobody has waited for it yet.
         assert!(stat().contains(") Z ") && VmmProcess::find(identity).is_none());
@@ -339,7 +407,7 @@ ctypes.CDLL(None).syscall(60, 0)'"#;
         assert_eq!(found.ended(|| Exit::PoweredOff), None);
         found.kill();
         while found.is_alive() {
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(found.ended(|| Exit::PoweredOff), Some(Exit::PoweredOff));
         // Nobody is signalled any more, whoever has its number.

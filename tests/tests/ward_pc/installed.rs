@@ -247,6 +247,11 @@ fn nobody_gets_in_and_no_vmm_out(pc: &WardPc) -> Outcome {
             }
             ensure!(!status.contains("Uid:\t0"), "{domain}'s VMM is root:\n{status}");
         }
+        let numbers = run(pc, &format!("grep NSpid: /proc/{pid}/status"))?;
+        ensure!(
+            numbers.trim() == format!("NSpid:\t{pid}\t1"),
+            "{domain}'s VMM is in the host's PID namespace: {numbers}"
+        );
         let group = run(pc, &format!("cat /proc/{pid}/cgroup"))?;
         ensure!(group.contains("bulkhead.slice/bulkhead-run-bulkhead"), "{group}");
         let entered = shell(pc, &format!("nsenter -t {pid} -m /bin/true"))?;
