@@ -134,6 +134,7 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
         ("allow", "-"),
         ("deny", "-"),
         ("deny", "-"),
+        ("deny", "-"),
         // Texts.
         ("allow", "-"),
         ("deny", "-"),
@@ -153,7 +154,8 @@ fn pastes(log: &str) -> impl Iterator<Item = Value> {
     entries.filter(|entry| entry["kind"] == "clipboard")
 }
 
-/// Shows that a picture crosses as the worker made it anew; a damaged one, and one for which a worker has too little memory, are refused in words. Begins and ends
+/// Shows that a picture crosses as the worker made it anew; a damaged one, one for which a worker has too little memory, and one whose worker is killed are refused
+/// in words. Begins and ends
 /// with the clinical desktop in front.
 fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
     let group = "/sys/fs/cgroup/bulkhead.workers-run-bulkhead";
@@ -165,7 +167,8 @@ fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
     ward.pc.progress("a picture from the Internet into the clinical desktop");
     takes_picture(person, PICTURE)?;
     chord_with_overlay(person, "v")?;
-    person.enters("xclip -o -selection clipboard -t image/png > p 2> e\n")?;
+    // A guest on a busy machine hears of the picture a moment later.
+    person.enters("until xclip -o -selection clipboard -t image/png > p; do sleep 1; done\n")?;
     person.enters("echo PICTURE=$(sha256sum < p | cut -c 1-64)= > /dev/ttyS0\n")?;
     let log = || ward.pc.sh("cat /tmp/state/audit/*.jsonl");
     let Some(crossed) = pastes(&log()?).last() else {
@@ -196,7 +199,27 @@ fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
     let result = refused(person, "decoding it takes too much memory");
     memory("1140850688")?;
     result?;
-    let left = ward.pc.sh(&format!("cat {group}/cgroup.procs"))?;
+    let workers = || ward.pc.sh(&format!("cat {group}/cgroup.procs"));
+    ward.pc.progress("a sound one, and its worker is killed in the middle of its work");
+    takes_picture(person, PICTURE)?;
+    let before = person.see("no overlay", OVERLAY, |picture| !has_overlay(picture))?;
+    let frozen = |word: &str| ward.pc.sh(&format!("echo {word} > {group}/cgroup.freeze"));
+    frozen("1")?;
+    person.chord(&["ctrl", "alt", "v"])?;
+    let result = (|| {
+        person.see("the banner's word on the preparation", SOON, |picture| {
+            picture.banner() != before.banner()
+        })?;
+        let worker = workers()?;
+        ward.pc.sh(&format!("kill -9 {}", worker.trim()))
+    })();
+    frozen("0")?;
+    result?;
+    person.see("words on the picture", SOON, has_overlay)?;
+    let last = pastes(&log()?).last().unwrap_or_default();
+    let why = "it could not be decoded; call IT if that happens again";
+    ensure!(last["verdict"] == "deny" && last["detail"]["unfit"] == why, "{last}");
+    let left = workers()?;
     ensure!(left.trim().is_empty(), "a worker is left: {left}");
     Ok(())
 }
