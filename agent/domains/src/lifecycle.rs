@@ -12,6 +12,7 @@
 //!    +---------------------------------------------------------------------------------------+
 //! ```
 //! A VMM that an earlier agent left is found while the domain is off, which then is where it would be had this agent started the VMM.
+//! What was prepared and is not to start any more (another image is in force) is prepared anew, from Spawning.
 //! A VMM that hangs is killed, and then has failed. A domain whose VMMs fail again and again is left off, and says so.
 //! Stopping is: power button, pressed again while the deadline runs; then the VMM is told to end;
 //! then it is killed. Devices are prepared before every start and released only when no VMM lives.
@@ -72,6 +73,8 @@ pub enum Event {
     Gate(Result<(), String>),
     /// The VMM was started, or why not.
     Spawned(Result<(), String>),
+    /// What was prepared is not what a start would get any more: no VMM was started.
+    Superseded,
     /// A VMM of an earlier agent was found, which has its devices.
     Found {
         /// Whether it has answered on its control socket.
@@ -112,7 +115,7 @@ pub enum Action {
     Prepare,
     /// Ask whether the host may run domains; answer with [`Event::Gate`].
     AskGate,
-    /// Start the VMM; answer with [`Event::Spawned`].
+    /// Start the VMM; answer with [`Event::Spawned`] or [`Event::Superseded`].
     Spawn,
     /// Press the guest's power button.
     PressPowerButton,
@@ -248,6 +251,7 @@ impl Lifecycle {
             Event::Prepared(result) => self.prepared(now, result),
             Event::Gate(result) => self.gate(now, result),
             Event::Spawned(result) => self.spawned(now, result),
+            Event::Superseded => self.superseded(now),
             Event::Found { answered } => {
                 if self.state == State::Off {
                     (self.wanted, self.holds_devices) = (true, true);
@@ -409,6 +413,15 @@ impl Lifecycle {
                 if self.wanted { None } else { self.end(now) }
             }
             (State::Spawning, Err(problem)) => self.fail(now, problem),
+            _ => None,
+        }
+    }
+
+    /// Prepares anew: nothing has failed, so that nothing is waited for.
+    fn superseded(&mut self, now: Time) -> Option<Action> {
+        match self.state {
+            State::Spawning if self.wanted => self.prepare(now),
+            State::Spawning => self.release(now),
             _ => None,
         }
     }

@@ -337,6 +337,7 @@ impl DomainRuntime {
             Action::Prepare => self.prepare(shared),
             // The supervisor opens the gate for all at once.
             Action::AskGate => None,
+            Action::Spawn if self.is_superseded(shared) => Some(Event::Superseded),
             Action::Spawn => Some(Event::Spawned(self.spawn(shared))),
             Action::PressPowerButton => {
                 let sent = self.control.send(shared.now(), Command::PowerButton);

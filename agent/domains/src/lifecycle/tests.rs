@@ -32,6 +32,8 @@ enum Step {
     Wait(u64),
     /// Whether the next VMMs can be started.
     Startable(bool),
+    /// What is prepared, or being prepared, is not to start any more.
+    Supersede,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -52,6 +54,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         any::<bool>().prop_map(Step::Found),
         (0u64..700).prop_map(Step::Wait),
         any::<bool>().prop_map(Step::Startable),
+        Just(Step::Supersede),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -64,6 +67,7 @@ struct World {
     devices: bool,
     work: Option<Action>,
     startable: bool,
+    superseded: bool,
     spawned: u32,
     pressed: u32,
     killed: u32,
@@ -78,6 +82,7 @@ impl World {
             devices: false,
             work: None,
             startable: true,
+            superseded: false,
             spawned: 0,
             pressed: 0,
             killed: 0,
@@ -118,6 +123,9 @@ impl World {
             Action::Spawn => {
                 assert!(!self.vmm, "one VMM a domain");
                 assert!(self.devices, "no VMM without its devices");
+                if std::mem::take(&mut self.superseded) {
+                    return Some(Event::Superseded);
+                }
                 if !self.startable {
                     return Some(Event::Spawned(Err("no such file".into())));
                 }
@@ -160,6 +168,7 @@ impl World {
             }
             Step::Wait(seconds) => self.wait(Duration::from_secs(seconds)),
             Step::Startable(startable) => self.startable = startable,
+            Step::Supersede => self.superseded = true,
             Step::Gate(_) | Step::Exit(_) | Step::Answer | Step::Hangs | Step::Found(_) => {}
         }
     }
@@ -440,6 +449,20 @@ fn a_restart_keeps_the_devices_and_starts_one_new_vmm() {
     world.work(true);
     world.step(Step::Gate(true));
     assert_eq!((world.spawned, world.lifecycle.restarts()), (2, 0));
+}
+
+#[test]
+fn what_is_not_to_start_any_more_is_prepared_anew_at_once_and_nothing_has_failed() {
+    let mut world = World::new();
+    world.feed(Event::Start);
+    world.work(true);
+    world.step(Step::Supersede);
+    world.step(Step::Gate(true));
+    assert_eq!((world.lifecycle.state().word(), world.work), ("preparing", Some(Action::Prepare)));
+    assert_eq!((world.spawned, world.lifecycle.problem()), (0, None));
+    world.work(true);
+    world.step(Step::Gate(true));
+    assert_eq!((world.spawned, world.lifecycle.restarts()), (1, 0));
 }
 
 #[test]

@@ -263,11 +263,24 @@ impl DomainRuntime {
         };
         tracing::error!(domain = self.policy.name, "{words}");
         self.image_problem = Some(words);
-        let goes_back = back.is_ok();
+        // A start that is being prepared from it waits for it no more.
+        self.awaited = self.awaited.take().filter(|(awaited, _)| *awaited != image);
+        let runs_another = self.record.as_ref().is_some_and(|it| it.image.as_ref() != Some(&image));
+        let goes_back = back.is_ok() && !runs_another;
         self.image_news.push(ImageNews::DidNotComeUp { image, back });
         if goes_back && (self.lifecycle.wanted() || self.lifecycle.has_given_up()) {
             self.feed(shared, Event::Restart);
         }
+    }
+
+    /// Returns whether the image that its start was prepared from is in force no more, so that a start would get another.
+    pub(super) fn is_superseded(&self, shared: &Shared) -> bool {
+        let Some(prepared) = self.boot.as_ref().and_then(|boot| boot.image.as_ref()) else {
+            return false;
+        };
+        // What cannot be read says nothing; what was prepared is verified.
+        let record = Store::at(&shared.parts.layout.images).record(&prepared.image).ok().flatten();
+        record.is_some_and(|record| record.current() != Some(prepared.serial))
     }
 
     /// Returns what is wrong with its image: its guest did not come up since another came into force, or one could not come into force.

@@ -12,7 +12,7 @@ use handover::handover::Handover;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::super::super::Parts;
-use super::super::super::boot::{hardware, install_with};
+use super::super::super::boot::{BootFiles, hardware, install_with};
 use super::super::super::host_network::Rule;
 use super::super::super::lifecycle::{Event, Exit, FAILURES_MAX, State};
 use super::super::super::process::{Identity, VmmProcess, start_time};
@@ -168,6 +168,63 @@ fn a_domain_that_was_left_off_after_its_vmm_failed_again_and_again_gets_the_imag
         }
     };
     assert_eq!(started, (desk(1), desk(1)));
+}
+
+/// The time of its guest ends while its next start, from the image on trial, waits for the host.
+fn gated_as_its_time_ends() -> Ward {
+    let mut ward = Ward::on_trial();
+    ward.image_started(Duration::ZERO);
+    ward.runtime.guest_starts(Time::ZERO);
+    let life = &mut ward.runtime.lifecycle;
+    life.handle(Time::ZERO, Event::Start);
+    ward.runtime.boot = Some(BootFiles::installed(&desk(2), &ward.shared.parts.layout).unwrap());
+    ward.image_started(Duration::ZERO);
+    ward.runtime.lifecycle.handle(Time::ZERO, Event::Prepared(Ok(())));
+    assert_eq!(ward.runtime.lifecycle.state(), State::Gated);
+    ward.runtime.look_at_health(&ward.shared);
+    ward
+}
+
+/// The image that the next start of a domain is prepared from.
+fn next_prepared(ward: &Ward) -> ImageSerial {
+    loop {
+        if let Report::Boot(found) = ward.report() {
+            return found.0.image.unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_image_that_is_given_up_while_its_next_start_is_prepared_is_not_started_once_more() {
+    let mut ward = gated_as_its_time_ends();
+    let report = ward.report();
+    ward.runtime.report(&mut ward.shared, report);
+    assert!(ward.runtime.awaited.is_none(), "nobody waits for it any more");
+    ward.runtime.feed(&mut ward.shared, Event::Gate(Ok(())));
+    assert!(matches!(ward.runtime.lifecycle.state(), State::Preparing { .. }));
+    assert_eq!(next_prepared(&ward), desk(1));
+    assert_eq!(ward.runtime.lifecycle.problem(), None);
+}
+
+#[test]
+fn an_image_that_was_given_up_is_not_started_though_its_domain_has_not_heard_of_that_yet() {
+    let mut ward = gated_as_its_time_ends();
+    let report = ward.report();
+    ward.runtime.feed(&mut ward.shared, Event::Gate(Ok(())));
+    assert_eq!(next_prepared(&ward), desk(1));
+    ward.runtime.report(&mut ward.shared, report);
+    assert!(ward.runtime.image_problem().unwrap().contains("1 is in force again"));
+}
+
+#[test]
+fn a_domain_that_runs_the_image_before_already_is_not_restarted_for_that() {
+    let mut ward = Ward::on_trial();
+    let (_child, pid) = child();
+    assert!(!ward.is_waited_for(pid, Some(desk(1))));
+    let found = Event::Found { answered: true };
+    ward.runtime.lifecycle.handle(Time::ZERO, found);
+    ward.runtime.did_not_come_up(&mut ward.shared, desk(2), Ok(1));
+    assert!(matches!(ward.runtime.lifecycle.state(), State::Running { .. }));
 }
 
 #[test]
