@@ -1,0 +1,202 @@
+//! What may come into force, and when; and what is said of it.
+
+use super::*;
+use proptest::prelude::*;
+
+fn entry(content: &str) -> Installed {
+    Installed {
+        manifest: Digest::of(content.as_bytes()),
+        size: 1,
+        signers: Vec::new(),
+        keys: Vec::new(),
+        trust: None,
+    }
+}
+
+fn with(serials: &[(u64, u64)]) -> Record {
+    let mut record = Record::default();
+    for (serial, floor) in serials {
+        record.arrive(*serial, *floor, entry(&serial.to_string())).unwrap();
+    }
+    record
+}
+
+#[test]
+fn arrival_is_not_activation_and_activation_comes_with_the_next_start() {
+    let mut record = with(&[(1, 1)]);
+    assert_eq!((record.next(), record.start("a")), (None, None));
+    assert_eq!(record.activate(None), Ok(1));
+    assert_eq!((record.current(), record.next()), (None, Some(1)));
+    assert_eq!(record.start("a"), Some((1, true)));
+    assert_eq!(record.start("a"), Some((1, false)));
+    record.arrive(2, 1, entry("2")).unwrap();
+    assert_eq!(record.start("a"), Some((1, false)));
+    record.activate(Some(2)).unwrap();
+    assert_eq!(record.roll_back(), Ok(Some(1)), "it had not come into force");
+    record.activate(Some(2)).unwrap();
+    assert_eq!(record.start("a"), Some((2, true)));
+    assert_eq!(record.roll_back(), Ok(Some(1)));
+    assert_eq!(record.start("a"), Some((1, true)));
+}
+
+#[test]
+fn a_first_activation_that_has_not_come_into_force_is_taken_back_and_another_comes_instead() {
+    let mut record = with(&[(1, 1)]);
+    record.activate(None).unwrap();
+    assert_eq!(record.roll_back(), Ok(None));
+    assert_eq!((record.next(), record.start("a")), (None, None));
+    assert_eq!(record.roll_back(), Err(NotSo::NoPrevious));
+    record.remove(1).unwrap();
+    record.arrive(2, 1, entry("2")).unwrap();
+    record.activate(None).unwrap();
+    assert_eq!(record.start("a"), Some((2, true)));
+}
+
+#[test]
+fn what_came_into_force_stands_there_until_it_is_in_the_audit_log() {
+    let mut record = with(&[(1, 1), (2, 1)]);
+    record.activate(Some(1)).unwrap();
+    assert_eq!(record.begun(), None);
+    record.start("a");
+    let begun = record.begun().unwrap().clone();
+    assert_eq!((begun.serial, begun.domain.as_str()), (1, "a"));
+    record.start("b");
+    assert_eq!(record.begun(), Some(&begun), "it was in force already");
+    record.recorded(&Begun { serial: 2, ..begun.clone() });
+    assert_eq!(record.begun(), Some(&begun), "another is in the log");
+    record.recorded(&begun);
+    assert_eq!(record.begun(), None);
+}
+
+#[test]
+fn why_an_image_could_not_come_into_force_is_said_for_as_long_as_it_is_to() {
+    let mut record = with(&[(1, 1), (2, 1), (3, 1)]);
+    let activate = |record: &mut Record, serial| {
+        record.activate(Some(serial)).unwrap();
+        let why = "it is damaged".to_owned();
+        record.refuse(Refused { serial, domain: "a".to_owned(), why });
+        assert_eq!(record.refused().unwrap().serial, serial);
+    };
+    activate(&mut record, 1);
+    record.start("a");
+    assert_eq!(record.refused(), None);
+    activate(&mut record, 2);
+    record.roll_back().unwrap();
+    assert_eq!(record.refused(), None);
+    activate(&mut record, 2);
+    record.activate(Some(3)).unwrap();
+    assert_eq!(record.refused(), None);
+}
+
+#[test]
+fn nothing_goes_below_the_floor_which_stays_when_all_is_removed() {
+    let mut record = with(&[(5, 1)]);
+    record.activate(None).unwrap();
+    record.start("a");
+    record.arrive(7, 6, entry("7")).unwrap();
+    record.activate(None).unwrap();
+    record.start("a");
+    let below = NotSo::BelowFloor { serial: 5, floor: 6 };
+    assert_eq!(record.roll_back(), Err(below.clone()));
+    assert_eq!(record.activate(Some(5)), Err(below.clone()));
+    record.remove(5).unwrap();
+    assert_eq!(record.admits(5, Digest::of(b"5")), Err(below));
+    assert_eq!(record.remove(7), Err(NotSo::Wanted(7, "is in force")));
+    // A bundle with a lower floor changes nothing about it.
+    record.arrive(8, 1, entry("8")).unwrap();
+    assert_eq!(record.floor(), 6);
+}
+
+#[test]
+fn an_older_serial_and_one_that_stands_for_something_else_do_not_arrive() {
+    let record = with(&[(3, 1)]);
+    assert_eq!(record.admits(3, Digest::of(b"3")), Ok(true));
+    assert_eq!(record.admits(3, Digest::of(b"x")), Err(NotSo::OtherContent(3)));
+    assert_eq!(record.admits(2, Digest::of(b"2")), Err(NotSo::Older { serial: 2, newest: 3 }));
+    // Also when it is not there any more.
+    let mut record = with(&[(2, 1), (3, 1)]);
+    record.remove(3).unwrap();
+    assert_eq!(record.admits(3, Digest::of(b"x")), Err(NotSo::OtherContent(3)));
+    assert_eq!(record.admits(1, Digest::of(b"1")), Err(NotSo::Older { serial: 1, newest: 3 }));
+    record.remove(2).unwrap();
+    assert_eq!(record.admits(2, Digest::of(b"2")), Err(NotSo::Older { serial: 2, newest: 3 }));
+    assert_eq!(record.admits(3, Digest::of(b"3")), Ok(false));
+    let full = with(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
+    assert_eq!(full.admits(5, Digest::of(b"5")), Err(NotSo::TooMany));
+}
+
+#[test]
+fn an_image_whose_guest_does_not_come_up_goes_back_and_never_below_the_floor() {
+    let mut record = with(&[(1, 1)]);
+    record.activate(None).unwrap();
+    record.start("a");
+    assert!(record.is_on_trial(1, "a"));
+    assert_eq!(record.give_up(1, "a"), Err(NotSo::NoPrevious), "the first one stays");
+    assert!(!record.is_on_trial(1, "a"));
+    record.arrive(2, 1, entry("2")).unwrap();
+    record.activate(None).unwrap();
+    record.start("a");
+    assert_eq!(record.give_up(1, "a"), Err(NotSo::NoPrevious), "it is not the one on trial");
+    assert_eq!((record.give_up(2, "a"), record.start("a")), (Ok(1), Some((1, false))));
+    assert!(!record.is_on_trial(1, "a"));
+    // One that came up once does not go back, and neither does what somebody went back to.
+    record.activate(Some(2)).unwrap();
+    record.start("a");
+    record.came_up(2, "a");
+    assert_eq!(record.give_up(2, "a"), Err(NotSo::NoPrevious));
+    record.roll_back().unwrap();
+    record.start("a");
+    assert!(!record.is_on_trial(1, "a"));
+    record.arrive(3, 3, entry("3")).unwrap();
+    record.activate(None).unwrap();
+    record.start("a");
+    assert_eq!(record.give_up(3, "a"), Err(NotSo::BelowFloor { serial: 1, floor: 3 }));
+    assert_eq!(record.current(), Some(3));
+}
+
+#[test]
+fn an_image_is_judged_by_the_domain_with_whose_start_it_came_into_force_and_by_no_other() {
+    let mut record = with(&[(1, 1), (2, 1)]);
+    record.activate(Some(1)).unwrap();
+    record.start("a");
+    record.came_up(1, "a");
+    record.activate(Some(2)).unwrap();
+    assert_eq!((record.start("a"), record.start("b")), (Some((2, true)), Some((2, false))));
+    assert!(record.is_on_trial(2, "a") && !record.is_on_trial(2, "b"));
+    record.came_up(2, "b");
+    assert_eq!(record.give_up(2, "b"), Err(NotSo::NoPrevious));
+    assert!(record.is_on_trial(2, "a"), "another domain's guest says nothing of it");
+    assert_eq!(record.give_up(2, "a"), Ok(1));
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_done_what_starts_is_installed_and_not_below_a_floor_that_never_falls(
+        steps in prop::collection::vec((0_u8..6, 1_u64..8, 1_u64..8), 0..60)
+    ) {
+        let mut record = Record::default();
+        for (what, serial, floor) in steps {
+            let (before, was) = (record.floor(), record.current());
+            match what {
+                0 => { let _ = record.arrive(serial, floor.min(serial), entry(&serial.to_string())); }
+                1 => { let _ = record.activate(Some(serial)); }
+                2 => { let _ = record.roll_back(); }
+                3 => { let _ = record.remove(serial); }
+                4 => {
+                    let back = record.give_up(serial, "a");
+                    prop_assert!(back.is_err() || back.is_ok_and(|back| back >= record.floor() && record.current() == Some(back)));
+                }
+                _ => {
+                    // What is in force already goes on.
+                    if let Some((started, is_new)) = record.start("a") {
+                        prop_assert!(record.entry(started).is_ok());
+                        prop_assert!(!is_new || started >= record.floor());
+                    }
+                }
+            }
+            prop_assert!(record.is_sound());
+            prop_assert!(record.floor() >= before);
+            if what < 4 { prop_assert_eq!(record.current(), was); }
+        }
+    }
+}
