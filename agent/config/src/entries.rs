@@ -24,7 +24,7 @@ pub fn started(configuration: &Configuration) -> AuditEvent {
 
 /// Returns the event that a policy comes into force.
 #[must_use]
-pub fn policy_applied(caller: &Caller, candidate: &Candidate) -> AuditEvent {
+pub fn policy_applied(caller: &Caller, candidate: &Candidate) -> PolicyApplied {
     PolicyApplied {
         policy: candidate.policy.serial(),
         account: account(caller),
@@ -32,7 +32,6 @@ pub fn policy_applied(caller: &Caller, candidate: &Candidate) -> AuditEvent {
         signers: candidate.signers().to_vec(),
         uid: caller.uid,
     }
-    .into()
 }
 
 /// Returns the event that a policy was refused; the one in force stays.

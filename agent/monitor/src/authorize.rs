@@ -34,8 +34,7 @@ pub struct RequestId {
 /// What a verdict owes before its effect: its decision, and of the obligations that [`Verdict::obligations`] lists those that the monitor
 /// holds a request against. That its entry is on the disk is owed by each and is not listed.
 ///
-/// It is made of a verdict alone, or is [`Self::nothing`] for what no rule decides; a request whose entry has another verdict than this gets no
-/// permit.
+/// It is made of a verdict alone; a request whose entry has another verdict than this gets no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owed {
     /// What the policy decided, where it was asked.
@@ -58,8 +57,7 @@ impl Owed {
     }
 
     /// Returns what is owed where no rule decides. The entry of such a request has no verdict.
-    #[must_use]
-    pub const fn nothing() -> Self {
+    pub(crate) const fn nothing() -> Self {
         Self { decision: None, inspection: false, answer: false, read_only: false }
     }
 
@@ -108,8 +106,45 @@ pub struct Basis {
     pub break_glass: bool,
 }
 
-/// What can be granted.
+/// What is owed where no rule of the policy decides: nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRule;
+
+/// What a grant owes: [`Owed`], by the policy's verdict on it, or [`NoRule`]. There is nothing else.
+pub trait Account: sealed::Account {}
+
+impl Account for Owed {}
+impl Account for NoRule {}
+
+pub(crate) mod sealed {
+    use super::{NoRule, Owed};
+
+    /// What the monitor alone reads of an account.
+    pub trait Account {
+        /// Returns what is owed.
+        fn owed(self) -> Owed;
+    }
+
+    impl Account for Owed {
+        fn owed(self) -> Owed {
+            self
+        }
+    }
+
+    impl Account for NoRule {
+        fn owed(self) -> Owed {
+            Owed::nothing()
+        }
+    }
+}
+
+/// What can be granted. Its entry and its account belong to its type: it is not had by those of another.
 pub trait Grant {
+    /// The kind of entry that is on the disk before it is permitted.
+    type Event: Into<AuditEvent>;
+    /// What it owes before: whether a rule of the policy decides on it.
+    type Owed: Account;
+
     /// Returns whether the effect cannot write, whatever the guest does.
     fn is_read_only(&self) -> bool {
         false
@@ -118,15 +153,15 @@ pub trait Grant {
 
 /// What a mediator asks for: this effect, under this verdict, recorded as this event.
 #[derive(Debug)]
-pub struct Request<G> {
+pub struct Request<G: Grant> {
     /// The number that the mediator gives the request; the answer carries it, and a question that was asked for it has the same.
     pub number: u64,
     /// The rules of the verdict.
     pub basis: Basis,
     /// What the verdict owes.
-    pub owed: Owed,
+    pub owed: G::Owed,
     /// The audit entry of the effect, written before it is permitted.
-    pub event: AuditEvent,
+    pub event: G::Event,
     /// What is granted: the effect, or all that it needs.
     pub grant: G,
 }

@@ -16,7 +16,7 @@ use audit::events::{
 use clock::Moment;
 use policy::Policy;
 
-use crate::authorize::{Grant, MediatorId, RequestId};
+use crate::authorize::{Grant, MediatorId, NoRule, RequestId};
 use crate::monitor::{Answer, Monitor, QuestionId};
 use crate::permit::Permit;
 
@@ -54,7 +54,28 @@ impl fmt::Display for Opened {
 #[derive(Debug)]
 struct Opening(Moment);
 
-impl Grant for Opening {}
+impl Grant for Opening {
+    type Event = OpeningEvent;
+    type Owed = NoRule;
+}
+
+/// What is recorded of an opening: it is open now, for longer, or as long as it was.
+#[derive(Debug)]
+enum OpeningEvent {
+    Opened(BreakGlassOpened),
+    Prolonged(BreakGlassProlonged),
+    AskedAgain(BreakGlassAskedAgain),
+}
+
+impl From<OpeningEvent> for AuditEvent {
+    fn from(event: OpeningEvent) -> Self {
+        match event {
+            OpeningEvent::Opened(event) => event.into(),
+            OpeningEvent::Prolonged(event) => event.into(),
+            OpeningEvent::AskedAgain(event) => event.into(),
+        }
+    }
+}
 
 /// What is shown at the seat.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,15 +189,17 @@ impl BreakGlass {
         let before = self.left(now);
         let left = before.unwrap_or_default().max(time);
         let (policy, by, seconds) = (policy.serial(), who.name.to_owned(), left.as_secs());
-        let event: AuditEvent = match before.map(|before| before.as_secs()) {
-            None => BreakGlassOpened { policy, by, reason, seconds }.into(),
+        let event = match before.map(|before| before.as_secs()) {
+            None => OpeningEvent::Opened(BreakGlassOpened { policy, by, reason, seconds }),
             Some(seconds_before) if Some(time) > before => {
-                BreakGlassProlonged { policy, by, reason, seconds, seconds_before }.into()
+                let event = BreakGlassProlonged { policy, by, reason, seconds, seconds_before };
+                OpeningEvent::Prolonged(event)
             }
             // It stays open as long as it was.
             Some(_) => {
                 let seconds_asked = time.as_secs();
-                BreakGlassAskedAgain { policy, by, reason, seconds, seconds_asked }.into()
+                let event = BreakGlassAskedAgain { policy, by, reason, seconds, seconds_asked };
+                OpeningEvent::AskedAgain(event)
             }
         };
         let permit = monitor

@@ -10,7 +10,7 @@
 //! A mediator parses what guests say, has the policy decide, and holds the effect: an offer of a clipboard, an attachment of a USB device.
 //! It cannot cause the effect by itself, since the effect takes a [`Permit`] by value, and only the [`Monitor`] makes permits: after it has
 //! held the request against everything that the verdict owes ([`Owed`]) and against the rules in force, and after the audit entry is on the
-//! disk. What crosses between mediator and monitor are messages of total types, no streams and no callbacks, so that a mediator can be another
+//! disk: an entry of the kind that belongs to what is granted ([`Grant`]). What crosses between mediator and monitor are messages of total types, no streams and no callbacks, so that a mediator can be another
 //! process.
 //!
 //! | module | |
@@ -34,6 +34,8 @@ pub mod permit;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use authorize::{Basis, Denial, Grant, MediatorId, Owed, Request, RequestId, recorded};
+pub use authorize::{
+    Account, Basis, Denial, Grant, MediatorId, NoRule, Owed, Request, RequestId, recorded,
+};
 pub use monitor::{Answer, Event, Monitor, QuestionId, Refused};
 pub use permit::Permit;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use audit::AuditEvent;
 use clock::Moment;
 
-use crate::authorize::{Basis, Denial, Grant, MediatorId, Owed, Request, RequestId};
+use crate::authorize::sealed::Account;
+use crate::authorize::{Basis, Denial, Grant, MediatorId, NoRule, Owed, Request, RequestId};
 use crate::core::{Cause, Core, InForce, Input, Output, Time, Written};
 use crate::permit::Permit;
 use recorder::Recorder;
@@ -149,7 +150,9 @@ impl Monitor {
         mediator: MediatorId,
         request: Request<G>,
     ) -> Result<Permit<G>, Refused> {
-        self.decide(mediator, request).map_err(|(denial, event)| {
+        let Request { number, basis, owed, event, grant } = request;
+        let id = RequestId { mediator, number };
+        self.decide(id, (basis, owed.owed()), event.into(), grant).map_err(|(denial, event)| {
             if let Some(event) = event {
                 self.note(&[*event]);
             }
@@ -160,11 +163,11 @@ impl Monitor {
     /// Decides, and writes the entry of what may be. What may not comes with the event that was not written.
     fn decide<G: Grant>(
         &mut self,
-        mediator: MediatorId,
-        request: Request<G>,
+        id: RequestId,
+        (basis, owed): (Basis, Owed),
+        event: AuditEvent,
+        grant: G,
     ) -> Result<Permit<G>, (Denial, Option<Box<AuditEvent>>)> {
-        let Request { number, basis, owed, event, grant } = request;
-        let id = RequestId { mediator, number };
         let decided = if owed.is_recorded_as(event.verdict()) {
             self.step(Input::Authorize(id, basis, owed, grant.is_read_only()))
         } else {
@@ -174,7 +177,7 @@ impl Monitor {
         };
         if let Some(Err(denial)) = decided {
             if denial != Denial::Stale {
-                tracing::error!("{} gets no permit: {denial}", mediator.name());
+                tracing::error!("{} gets no permit: {denial}", id.mediator.name());
             }
             return Err((denial, Some(Box::new(event))));
         }
@@ -191,18 +194,19 @@ impl Monitor {
     ///
     /// # Errors
     /// Why its effect must not happen.
-    pub fn authorize_own<G: Grant>(
+    pub fn authorize_own<G: Grant<Owed = NoRule>>(
         &mut self,
         mediator: MediatorId,
         agreed: Option<RequestId>,
-        event: AuditEvent,
+        event: G::Event,
         grant: G,
     ) -> Result<Permit<G>, Refused> {
         let number = agreed.map_or_else(|| self.own(mediator).number, |id| id.number);
+        let id = RequestId { mediator, number };
         let basis = Basis { policy: self.core.in_force().policy, break_glass: false };
         let owed = Owed { answer: agreed.is_some(), ..Owed::nothing() };
-        let request = Request { number, basis, owed, event, grant };
-        self.decide(mediator, request).map_err(|(denial, _)| self.refused(denial))
+        let decided = self.decide(id, (basis, owed), event.into(), grant);
+        decided.map_err(|(denial, _)| self.refused(denial))
     }
 
     /// Returns a request with a number that no other of the agent's own has.

@@ -16,7 +16,8 @@ mod trust;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use monitor::{Grant, Permit};
+use audit::events::PolicyApplied;
+use monitor::{Grant, NoRule, Permit};
 use policy::Policy;
 use policy::signature::{PolicyText, Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
@@ -113,7 +114,10 @@ struct Good {
     signers: Vec<String>,
 }
 
-impl Grant for Candidate {}
+impl Grant for Candidate {
+    type Event = PolicyApplied;
+    type Owed = NoRule;
+}
 
 impl Candidate {
     /// Returns the officers who signed it; none if it is taken unsigned.

@@ -276,7 +276,7 @@ mod tests {
     use ::audit::Limits;
     use ::audit::events::UsbJudged;
     use clock::Moment;
-    use monitor::{Basis, Owed, recorded};
+    use monitor::{Basis, recorded};
     use policy::decide::Decision;
     use recorder::Recorder;
 
@@ -312,7 +312,7 @@ mod tests {
             to: None,
         };
         let (grant, owed) = (UsbAdmission { grant, basis }, monitor::testing::owed(decision));
-        Request { number, basis, owed, event: event.into(), grant }
+        Request { number, basis, owed, event, grant }
     }
 
     fn kinds(state: &std::path::Path) -> Vec<String> {
@@ -378,8 +378,8 @@ mod tests {
         let (domain, bus_id) = ("clinical".to_owned(), "1-4".to_owned());
         let event = ::audit::events::UsbAttached { domain, bus_id, request: None };
         let basis = Basis { policy: 1, break_glass: false };
-        let owed = Owed::nothing();
-        let request = Request { number: 1, basis, owed, event: event.into(), grant };
+        let owed = monitor::testing::owed(Decision::Allow);
+        let request = Request { number: 1, basis, owed, event, grant };
         record_last(vec![UsbEvent::Authorize(request)], &mut monitor);
         let mut told = Vec::new();
         ::audit::each(&recorder::directory(dir.path()), |_, entry: ::audit::Entry| {

@@ -1,6 +1,7 @@
 //! What permits for a USB device allow: that it goes to a domain, and that it is attached to it.
 
-use monitor::{Basis, Permit};
+use audit::events::{UsbAttached, UsbJudged};
+use monitor::{Basis, Owed, Permit};
 use usbdescriptors::Share;
 use usbfilter::Rules;
 use usbhost::BusId;
@@ -36,6 +37,9 @@ impl UsbGrant {
 }
 
 impl monitor::Grant for UsbGrant {
+    type Event = UsbAttached;
+    type Owed = Owed;
+
     fn is_read_only(&self) -> bool {
         self.rules == Rules::ReadOnly
     }
@@ -52,6 +56,9 @@ pub struct UsbAdmission {
 }
 
 impl monitor::Grant for UsbAdmission {
+    type Event = UsbJudged;
+    type Owed = Owed;
+
     fn is_read_only(&self) -> bool {
         self.grant.is_read_only()
     }

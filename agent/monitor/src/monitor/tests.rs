@@ -18,7 +18,19 @@ const B: MediatorId = MediatorId::new("b");
 #[derive(Debug, PartialEq, Eq)]
 struct Effect(u8);
 
-impl Grant for Effect {}
+impl Grant for Effect {
+    type Event = AuditEvent;
+    type Owed = Owed;
+}
+
+/// An effect that no rule decides on.
+#[derive(Debug)]
+struct Ruleless;
+
+impl Grant for Ruleless {
+    type Event = ClipboardTaken;
+    type Owed = NoRule;
+}
 
 fn monitor(state: &Path) -> Monitor {
     let mut monitor = Monitor::new(Recorder::open(state, Limits::default()), 1, &[A, B]);
@@ -220,8 +232,8 @@ fn what_the_agent_may_not_do_itself_is_not_written_down_as_done() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
     let id = monitor.own(A);
-    let event = ClipboardTaken { domain: "request 1".to_owned() }.into();
-    let refused = monitor.authorize_own(A, Some(id), event, Effect(7)).unwrap_err();
+    let event = ClipboardTaken { domain: "request 1".to_owned() };
+    let refused = monitor.authorize_own(A, Some(id), event, Ruleless).unwrap_err();
     assert_eq!(refused.denial, Denial::Unanswered);
     assert!(!is_on_the_record(dir.path(), 1));
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use ::audit::events::{ClipboardPaste, Verdict};
-use ::audit::{AuditEvent, Entry, Limits};
+use ::audit::{Entry, Limits};
 use base::mailbox::Ends;
 use clipboard::mediator::{Mediator as Decides, Outcome, Output, Time};
 use clipboard::vdagent::spec::{capability, content, kind};
@@ -162,8 +162,7 @@ fn what_one_user_played_another_learns_nothing_of_and_does_not_answer() {
     let answered = client.answer(owner, 1, true, &mut monitor);
     assert_eq!(answered.clipboard.unwrap().state, ClipboardState::Pending);
     let wanted = wanted();
-    let AuditEvent::ClipboardPaste(paste) = wanted.event else { panic!("{:?}", wanted.event) };
-    let event = ClipboardPaste { verdict: Verdict::Ask, ..paste }.into();
+    let event = ClipboardPaste { verdict: Verdict::Ask, ..wanted.event.clone() };
     let owed = monitor::testing::owed(Decision::Ask);
     let wanted = Request { number: 1, owed, event, ..wanted };
     let _ = monitor.authorize(CLIPBOARD, wanted).unwrap();

@@ -52,7 +52,10 @@ impl Paste {
 }
 
 // It writes into the guest's clipboard, which is what a verdict on a paste allows.
-impl Grant for Paste {}
+impl Grant for Paste {
+    type Event = ClipboardPaste;
+    type Owed = Owed;
+}
 
 /// A paste as it was asked for.
 #[derive(Debug)]
@@ -135,7 +138,7 @@ impl Mediator {
 
     pub(super) fn authorize(&mut self, wanted: Wanted) {
         let Wanted { basis, owed, event, paste } = wanted;
-        let (number, event) = (paste.id, event.into());
+        let number = paste.id;
         self.out.push(Output::Authorize(Request { number, basis, owed, event, grant: paste }));
     }
 

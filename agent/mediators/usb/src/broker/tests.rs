@@ -234,8 +234,12 @@ impl Bench {
         for event in self.mediator.events() {
             match event {
                 UsbEvent::Note(event) => events.push(event.record()),
-                UsbEvent::Admit(request) => events.push(request.event.record()),
-                UsbEvent::Authorize(request) => events.push(request.event.record()),
+                UsbEvent::Admit(request) => {
+                    events.push(audit::AuditEvent::from(request.event).record())
+                }
+                UsbEvent::Authorize(request) => {
+                    events.push(audit::AuditEvent::from(request.event).record())
+                }
                 UsbEvent::Notice(_, text) => words.push(text),
                 UsbEvent::Devices(_) => {}
             }

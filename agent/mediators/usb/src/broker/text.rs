@@ -61,19 +61,18 @@ impl Device {
     }
 
     /// Returns the entry that says that it is attached, as it is granted.
-    pub(super) fn attached(&self, grant: &UsbGrant) -> AuditEvent {
+    pub(super) fn attached(&self, grant: &UsbGrant) -> UsbAttached {
         UsbAttached {
             domain: grant.domain.clone(),
             bus_id: self.id.as_str().to_owned(),
             request: self.lifecycle.request(),
         }
-        .into()
     }
 
     /// Returns the entry of the verdict that gives it to this domain; nothing if there was none.
-    pub(super) fn given(&self, domain: String) -> Option<AuditEvent> {
+    pub(super) fn given(&self, domain: String) -> Option<UsbJudged> {
         let verdict = (**self.verdict.as_ref()?).clone();
-        Some(UsbJudged { domain: Some(domain), ..verdict }.into())
+        Some(UsbJudged { domain: Some(domain), ..verdict })
     }
 
     /// Returns the text of a notice. Questions about the policy go to its issuer.

@@ -40,7 +40,10 @@ fn does() -> impl Strategy<Value = Does> {
 #[derive(Debug, PartialEq, Eq)]
 struct Content(Vec<u8>);
 
-impl Grant for Content {}
+impl Grant for Content {
+    type Event = ClipboardTaken;
+    type Owed = Owed;
+}
 
 /// A monitor, and which questions it has shown for whom.
 struct Run {
@@ -84,7 +87,7 @@ impl Run {
                     number: *number,
                     basis: Basis { policy: *policy, break_glass: false },
                     owed: Owed { answer: *owes, ..Owed::nothing() },
-                    event: ClipboardTaken { domain }.into(),
+                    event: ClipboardTaken { domain },
                     grant: Content(content.clone()),
                 };
                 let decided = self.monitor.authorize(mediator, request);

@@ -159,7 +159,7 @@ impl Model {
             }
         }
         for request in world.to_record.iter().skip(asked_before) {
-            self.is_founded(&request.event.record());
+            self.is_founded(&audit::AuditEvent::from(request.event.clone()).record());
         }
     }
 

@@ -302,7 +302,7 @@ impl World {
             self.mediator.refused(paste.id, Denial::Unrecorded);
         }
         self.settle();
-        event.record()
+        audit::AuditEvent::from(event).record()
     }
 
     pub(super) fn wait(&mut self, time: Time) {

@@ -344,8 +344,10 @@ impl World {
         for event in self.bench.mediator.events() {
             let record = match &event {
                 UsbEvent::Note(event) => event.record(),
-                UsbEvent::Admit(request) => request.event.record(),
-                UsbEvent::Authorize(request) => request.event.record(),
+                UsbEvent::Admit(request) => audit::AuditEvent::from(request.event.clone()).record(),
+                UsbEvent::Authorize(request) => {
+                    audit::AuditEvent::from(request.event.clone()).record()
+                }
                 UsbEvent::Notice(socket, text) => {
                     if socket == "1-5" || text.contains("connected to INTERNET") {
                         events.push(text.clone());

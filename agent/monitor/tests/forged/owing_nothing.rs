@@ -1,0 +1,6 @@
+//! What a verdict owes comes of a verdict.
+use monitor::Owed;
+
+fn main() {
+    let _ = Owed::nothing();
+}
