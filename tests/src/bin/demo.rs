@@ -16,8 +16,6 @@ const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --inter
 const VNC: &str = "127.0.0.1:17";
 /// How long something may take to be seen.
 const SOON: Duration = Duration::from_secs(20);
-/// Time for the full desktops' browsers to show their first page.
-const BROWSERS: Duration = Duration::from_secs(90);
 /// Until a desktop's agent knows of what was copied there.
 const COPIED: Duration = Duration::from_secs(3);
 /// Until the agent's words are there.
@@ -146,10 +144,12 @@ impl Demo {
         let pc = &self.ward.pc;
         pc.sh("rm -rf /tmp/state")?;
         let agent = if self.full {
-            let machine = desktops::full_machine_file(CLINICAL_NIC, INTERNET_NIC)?;
-            self.say("Two full Debian desktops start. Emulated twice over, they take six minutes to come up.");
+            self.say("The clinical desktop is packed, signed and installed as an image, which takes two minutes.");
+            let machine = desktops::full_machine_file(pc, CLINICAL_NIC, INTERNET_NIC)?;
+            self.say("Two full Debian desktops start. Emulated twice over, they take ten minutes until their browsers are drawn.");
             let agent = desktops::start_full(pc, &machine)?;
-            std::thread::sleep(BROWSERS);
+            desktops::comes_up(pc)?;
+            self.say("Both are drawn, and the clinical one has told the agent so: its image stays in force.");
             agent
         } else {
             self.say("Now with a screen: two small Debian desktops (X, a terminal). Emulated twice over, they take a");
