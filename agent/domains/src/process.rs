@@ -23,11 +23,19 @@ use super::lifecycle::Exit;
 
 /// A VMM could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start {}: install bulkhead-vmm beside bulkhead-agent, or name it with --vmm", program.display())]
-pub struct SpawnError {
-    program: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum SpawnError {
+    /// The program cannot be run.
+    #[error("cannot start {}: install bulkhead-vmm beside bulkhead-agent, or name it with --vmm", program.display())]
+    Program {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel, or the unit that the agent runs in, lets it make no PID namespace.
+    #[error(
+        "cannot start a VMM in a PID namespace of its own: `pid` has to be in RestrictNamespaces= of bulkhead-agent.service and its drop-ins (`systemctl cat bulkhead-agent`), and /proc/sys/user/max_pid_namespaces above 0"
+    )]
+    Namespace(#[source] io::Error),
 }
 
 /// A VMM: this agent's child, or one of an earlier agent, which is nobody's any more.
@@ -76,7 +84,8 @@ impl VmmProcess {
         arguments: &[OsString],
         log: File,
     ) -> Result<(Self, PipeWriter), SpawnError> {
-        let start = move || -> io::Result<(Self, PipeWriter)> {
+        let cannot = |source| SpawnError::Program { program: program.to_owned(), source };
+        let start = || -> io::Result<Result<(Self, PipeWriter), SpawnError>> {
             let (input, specification) = io::pipe()?;
             let mut command = Command::new(program);
             command
@@ -87,7 +96,10 @@ impl VmmProcess {
                 .stdout(log.try_clone()?)
                 .stderr(log)
                 .process_group(0);
-            let mut child = spawn_apart(&mut command)?;
+            let mut child = match spawn_apart(&mut command)? {
+                Ok(child) => child,
+                Err(refused) => return Ok(Err(SpawnError::Namespace(refused))),
+            };
             let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
             // A child that nobody waited for keeps its number.
             let pidfd = match open(pid) {
@@ -102,9 +114,9 @@ impl VmmProcess {
             // A child nobody waited for keeps its entry, so this fails only without /proc.
             let start = start_time(pid).unwrap_or(0);
             let identity = Identity { pid, start };
-            Ok((Self { child: Some(child), pidfd, identity, signalled: false }, specification))
+            Ok(Ok((Self { child: Some(child), pidfd, identity, signalled: false }, specification)))
         };
-        start().map_err(|source| SpawnError { program: program.to_owned(), source })
+        start().map_err(cannot)?
     }
 
     /// Finds a process that this agent did not start, if any of its threads still runs.
@@ -206,16 +218,19 @@ impl VmmProcess {
 /// Whoever leaves a PID namespace stays in it, and its children do not: a thread that does nothing else leaves it, so that all other children
 /// of the agent's are where they were. Signals that the first process of a namespace neither blocks nor handles are not delivered to it, save
 /// SIGKILL and SIGSTOP from outside (pid_namespaces(7)); faults, and what a system call filter forbids, end it as any other.
-fn spawn_apart(command: &mut Command) -> io::Result<Child> {
+///
+/// # Errors
+/// The program cannot be run. The inner error says that the namespace was refused.
+fn spawn_apart(command: &mut Command) -> io::Result<io::Result<Child>> {
     if !geteuid().is_root() {
-        return command.spawn();
+        return command.spawn().map(Ok);
     }
     thread::scope(|scope| {
-        let spawner =
-            thread::Builder::new().name("spawn".to_owned()).spawn_scoped(scope, || {
-                unshare(CloneFlags::CLONE_NEWPID)?;
-                command.spawn()
-            })?;
+        let spawner = thread::Builder::new().name("spawn".to_owned());
+        let spawner = spawner.spawn_scoped(scope, || match unshare(CloneFlags::CLONE_NEWPID) {
+            Ok(()) => command.spawn().map(Ok),
+            Err(refused) => Ok(Err(refused.into())),
+        })?;
         spawner
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
@@ -326,16 +341,25 @@ mod tests {
         ));
         assert!(matches!(&filtered, Exit::Failed(text) if text.contains("SIGSYS")), "{filtered:?}");
         // As a VMM does: blocked, and read as an event.
-        let (mut process, _specification) = shell(&python(
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let waits = python(
             "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\nprint(\"ready\", flush=True)\nos._exit(7 if signal.sigwait({signal.SIGTERM}) else 1)",
-        ));
-        thread::sleep(Duration::from_secs(1));
+        );
+        let arguments = ["-c".into(), waits.into()];
+        let (mut process, _specification) =
+            VmmProcess::start(Path::new("/bin/sh"), &arguments, log.reopen().unwrap()).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while fs::read_to_string(log.path()).unwrap() != "ready\n" {
+            assert!(std::time::Instant::now() < until, "it does not get so far");
+            thread::sleep(Duration::from_millis(5));
+        }
         process.press_power_button();
         let exit = loop {
             match process.ended(|| unreachable!("it is a child")) {
                 Some(exit) => break exit,
                 None => thread::sleep(Duration::from_millis(5)),
             }
+            assert!(std::time::Instant::now() < until, "SIGTERM does not end it");
         };
         assert!(matches!(&exit, Exit::Failed(text) if text.contains("status 7")), "{exit:?}");
     }

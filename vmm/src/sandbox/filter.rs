@@ -45,8 +45,9 @@ const HOLE_AND_ZEROES: &[u64] = &[
 /// Who is at the other end. No handle on that process (`SO_PEERPIDFD`).
 const WHO_ASKS: &[u64] = &[libc::SO_PEERCRED as u64];
 
-/// The standard library looks at these signals first, for stacks that are full, and then gives them up.
-const MEMORY_FAULTS: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64];
+/// The standard library looks at the first two first, for stacks that are full, and then gives them up. `abort` gives up the third: the first
+/// process of a PID namespace, which a VMM is, gets it neither way, and ends by the fault that `abort` ends with.
+const FATAL: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64, ABORT];
 
 /// Needed by the runtime under every thread.
 const RUNTIME: &[Call] = &[
@@ -70,8 +71,8 @@ const RUNTIME: &[Call] = &[
     call!(SYS_rt_sigreturn, "end of a signal handler"),
     call!(
         SYS_rt_sigaction,
-        Only::OneOf(0, MEMORY_FAULTS),
-        "the end by a memory fault, which is reported as what it is"
+        Only::OneOf(0, FATAL),
+        "the end by a memory fault or by an abort, which is reported as what it is"
     ),
     call!(SYS_rt_sigprocmask, "end of a thread"),
     call!(SYS_sigaltstack, "end of a thread"),
