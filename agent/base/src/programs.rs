@@ -17,6 +17,7 @@ pub fn run(program: &str, arguments: &[&str]) -> io::Result<()> {
     let words = || format!("`{program} {}`", arguments.join(" "));
     let output = Command::new(program)
         .args(arguments)
+        .env_clear()
         .env("PATH", PATH)
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())

@@ -31,8 +31,7 @@ pub(super) struct DoctorArgs {
     /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
     #[arg(long, value_name = "PATH")]
     vmm: Option<PathBuf>,
-    /// Mend what can be mended without a decision and without a restart of a domain (groups and accounts that are missing, modules that are not
-    /// loaded, a unit that is not enabled), then look again
+    /// Mend what takes no decision and no restart of a domain (groups and accounts that are missing, modules that are not loaded), then look again
     #[arg(long)]
     fix: bool,
 }
@@ -87,7 +86,7 @@ fn render(diagnosis: &Diagnosis, colours: bool) -> StyledPage {
         match &repaired.problem {
             None => {
                 put(&mut out, Ink::Green, "done");
-                out.push(&format!("  {}\n", repaired.what));
+                out.push(&format!("  {}\n      -> {}\n", repaired.what, repaired.what.after()));
             }
             Some(problem) => {
                 put(&mut out, Ink::Red, "FAIL");

@@ -17,9 +17,10 @@ pub enum Level {
     Fail,
 }
 
-/// What the doctor mends by itself where it is asked to: it undoes nothing that somebody decided, and disturbs no domain that runs.
+/// What the doctor mends by itself where it is asked to: it undoes nothing that somebody decided, and disturbs no domain that runs. As JSON an
+/// object with `do`, and `name` where there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "do", content = "name", rename_all = "kebab-case")]
 pub enum Repair {
     /// A module of the kernel's is loaded.
     LoadModule(String),
@@ -27,8 +28,25 @@ pub enum Repair {
     CreateAccounts,
     /// A group is made.
     CreateGroup(String),
-    /// A unit is enabled, and does its work from the next boot on.
-    EnableUnit(String),
+}
+
+impl Repair {
+    /// Returns what an agent that runs needs before it has what this makes.
+    #[must_use]
+    pub fn after(&self) -> &'static str {
+        match self {
+            // systemd lets a unit at the devices that are there when it starts it.
+            Self::LoadModule(_) => {
+                "an agent that runs has it from its next start on: `systemctl restart bulkhead-agent`, under which guests run on"
+            }
+            Self::CreateAccounts => {
+                "put into the groups who is to have their roles: `usermod -aG GROUP NAME`"
+            }
+            Self::CreateGroup(_) => {
+                "put the user into it that its VMM runs as; an agent that runs has the group from its next start on: `systemctl restart bulkhead-agent`, under which guests run on"
+            }
+        }
+    }
 }
 
 impl fmt::Display for Repair {
@@ -37,7 +55,6 @@ impl fmt::Display for Repair {
             Self::LoadModule(name) => write!(f, "load the module {name}"),
             Self::CreateAccounts => write!(f, "make the package's groups and accounts"),
             Self::CreateGroup(name) => write!(f, "make the group {name}"),
-            Self::EnableUnit(name) => write!(f, "enable {name}, from the next boot on"),
         }
     }
 }
@@ -116,10 +133,10 @@ impl Finding {
         Self { level: Level::Fail, remedy: Some(remedy.into()), ..Self::ok(check, message) }
     }
 
-    /// Says what the doctor mends by itself.
+    /// Says what the doctor mends by itself, if anything.
     #[must_use]
-    pub fn mended_by(mut self, repair: Repair) -> Self {
-        self.repair = Some(repair);
+    pub fn mended_by(mut self, repair: impl Into<Option<Repair>>) -> Self {
+        self.repair = repair.into();
         self
     }
 

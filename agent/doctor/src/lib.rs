@@ -131,7 +131,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(platform::encryption(system, &inputs.state));
     findings.push(software::vmm(inputs, needs));
     findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));
-    findings.extend(service::unit(system, machine.is_some()));
+    findings.extend(service::unit(system));
     findings.push(service::modules(system));
     findings.extend(service::roles(system, machine));
     let layout = layout::Layout {

@@ -7,8 +7,11 @@ use std::path::Path;
 use control::findings::{Diagnosis, Finding, Repair, Repaired};
 use printable::explain;
 
-/// The package's list of its groups and accounts.
-const ACCOUNTS: &str = "/usr/lib/sysusers.d/bulkhead.conf";
+/// The package's list of its groups and accounts, and where it is; IT may put another of that name over it, as sysusers.d(5) says.
+const ACCOUNTS: &str = "bulkhead.conf";
+const LIST: &str = "usr/lib/sysusers.d/bulkhead.conf";
+/// Longest name that groupadd(8) takes.
+const GROUP_MAX: usize = 32;
 
 /// Runs programs of the distribution; a test stands in for it.
 pub type Run<'a> = dyn FnMut(&str, &[&str]) -> io::Result<()> + 'a;
@@ -34,12 +37,15 @@ fn make(repair: &Repair, run: &mut Run<'_>) -> io::Result<()> {
         Repair::LoadModule(name) => run("modprobe", &[name]),
         Repair::CreateAccounts => run("systemd-sysusers", &[ACCOUNTS]),
         Repair::CreateGroup(name) => run("groupadd", &["--system", name]),
-        Repair::EnableUnit(name) => run("systemctl", &["enable", name]),
     }
 }
 
-/// Returns what makes one of the package's groups: its list, or the group alone where the package is not installed.
-pub(super) fn group(root: &Path, name: &str) -> Repair {
-    let list = root.join(ACCOUNTS.trim_start_matches('/'));
-    if list.exists() { Repair::CreateAccounts } else { Repair::CreateGroup(name.to_owned()) }
+/// Returns what makes the package's groups and accounts, if its list is there.
+pub(super) fn accounts(root: &Path) -> Option<Repair> {
+    root.join(LIST).exists().then_some(Repair::CreateAccounts)
+}
+
+/// Returns what makes a group, if it can have such a name.
+pub(super) fn group(name: &str) -> Option<Repair> {
+    (name.len() <= GROUP_MAX).then(|| Repair::CreateGroup(name.to_owned()))
 }

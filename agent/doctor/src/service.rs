@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Finding, Repair, SystemPaths, repair, text};
+use super::{Finding, SystemPaths, repair, text};
 use base::accounts::Accounts;
 use base::sockets::external_group;
 use config::machine::{Kind, Machine};
@@ -39,8 +39,7 @@ const LISTED_MAX: usize = 6;
 /// Sources of accounts in nsswitch.conf that add none to the two files which a role or a group could come from.
 const LOCAL_SOURCES: [&str; 3] = ["files", "compat", "systemd"];
 
-/// Examines the unit. A PC without a machine file has none enabled for good reason: setup enables it.
-pub(super) fn unit(system: &SystemPaths, is_set_up: bool) -> Vec<Finding> {
+pub(super) fn unit(system: &SystemPaths) -> Vec<Finding> {
     let check = "unit";
     let places = || UNITS.iter().map(|place| system.root.join(place));
     let Some(path) = places().map(|place| place.join(UNIT)).find(|path| path.exists()) else {
@@ -88,15 +87,11 @@ pub(super) fn unit(system: &SystemPaths, is_set_up: bool) -> Vec<Finding> {
     }
     let wanted = system.root.join("etc/systemd/system/multi-user.target.wants").join(UNIT);
     if fs::symlink_metadata(&wanted).is_err() {
-        let finding = Finding::warn(
+        findings.push(Finding::warn(
             check,
             "it is not enabled: the desktops do not start with this PC",
             format!("`systemctl enable {UNIT}`"),
-        );
-        findings.push(match is_set_up {
-            true => finding.mended_by(Repair::EnableUnit(UNIT.to_owned())),
-            false => finding,
-        });
+        ));
     }
     findings
 }
@@ -180,7 +175,7 @@ pub(super) fn roles(system: &SystemPaths, machine: Option<&Machine>) -> Vec<Find
                     "`groupadd --system {group}; usermod -aG {group} NAME`, for each who is to"
                 ),
             )
-            .mended_by(repair::group(&system.root, group)),
+            .mended_by(repair::accounts(&system.root).or_else(|| repair::group(group))),
             Ok(Some(members)) if members.is_empty() => Finding::warn(
                 check,
                 format!("nobody is in the group {group}: nobody but root may {may}"),
@@ -205,7 +200,7 @@ pub(super) fn roles(system: &SystemPaths, machine: Option<&Machine>) -> Vec<Find
                 format!("there is no group {group}: root alone reaches the sockets of this domain"),
                 format!("`groupadd --system {group}`, and add the user its VMM runs as"),
             )
-            .mended_by(Repair::CreateGroup(group.clone())),
+            .mended_by(repair::group(&group)),
             Err(error) => {
                 Finding::warn(check, format!("not looked at: {error}"), "put /etc/group right")
             }

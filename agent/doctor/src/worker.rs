@@ -13,7 +13,7 @@ use nix::unistd::Uid;
 use policy::language::MediaType;
 use worker_link::{Job, Kind, USER, USER_NAME};
 
-use super::{Finding, Repair, SystemPaths};
+use super::{Finding, SystemPaths, repair};
 use base::accounts::Accounts;
 use config::machine::Machine;
 
@@ -168,7 +168,7 @@ fn user(system: &SystemPaths) -> Finding {
                 ),
                 "`systemd-sysusers bulkhead.conf`, which comes with the package",
             )
-            .mended_by(Repair::CreateAccounts),
+            .mended_by(repair::accounts(&system.root)),
         })
     };
     look().unwrap_or_else(|error| {

@@ -205,8 +205,8 @@ fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
     let before = person.see("no overlay", OVERLAY, |picture| !has_overlay(picture))?;
     let frozen = |word: &str| ward.pc.sh(&format!("echo {word} > {group}/cgroup.freeze"));
     frozen("1")?;
-    person.chord(&["ctrl", "alt", "v"])?;
     let result = (|| {
+        person.chord(&["ctrl", "alt", "v"])?;
         person.see("the banner's word on the preparation", SOON, |picture| {
             picture.banner() != before.banner()
         })?;

@@ -200,9 +200,9 @@ fn both_desktops_come_up(pc: &WardPc) -> Outcome {
     Ok(())
 }
 
-/// What somebody switched off by mistake the doctor mends, for root alone, and says so.
+/// What somebody removed by mistake the doctor mends, for root alone, and says so.
 fn mends(pc: &WardPc) -> Outcome {
-    run(pc, "systemctl -q disable bulkhead-agent.service")?;
+    run(pc, "groupdel bulkhead-user")?;
     let asked = shell(pc, "runuser -u nobody -- bulkhead doctor --fix")?;
     ensure!(asked.status == Some(1) && asked.stderr.contains("run it as root"), "{asked:?}");
     let found = shell(pc, "bulkhead doctor")?;
@@ -210,11 +210,11 @@ fn mends(pc: &WardPc) -> Outcome {
     let mended = shell(pc, "bulkhead doctor --fix")?;
     ensure!(
         mended.status == Some(0)
-            && mended.stdout.starts_with("done  enable bulkhead-agent.service")
+            && mended.stdout.starts_with("done  make the package's groups and accounts")
             && !mended.stdout.contains("--fix"),
         "{mended:?}"
     );
-    run(pc, "systemctl is-enabled bulkhead-agent.service").map(drop)
+    run(pc, "getent group bulkhead-user").map(drop)
 }
 
 /// The host is in no network and listens nowhere; each VMM is nobody, nowhere, in its domain's cgroup and on its domain's cores.

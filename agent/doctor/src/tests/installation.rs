@@ -35,7 +35,7 @@ fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() 
     let pc = FakePc::new();
     let system = system(&pc);
     expect(
-        &service::unit(&system, true),
+        &service::unit(&system),
         "unit",
         Level::Warn,
         &["apt install --reinstall", "systemctl enable"],
@@ -45,15 +45,13 @@ fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() 
     fs::create_dir_all(directory.join("multi-user.target.wants")).unwrap();
     let shipped = service::shipped().0;
     fs::write(&path, shipped).unwrap();
-    expect(&service::unit(&system, true), "unit", Level::Ok, &[]);
-    assert!(
-        service::unit(&system, true).iter().any(|finding| finding.message.contains("not enabled"))
-    );
+    expect(&service::unit(&system), "unit", Level::Ok, &[]);
+    assert!(service::unit(&system).iter().any(|finding| finding.message.contains("not enabled")));
     symlink(&path, directory.join("multi-user.target.wants/bulkhead-agent.service")).unwrap();
-    assert_eq!(service::unit(&system, true).len(), 1);
+    assert_eq!(service::unit(&system).len(), 1);
 
     fs::write(&path, shipped.replace("NoNewPrivileges=yes", "NoNewPrivileges=no")).unwrap();
-    let found = service::unit(&system, true);
+    let found = service::unit(&system);
     assert_eq!(found[0].level, Level::Warn);
     for words in ["lacks `NoNewPrivileges=yes`", "has `NoNewPrivileges=no`"] {
         assert!(found[0].message.contains(words), "{found:?}");
@@ -62,13 +60,13 @@ fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() 
     let beside = directory.join("bulkhead-agent.service.d");
     fs::create_dir(&beside).unwrap();
     fs::write(beside.join("ours.conf"), "[Service]\n# why\nDevicePolicy=auto\n").unwrap();
-    let found = service::unit(&system, true);
+    let found = service::unit(&system);
     assert!(
         found[1].message.contains("ours.conf") && found[1].message.contains("DevicePolicy=auto")
     );
     fs::remove_file(&path).unwrap();
     symlink("/dev/null", &path).unwrap();
-    assert_eq!(service::unit(&system, true)[0].level, Level::Fail, "masked");
+    assert_eq!(service::unit(&system)[0].level, Level::Fail, "masked");
 }
 
 #[test]
@@ -203,15 +201,11 @@ fn what_needs_no_decision_is_mended_once_and_looked_at_again() {
     let of_package = system.root.join("usr/lib/sysusers.d/bulkhead.conf");
     fs::create_dir_all(of_package.parent().unwrap()).unwrap();
     fs::write(&of_package, "").unwrap();
-    let path = service::unit_path(&system.root);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, service::shipped().0).unwrap();
     fs::write(system.root.join("etc/passwd"), "").unwrap();
     fs::write(system.root.join("etc/group"), "").unwrap();
     let lab = machine("format = 1\n[domain.lab]\nvmm = \"external\"\n");
     let examine = || {
-        let mut findings = service::unit(&system, true);
-        findings.extend(service::roles(&system, Some(&lab)));
+        let mut findings = service::roles(&system, Some(&lab));
         findings.extend(host::examine(&system, Needs::of(None)));
         findings
     };
@@ -233,9 +227,8 @@ fn what_needs_no_decision_is_mended_once_and_looked_at_again() {
         [
             "modprobe kvm-intel",
             "modprobe vfio-pci",
-            "systemd-sysusers /usr/lib/sysusers.d/bulkhead.conf",
+            "systemd-sysusers bulkhead.conf",
             "groupadd --system bulkhead-vm-lab",
-            "systemctl enable bulkhead-agent.service",
         ]
     );
     let failed: Vec<_> =
@@ -254,12 +247,8 @@ fn what_setup_or_somebody_has_to_decide_is_not_mended() {
     let path = service::unit_path(&system.root);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, service::shipped().0).unwrap();
-    let repairs = |is_set_up| -> Vec<_> {
-        service::unit(&system, is_set_up).into_iter().filter_map(|it| it.repair).collect()
-    };
-    assert_eq!(repairs(true).len(), 1);
-    assert_eq!(repairs(false), [], "setup enables it");
-    fs::remove_file(&path).unwrap();
-    symlink("/dev/null", &path).unwrap();
-    assert_eq!(service::unit(&system, true)[0].repair, None, "somebody has masked it");
+    assert!(service::unit(&system).iter().all(|finding| finding.repair.is_none()), "not enabled");
+    // No list of the package's, and a name that no group can have.
+    assert_eq!(repair::accounts(&system.root), None);
+    assert_eq!(repair::group("bulkhead-vm-a-laboratory-that-is-called"), None);
 }
