@@ -202,7 +202,7 @@ fn both_desktops_come_up(pc: &WardPc) -> Outcome {
 
 /// What somebody removed by mistake the doctor mends, for root alone, and says so.
 fn mends(pc: &WardPc) -> Outcome {
-    run(pc, "groupdel bulkhead-user")?;
+    run(pc, "groupdel bulkhead-it")?;
     let asked = shell(pc, "runuser -u nobody -- bulkhead doctor --fix")?;
     ensure!(asked.status == Some(1) && asked.stderr.contains("run it as root"), "{asked:?}");
     let found = shell(pc, "bulkhead doctor")?;
@@ -214,7 +214,7 @@ fn mends(pc: &WardPc) -> Outcome {
             && !mended.stdout.contains("--fix"),
         "{mended:?}"
     );
-    run(pc, "getent group bulkhead-user").map(drop)
+    run(pc, "getent group bulkhead-it").map(drop)
 }
 
 /// The host is in no network and listens nowhere; each VMM is nobody, nowhere, in its domain's cgroup and on its domain's cores.
