@@ -19,7 +19,7 @@ Every event is one line of the log, a JSON object: `bulkhead audit show` prints 
 Each has, besides what its table says: `seq`, its number in the log; `time`, what the PC's clock said (UTC); `monotonic_us`, the highest time seen in microseconds since 1970,
 which never goes back; `boot`, which start of the PC; `kind`; and `prev` and `hash`, by which it is chained to the entry before. `domain`, `verdict`, `rule` and `policy` stand in the line
 itself, all other fields in its `detail`. A log never holds content: sizes, types, hashes, names and verdicts only. A field that is not *always* there is left out where there is nothing to say.
-Readers have to pass over fields and kinds they do not know: a later version may add some. *Who* is on whose doing an entry is written, with the fields that name them; *outcome* is which fields say what came of it.
+Readers have to pass over fields and kinds they do not know: a later version may add some. *Who* is on whose doing an entry is written, with the fields that name them (`request` is the number of the entry `asking`, which does); *outcome* is which fields say what came of it.
 ";
 
 /// Returns a text as it stands in a cell of a table.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::form::{Form, Outcome, Verdict};
-use super::table::catalogue;
-use super::{Actor, Field, Kind};
+use super::table::{catalogue, role};
+use super::{Actor, Field, Kind, Role};
 
 catalogue! {
     /// guests ran while no agent did: nothing crossed, and they had no USB device; the entry before is the last of the agent before
@@ -29,7 +29,7 @@ catalogue! {
         /// the serial of the policy in force
         policy: u64,
         /// why the policy file was refused, if it was: the last good policy is in force then
-        policy_file_refused: Option<String>,
+        @outcome policy_file_refused: Option<String>,
         /// whether officers signed the policy in force
         signed: bool,
         /// who signed it
@@ -44,32 +44,32 @@ catalogue! {
         /// the domain that was named
         domain: Option<String>,
         /// the account of the user, where the PC has one of that number
-        account: Option<String>,
+        @who account: Option<String>,
         /// the USB device that was named, by where it is plugged in
         bus_id: Option<String>,
         /// how it ended, or that it was begun
-        outcome: Outcome,
+        @outcome outcome: Outcome,
         /// the number of the entry `asking` that came before it was done
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// that it stands for so many with the same outcome since the entry before; none where it is one
         times: Option<u64>,
         /// the user; none where further users are counted together
-        uid: Option<u32>,
+        @who uid: Option<u32>,
         /// the request
         what: String,
         /// why it was not done
-        why: Option<String>,
+        @outcome why: Option<String>,
     }
     /// somebody asks over the control socket for something that changes what is, before it is done
     Asking = "asking" by Account {
         /// the domain that is named
         domain: Option<String>,
         /// the account of the user, where the PC has one of that number
-        account: Option<String>,
+        @who account: Option<String>,
         /// the USB device that is named, by where it is plugged in
         bus_id: Option<String>,
         /// the user
-        uid: u32,
+        @who uid: u32,
         /// the request
         what: String,
     }
@@ -78,7 +78,7 @@ catalogue! {
         /// the serial of the policy that provides it
         policy: u64,
         /// who asked
-        by: String,
+        @who by: String,
         /// the reason that was given or chosen
         reason: String,
         /// for how long it stays open
@@ -87,7 +87,7 @@ catalogue! {
         seconds_asked: u64,
     }
     /// break-glass closed, and why
-    BreakGlassClosed = "break-glass-closed" by Person {
+    BreakGlassClosed = "break-glass-closed" by Various {
         /// who or what closed it: somebody, its time, another policy, a sleep of the PC, a log that cannot be written
         why: String,
     }
@@ -96,7 +96,7 @@ catalogue! {
         /// the serial of the policy that provides it
         policy: u64,
         /// who opened it
-        by: String,
+        @who by: String,
         /// the reason that was given or chosen
         reason: String,
         /// for how long it is open
@@ -107,7 +107,7 @@ catalogue! {
         /// the serial of the policy that provides it
         policy: u64,
         /// who prolonged it
-        by: String,
+        @who by: String,
         /// the reason that was given or chosen
         reason: String,
         /// for how long it is open from now on
@@ -130,13 +130,13 @@ catalogue! {
         /// the domain it was to come into
         domain: String,
         /// the policy's verdict; `deny` also for content that is unfit
-        verdict: Verdict,
+        @outcome verdict: Verdict,
         /// the rule that decided
         rule: Option<String>,
         /// the serial of the policy
         policy: u64,
         /// what the person at the seat answered, or why there was no answer
-        answer: Option<String>,
+        @outcome answer: Option<String>,
         /// whether it was allowed by break-glass only
         break_glass: bool,
         /// the size of what was copied
@@ -156,7 +156,7 @@ catalogue! {
         /// its media type
         r#type: String,
         /// why it could not cross under any policy: what is wrong with the content, or that it was not decoded
-        unfit: Option<String>,
+        @outcome unfit: Option<String>,
     }
     /// something was copied out of a domain
     ClipboardCopied = "clipboard-copied" by Person {
@@ -174,14 +174,14 @@ catalogue! {
         /// the domain it was to come into
         domain: String,
         /// why it did not
-        why: String,
+        @outcome why: String,
     }
     /// a guest's clipboard agent broke the protocol
     ClipboardStreamRefused = "clipboard-stream-refused" by Guest {
         /// the domain whose guest did
         domain: String,
         /// what it did last
-        problem: String,
+        @outcome problem: String,
         /// how often since the entry before
         times: u64,
     }
@@ -215,11 +215,11 @@ catalogue! {
         /// the process of its VMM, if there is one
         pid: Option<i32>,
         /// what went wrong, if something did
-        problem: Option<String>,
+        @outcome problem: Option<String>,
         /// the number of the entry `asking` of the request that brought it about; `running` or `off` is how that ended
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// its state now
-        to: String,
+        @outcome to: String,
     }
     /// a part of the agent died of a fault
     PartFailed = "failed" {
@@ -235,7 +235,7 @@ catalogue! {
         /// its serial
         serial: u64,
         /// the user who did it
-        uid: u32,
+        @who uid: u32,
     }
     /// a guest image came into force with the start of a domain
     ImageInForce = "image-in-force" {
@@ -263,11 +263,11 @@ catalogue! {
         /// its serial
         serial: u64,
         /// the officers who signed it
-        signers: Vec<String>,
+        @who signers: Vec<String>,
         /// the serial of the trust store by which they may, if that has one
         trust: Option<u64>,
         /// the user who did it
-        uid: u32,
+        @who uid: u32,
     }
     /// something was refused that was to be done with guest images
     ImageRefused = "image-refused" by Account {
@@ -278,9 +278,9 @@ catalogue! {
         /// its serial, if it is known
         serial: Option<u64>,
         /// the user who tried
-        uid: u32,
+        @who uid: u32,
         /// why
-        why: String,
+        @outcome why: String,
     }
     /// a guest image was removed
     ImageRemoved = "image-removed" by Account {
@@ -291,20 +291,20 @@ catalogue! {
         /// its serial
         serial: u64,
         /// the user who did it
-        uid: u32,
+        @who uid: u32,
     }
     /// the guest of a new image did not come up in its time
     ImageReturned = "image-returned" {
         /// the domain whose guest it was
         domain: String,
         /// the serial that is in force again; none if it stays
-        back: Option<u64>,
+        @outcome back: Option<u64>,
         /// the image's name
         image: String,
         /// its serial
         serial: u64,
         /// why it stays, if it does
-        stays: Option<String>,
+        @outcome stays: Option<String>,
     }
     /// a guest image is to come into force again, in the place of a newer one
     ImageRolledBack = "image-rolled-back" by Account {
@@ -315,7 +315,7 @@ catalogue! {
         /// its serial; none if a first activation was taken back, so that none is in force
         serial: Option<u64>,
         /// the user who did it
-        uid: u32,
+        @who uid: u32,
     }
     /// a keyboard, pointer or scanner came
     InputPlugged = "input-plugged" by Device {
@@ -359,22 +359,22 @@ catalogue! {
         /// its serial
         policy: u64,
         /// the account of the user who applied it, where the PC has one of that number
-        account: Option<String>,
+        @who account: Option<String>,
         /// the issuer it names
         issuer: String,
         /// the officers who signed it
-        signers: Vec<String>,
+        @who signers: Vec<String>,
         /// the user who applied it
-        uid: u32,
+        @who uid: u32,
     }
     /// a policy was refused
     PolicyRefused = "policy-refused" by Account {
         /// the account of the user who wanted to apply it, where the PC has one of that number
-        account: Option<String>,
+        @who account: Option<String>,
         /// the user who wanted to apply it
-        uid: u32,
+        @who uid: u32,
         /// what is wrong with it
-        why: String,
+        @outcome why: String,
     }
     /// a domain has wanted more of the PC than it got, for two minutes
     PressureBegan = "pressure-began" {
@@ -399,24 +399,24 @@ catalogue! {
     /// somebody asked for what they may not
     RequestRefused = "refused" by Account {
         /// the account of the user, where the PC has one of that number
-        account: Option<String>,
+        @who account: Option<String>,
         /// how often since the entry before
         times: u64,
         /// the user; none where further users are counted together
-        uid: Option<u32>,
+        @who uid: Option<u32>,
         /// the request, or that further users and requests are counted
         what: String,
         /// what they lack
-        why: Option<String>,
+        @outcome why: Option<String>,
     }
     /// a domain is shut down and begins anew, without anything that it wrote
-    RenewalBegan = "renewal-began" by Person {
+    RenewalBegan = "renewal-began" by Various {
         /// the domain
         domain: String,
         /// who brought it about: a user, `the seat`, or `the policy`
-        by: String,
+        @who by: String,
         /// the number of the entry `asking`, if somebody asked for it
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// why: `command`, `time` or `idle`
         why: String,
     }
@@ -425,11 +425,11 @@ catalogue! {
         /// the domain
         domain: String,
         /// how it ended
-        outcome: Outcome,
+        @outcome outcome: Outcome,
         /// what went wrong
-        problem: Option<String>,
+        @outcome problem: Option<String>,
         /// the number of the entry `asking`, if somebody asked for it
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// how long it took
         seconds: u64,
         /// why it was renewed: `command`, `time` or `idle`
@@ -440,7 +440,7 @@ catalogue! {
         /// the domain
         domain: String,
         /// who put it off: `the seat`
-        by: String,
+        @who by: String,
         /// for how many seconds
         seconds: u64,
         /// why it was to be renewed: `time` or `idle`
@@ -463,7 +463,7 @@ catalogue! {
         problem: String,
     }
     /// the screen was locked
-    SeatLocked = "seat-locked" by Person {
+    SeatLocked = "seat-locked" by Various {
         /// whether because nobody did anything
         idle: bool,
     }
@@ -493,21 +493,21 @@ catalogue! {
         /// its serial
         serial: u64,
         /// the officers who signed the change; none if it is the first trust store whose changes are signed
-        signers: Vec<String>,
+        @who signers: Vec<String>,
     }
     /// a trust store was refused; the one before counts
     TrustRefused = "trust-refused" {
         /// the serial of the one that counts
         serial: u64,
         /// what is wrong with it
-        why: String,
+        @outcome why: String,
     }
     /// a USB device was judged, and the verdict
     UsbJudged = "usb" by Device {
         /// the domain it goes to
         domain: Option<String>,
         /// the policy's verdict
-        verdict: Verdict,
+        @outcome verdict: Verdict,
         /// the rule that decided
         rule: Option<String>,
         /// the serial of the policy
@@ -521,7 +521,7 @@ catalogue! {
         /// what it calls itself
         name: Option<String>,
         /// the number of the entry `asking` of the request to attach it
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// the interfaces that the seat keeps: those of a keyboard or mouse in it
         seat_keeps_interfaces: Option<Vec<u8>>,
         /// the domain to which somebody attaches it by hand
@@ -534,7 +534,7 @@ catalogue! {
         /// where it is plugged in
         bus_id: String,
         /// the number of the entry `asking` of the request to attach it, which ends so
-        request: Option<u64>,
+        @who request: Option<u64>,
     }
     /// what had passed through a USB device that was cut off
     UsbCounted = "usb-counted" {
@@ -570,7 +570,7 @@ catalogue! {
         /// requests of the guest that were refused
         refused: Option<u64>,
         /// the number of the entry `asking` of the request to take it away, which ends so
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// why it left
         why: String,
     }
@@ -579,9 +579,9 @@ catalogue! {
         /// where it is plugged in
         bus_id: String,
         /// the number of the entry `asking` of the request to attach it, which ends so
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// why it could not
-        why: String,
+        @outcome why: String,
     }
     /// a guest asked a USB device for what it may not
     UsbRefused = "usb-refused" by Guest {
@@ -599,8 +599,8 @@ catalogue! {
         /// where it is plugged in
         bus_id: String,
         /// the number of the entry `asking` of the request to attach it, which ends so
-        request: Option<u64>,
+        @who request: Option<u64>,
         /// why it could not
-        why: String,
+        @outcome why: String,
     }
 }

@@ -41,6 +41,8 @@ pub enum Actor {
     Guest,
     /// What was plugged in.
     Device,
+    /// One of these, as the entry says.
+    Various,
 }
 
 impl Actor {
@@ -51,25 +53,21 @@ impl Actor {
             Self::Person => "whoever is at the PC, or an account in their place",
             Self::Guest => "the guest of the domain",
             Self::Device => "the device that is plugged in",
+            Self::Various => "whom or what the entry names, or the agent",
         }
     }
 }
 
-/// Fields that name who is behind an entry.
-const WHO: [&str; 6] = ["uid", "account", "by", "signers", "officers", "issuer"];
-/// Fields that say what came of it.
-const OUTCOME: [&str; 10] = [
-    VERDICT,
-    "answer",
-    "outcome",
-    "policy_file_refused",
-    "problem",
-    "refused",
-    "stays",
-    "to",
-    "unfit",
-    "why",
-];
+/// What a field says of the two questions that are asked of every entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Neither.
+    Plain,
+    /// Who is behind it, or which entry names them.
+    Who,
+    /// What came of it.
+    Outcome,
+}
 
 /// A kind of entry, as it is documented.
 #[derive(Clone, Copy, Debug)]
@@ -94,16 +92,16 @@ impl Kind {
 
     /// Returns who is behind such an entry, in words, and the fields that name them.
     pub fn who(&self) -> (&'static str, impl Iterator<Item = &'static str>) {
-        (self.actor.in_words(), self.named_of(&WHO))
+        (self.actor.in_words(), self.with(Role::Who))
     }
 
     /// Returns the fields that say what came of it; without one that is what its kind says.
     pub fn outcome(&self) -> impl Iterator<Item = &'static str> {
-        self.named_of(&OUTCOME)
+        self.with(Role::Outcome)
     }
 
-    fn named_of(&self, names: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
-        self.fields.iter().map(Field::name).filter(|name| names.contains(name))
+    fn with(&self, role: Role) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().filter(move |field| field.role == role).map(Field::name)
     }
 }
 
@@ -112,6 +110,7 @@ impl Kind {
 pub struct Field {
     name: &'static str,
     meaning: &'static str,
+    role: Role,
     /// What its value is.
     pub form: &'static str,
     /// Whether every entry of the kind has it.

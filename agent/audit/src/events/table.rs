@@ -1,13 +1,24 @@
 //! How the catalogue's rows become types: [`catalogue!`].
 
+/// The role of a field by its mark.
+macro_rules! role {
+    (who) => {
+        Role::Who
+    };
+    (outcome) => {
+        Role::Outcome
+    };
+}
+
 /// Makes the types of the events, `AuditEvent` over all of them, and what is documented of them. A field that is an `Option` is left out
-/// of the entry where there is nothing to say. `by` says on whose doing the entry is written, if not the agent's own.
+/// of the entry where there is nothing to say. `by` says on whose doing the entry is written, if not the
+/// agent's own; `@who` marks the fields that name them, `@outcome` those that say what came of it.
 macro_rules! catalogue {
     ($(
         #[doc = $meaning:literal]
         $name:ident = $kind:literal $(by $actor:ident)? {$(
             #[doc = $about:literal]
-            $field:ident: $type:ty,
+            $(@$role:ident)? $field:ident: $type:ty,
         )*}
     )*) => {
         $(
@@ -47,6 +58,7 @@ macro_rules! catalogue {
                 fields: &[$(Field {
                     name: stringify!($field),
                     meaning: $about,
+                    role: [$(role!($role),)? Role::Plain][0],
                     form: <$type as Form>::WORDS,
                     always: <$type as Form>::ALWAYS,
                     #[cfg(test)]
@@ -79,4 +91,4 @@ macro_rules! catalogue {
     };
 }
 
-pub(super) use catalogue;
+pub(super) use {catalogue, role};
