@@ -94,7 +94,7 @@ fn render(diagnosis: &Diagnosis, colours: bool) -> StyledPage {
             }
         }
     }
-    for Finding { level, check, subject, message, remedy, .. } in &diagnosis.findings {
+    for Finding { level, check, subject, message, ward, remedy, .. } in &diagnosis.findings {
         let (word, colour) = match level {
             Level::Ok => ("ok  ", Ink::Green),
             Level::Warn => ("warn", Ink::Yellow),
@@ -104,6 +104,10 @@ fn render(diagnosis: &Diagnosis, colours: bool) -> StyledPage {
         let subject = subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
         let message = message.replace('\n', "\n      ");
         out.push(&format!("  {check}: {subject}{message}\n"));
+        if let Some(ward) = ward {
+            let worst = if *level == Level::Warn { ", at worst" } else { "" };
+            out.push(&format!("      for the ward{worst}: {ward}\n"));
+        }
         if let Some(remedy) = remedy {
             out.push(&format!("      -> {remedy}\n"));
         }

@@ -91,6 +91,9 @@ pub struct Finding {
     pub subject: Option<String>,
     /// What was found, in a sentence for IT.
     pub message: String,
+    /// What it means to those who work at the PC, unless all is well; of a warning, at worst.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ward: Option<Cow<'static, str>>,
     /// What to do, unless all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
@@ -108,6 +111,7 @@ impl Finding {
             check: check.into(),
             subject: None,
             message: message.into(),
+            ward: None,
             remedy: None,
             repair: None,
         }

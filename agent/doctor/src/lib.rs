@@ -18,6 +18,8 @@
 //! | `clock` | the time, and what it is read from |
 //! | `audit_log` | the log, and its disk |
 //!
+//! `meaning` says of each what it means to the ward.
+//!
 //! What could not be looked at is never `ok`: it is a warning that says so.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
@@ -27,6 +29,7 @@ pub mod audit_log;
 mod clock;
 mod devices;
 mod host;
+mod meaning;
 mod platform;
 mod pressure;
 mod processor;
@@ -41,6 +44,7 @@ mod trust;
 mod usb;
 mod worker;
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -167,5 +171,8 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(audit_log::examine(&inputs.state, &elsewhere));
     let limits = machine.map(|machine| machine.audit).unwrap_or_default();
     findings.push(audit_log::disk(&inputs.state, &limits));
+    for finding in &mut findings {
+        finding.ward = meaning::of(finding).map(Cow::Borrowed);
+    }
     findings
 }
