@@ -5,6 +5,7 @@
 //!  policy check, trust show, ... --> policy    (no agent needed)
 //!  audit show, verify, ... --> audit           (no agent needed)
 //!  images pack, install, ...  --> images      (no agent needed)
+//!  program pack, sign, ...    --> program     (no agent needed)
 //!  doctor, setup           --> bulkhead-agent doctor, bulkhead-agent setup: programs that examine and change this PC (no agent needed)
 //!                  |
 //!                  +--> answer: text for people, or one JSON object (`--json`), and the exit status
@@ -32,6 +33,7 @@ mod page;
 mod passphrase;
 mod plain;
 mod policy;
+mod program;
 mod replay;
 mod setup;
 mod signing;
@@ -155,6 +157,9 @@ enum Command {
     /// Make, sign, install and activate guest images; needs no agent that runs
     #[command(subcommand)]
     Images(images::ImagesCommand),
+    /// Make, sign and check bundles that update Bulkhead itself; needs no agent that runs
+    #[command(subcommand)]
+    Program(program::ProgramCommand),
     /// Look into the audit log: is it whole, what is in it, for the monitoring centre; needs no agent
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -196,6 +201,7 @@ pub fn main() -> ExitCode {
         Command::Policy(command) => policy::run(&common, command),
         Command::Trust(command) => trust::run(&common, command),
         Command::Images(command) => images::run(&common, command),
+        Command::Program(command) => program::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),
         Command::Setup(args) => setup::run(&common, args),

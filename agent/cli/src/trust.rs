@@ -35,7 +35,7 @@ pub(super) enum TrustCommand {
         /// The officer's public key, as `bulkhead policy keygen` wrote it
         #[arg(value_name = "KEY.pub")]
         key: PathBuf,
-        /// What the officer may sign, such as policy,image,trust; `program` is reserved [default: policy]
+        /// What the officer may sign, such as policy,image,trust; `program` lets them bring any program onto the PCs [default: policy]
         #[arg(long, value_name = "PURPOSES", value_delimiter = ',', value_parser = purpose)]
         may_sign: Vec<Purpose>,
         /// Put the key in the place of that of the officer of this name, who may sign what they could before if --may-sign is left out
@@ -181,17 +181,9 @@ fn summary(store: &TrustStore) -> String {
     text + &warnings(store)
 }
 
-/// Returns a line for each weak setting of a store, and one for purposes that this version does not read.
+/// Returns a line for each weak setting of a store.
 fn warnings(store: &TrustStore) -> String {
     let mut text = String::new();
-    let reserved: Vec<&str> = [Purpose::Program]
-        .into_iter()
-        .filter_map(|purpose| store.threshold(purpose).map(|_| purpose.word()))
-        .collect();
-    if !reserved.is_empty() {
-        text +=
-            &format!("reserved: this version reads no signatures for {}\n", reserved.join(" and "));
-    }
     for weakness in store.weaknesses() {
         text += &format!("weak: {}\n      -> {}\n", weakness.what, weakness.remedy);
     }

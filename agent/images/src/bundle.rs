@@ -1,337 +1,52 @@
-//! A bundle: one file with an image in it, and the signatures of officers over what it says of itself.
-//!
-//! | bytes | what |
-//! | --- | --- |
-//! | 16 | `BULKHEAD BUNDLE` and a newline |
-//! | 4 | the format of what follows, 1 |
-//! | 4 | the manifest's length |
-//! | 4 | the length of the signatures' text |
-//! | 4 | zero |
-//! | 16384 | the signatures' text, as `policy.toml.sig` has it with `purpose = "image"`, then zeros |
-//! | | the manifest ([`crate::manifest`]) |
-//! | | the members, one after the other, in the manifest's order |
-//!
-//! Numbers are little-endian. The signatures have a place of fixed size, so that an officer's is added without writing the rest anew, and
-//! stand before what they are over, so that nothing of the members is read before somebody trusted has signed for it. Nothing follows the
-//! last member.
+//! A bundle of a guest image: the file of [`crate::container`], with an image's [`Manifest`].
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use form::diagnostic::Diagnostics;
-use policy::signature::{Approval, ImageManifest, Refusal, Signatures, TrustStore};
+use policy::signature::ImageManifest;
 
-use crate::digest::Digest;
+use crate::container::{self, Described};
 use crate::kernel;
-use crate::manifest::{MANIFEST_MAX, Manifest, Member, Part};
+use crate::manifest::{Manifest, Member, Part};
 
-/// What a bundle begins with.
-const MAGIC: &[u8; 16] = b"BULKHEAD BUNDLE\n";
-/// The only format there is.
-const FORMAT: u32 = 1;
-/// Bytes before the signatures.
-const HEADER: usize = 32;
-/// Where the length of the signatures' text stands.
-const SIGNED_AT: usize = 24;
-/// Bytes that are kept for the signatures' text: more than 64 officers' take.
-const SIGNATURES: usize = 16 << 10;
-/// Where the manifest begins.
-const MANIFEST_AT: usize = HEADER + SIGNATURES;
-/// Bytes of the longest head: everything before the members.
-const HEAD_MAX: usize = MANIFEST_AT + MANIFEST_MAX as usize;
-
-/// Why a bundle is not taken. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// It cannot be read.
-    #[error("it cannot be read{}", is_there(.0))]
-    Read(#[source] io::Error),
-    /// It does not begin as one does.
-    #[error("it is not a bundle: name a file that `bulkhead images pack` made")]
-    NotABundle,
-    /// It is of a later format.
-    #[error("it is of format {0}, for a newer Bulkhead: update this one")]
-    Newer(u32),
-    /// It says of itself what cannot be.
-    #[error("its head is damaged ({0}): copy the bundle again")]
-    Head(&'static str),
-    /// Bytes are missing at its end.
-    #[error("it is cut off: {found} of {whole} bytes are there; copy the bundle again")]
-    Short {
-        /// Bytes that it should have.
-        whole: u64,
-        /// Bytes that it has.
-        found: u64,
-    },
-    /// Something follows its end.
-    #[error("{0} bytes follow its end: copy the bundle again, and alone")]
-    Long(u64),
-    /// The manifest cannot be used.
-    #[error("its manifest cannot be used: {0}")]
-    Manifest(Diagnostics),
-    /// The manifest is written otherwise than by this program.
-    #[error(
-        "its manifest is not written as `bulkhead images pack` writes it: have it packed by that"
-    )]
-    NotPlain,
-    /// The signatures cannot be used.
-    #[error("its signatures cannot be used: {0}")]
-    Signatures(Diagnostics),
-    /// Too few of those who may have signed it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Its kernel is none.
-    #[error(
-        "its kernel is not one that a domain can start from: {0}; have it packed with a bzImage (vmlinuz) or a PVH ELF file (vmlinux)"
-    )]
-    NotAKernel(&'static str),
-    /// A file in it is not the one that was signed.
-    #[error("its {0} is not the one that was signed: the bundle is damaged, copy it again")]
-    Damaged(Part),
-}
-
-/// Returns what a person is to do about a file that cannot be opened, as the end of a message; nothing if there is nothing to say.
-pub(crate) fn is_there(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            ", as it is not there: correct its name, or see that the stick or share that has it is mounted"
-        }
-        io::ErrorKind::PermissionDenied => ": run this as a user who may",
-        _ => "",
-    }
-}
+pub use crate::container::BundleError;
 
 /// What a bundle says of itself: nobody has vouched for it.
-#[derive(Debug)]
-pub struct Head {
-    /// What the bundle says of itself.
-    pub manifest: Manifest,
-    /// The same, as it is signed.
-    pub text: String,
-    /// Who is said to have signed it.
-    pub signatures: Signatures<ImageManifest>,
-}
+pub type Head = container::Head<Manifest>;
+/// A bundle that is open.
+pub type Bundle = container::Bundle<Manifest>;
+/// A bundle whose manifest enough officers signed.
+pub type ApprovedBundle = container::ApprovedBundle<Manifest>;
 
-impl Head {
-    /// Reads the beginning of a bundle that has `length` bytes in all. More bytes than the head has do no harm.
-    ///
-    /// # Errors
-    /// It is not a bundle, or a damaged one.
-    pub fn parse(bytes: &[u8], length: u64) -> Result<Self, BundleError> {
-        let (magic, rest) = bytes.split_first_chunk::<16>().ok_or(BundleError::NotABundle)?;
-        if magic != MAGIC {
-            return Err(BundleError::NotABundle);
+impl Described for Manifest {
+    type Signed = ImageManifest;
+    type Part = Part;
+
+    fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
+        Self::parse(source_name, text)
+    }
+
+    fn text(&self) -> String {
+        self.text()
+    }
+
+    fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    fn members_mut(&mut self) -> &mut [Member] {
+        &mut self.members
+    }
+
+    fn check(part: Part, file: &File, begin: u64, size: u64) -> Result<(), BundleError> {
+        if part != Part::Kernel {
+            return Ok(());
         }
-        let cut_off = || BundleError::Short { whole: length.max(HEAD_LEAST) + 1, found: length };
-        let mut numbers =
-            rest.chunks_exact(4).map(|number| number.try_into().map_or(0, u32::from_le_bytes));
-        let mut number = || numbers.next().ok_or(BundleError::Head("it ends within its header"));
-        let (format, manifest, signatures, zero) = (number()?, number()?, number()?, number()?);
-        if format != FORMAT {
-            return Err(BundleError::Newer(format));
-        }
-        if zero != 0 {
-            return Err(BundleError::Head("its header does not end with zero"));
-        }
-        if manifest > MANIFEST_MAX {
-            return Err(BundleError::Head("its manifest is too long"));
-        }
-        let place = bytes.get(HEADER..MANIFEST_AT).ok_or_else(cut_off)?;
-        let signatures =
-            usize::try_from(signatures).ok().and_then(|end| place.split_at_checked(end));
-        let (signatures, padding) =
-            signatures.ok_or(BundleError::Head("its signatures are too long"))?;
-        if padding.iter().any(|byte| *byte != 0) {
-            return Err(BundleError::Head("something follows its signatures"));
-        }
-        let end = usize::try_from(manifest).ok().and_then(|length| MANIFEST_AT.checked_add(length));
-        let manifest = end.and_then(|end| bytes.get(MANIFEST_AT..end)).ok_or_else(cut_off)?;
-        let text = |bytes, what| std::str::from_utf8(bytes).map_err(|_| BundleError::Head(what));
-        let signatures = text(signatures, "its signatures are no text")?;
-        let manifest = text(manifest, "its manifest is no text")?;
-        let signatures = match signatures {
-            "" => Signatures::default(),
-            text => Signatures::parse("the signatures", text).map_err(BundleError::Signatures)?,
-        };
-        let read = Manifest::parse("the manifest", manifest).map_err(BundleError::Manifest)?;
-        // Officers sign what they are shown, and that is what was read: nothing else is in the text.
-        if read.text() != manifest {
-            return Err(BundleError::NotPlain);
-        }
-        let this = Self { manifest: read, text: manifest.to_owned(), signatures };
-        let whole = this.begin().saturating_add(this.manifest.total());
-        match length.checked_sub(whole) {
-            Some(0) => Ok(this),
-            Some(more) => Err(BundleError::Long(more)),
-            None => Err(BundleError::Short { whole, found: length }),
-        }
-    }
-
-    /// Returns everything before the members, as it is written.
-    ///
-    /// # Errors
-    /// Manifest or signatures are too long.
-    pub(crate) fn bytes(&self) -> Result<Vec<u8>, BundleError> {
-        let signatures = match self.signatures.count() {
-            0 => String::new(),
-            _ => self.signatures.text(),
-        };
-        let long = |_| BundleError::Head("its manifest is too long");
-        let manifest = u32::try_from(self.text.len()).map_err(long)?;
-        let signed =
-            u32::try_from(signatures.len()).ok().filter(|_| signatures.len() <= SIGNATURES);
-        let signed = signed.ok_or(BundleError::Head("its signatures are too long"))?;
-        if manifest > MANIFEST_MAX {
-            return Err(BundleError::Head("its manifest is too long"));
-        }
-        let mut bytes = MAGIC.to_vec();
-        for number in [FORMAT, manifest, signed, 0] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes.extend_from_slice(signatures.as_bytes());
-        bytes.resize(MANIFEST_AT, 0);
-        bytes.extend_from_slice(self.text.as_bytes());
-        Ok(bytes)
-    }
-
-    /// Returns what of that changes when somebody signs, and where it begins: the signatures with their length.
-    ///
-    /// # Errors
-    /// The signatures are too long.
-    pub(crate) fn signed_bytes(&self) -> Result<(u64, Vec<u8>), BundleError> {
-        let mut bytes = self.bytes()?;
-        bytes.truncate(MANIFEST_AT);
-        Ok((SIGNED_AT as u64, bytes.split_off(SIGNED_AT)))
-    }
-
-    /// Returns the SHA-256 digest of the manifest's text, by which people tell one bundle from another.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        Digest::of(self.text.as_bytes())
-    }
-
-    /// Returns where the members begin, in bytes.
-    #[must_use]
-    pub fn begin(&self) -> u64 {
-        u64::try_from(MANIFEST_AT.saturating_add(self.text.len())).unwrap_or(u64::MAX)
-    }
-
-    /// Returns each member with where it begins, in bytes.
-    pub fn members(&self) -> impl Iterator<Item = (u64, &Member)> {
-        self.manifest.members.iter().scan(self.begin(), |at, member| {
-            let begin = *at;
-            *at = at.saturating_add(member.size);
-            Some((begin, member))
-        })
-    }
-}
-
-/// Bytes of the shortest head.
-const HEAD_LEAST: u64 = MANIFEST_AT as u64;
-
-/// A bundle that is open. Everything is read from this one descriptor, so that what was looked at is what is used, whatever takes the
-/// file's place.
-#[derive(Debug)]
-pub struct Bundle {
-    file: File,
-    head: Head,
-}
-
-impl Bundle {
-    /// Opens a bundle. Nothing that stands in its place is waited for.
-    ///
-    /// # Errors
-    /// It cannot be read, or is no bundle, or a damaged one as far as its head tells.
-    pub fn open(path: &Path) -> Result<Self, BundleError> {
-        Self::of(fileopen::regular(path).map_err(BundleError::Read)?)
-    }
-
-    pub(crate) fn of(file: File) -> Result<Self, BundleError> {
-        let length = file.metadata().map_err(BundleError::Read)?.len();
-        let most = usize::try_from(length).map_or(HEAD_MAX, |length| length.min(HEAD_MAX));
-        let mut bytes = vec![0; most];
-        file.read_exact_at(&mut bytes, 0).map_err(BundleError::Read)?;
-        let head = Head::parse(&bytes, length)?;
-        Ok(Self { file, head })
-    }
-
-    /// Returns what it says of itself.
-    #[must_use]
-    pub fn head(&self) -> &Head {
-        &self.head
-    }
-
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Checks that enough officers signed it who may sign images.
-    ///
-    /// # Errors
-    /// Too few did.
-    pub fn approve(self, trust: &TrustStore) -> Result<ApprovedBundle, BundleError> {
-        let approval = trust.approve(&self.head.text, &self.head.signatures)?;
-        let key = |name: &String| {
-            let officer = trust.officers().iter().find(|officer| officer.name == *name);
-            officer.map_or_else(String::new, |officer| officer.key.to_string())
-        };
-        let keys = approval.signers().iter().map(key).collect();
-        Ok(ApprovedBundle { bundle: self, approval, keys, trust_serial: trust.serial() })
-    }
-
-    /// Reads every member and checks that it is what the manifest says, and that the kernel is one; `done` is told how many bytes at each step.
-    ///
-    /// # Errors
-    /// One is not, or cannot be read.
-    pub fn check_members(&self, mut done: impl FnMut(u64)) -> Result<(), BundleError> {
-        for (begin, member) in self.head.members() {
-            let found = Digest::of_file(&self.file, begin, member.size, &mut done)
-                .map_err(BundleError::Read)?;
-            if found != member.sha256 {
-                return Err(BundleError::Damaged(member.part));
-            }
-            if member.part == Part::Kernel {
-                let checked = kernel::check(&self.file, begin, member.size);
-                checked.map_err(BundleError::Read)?.map_err(BundleError::NotAKernel)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A bundle whose manifest enough officers signed. Its members are held against that as they are copied.
-#[derive(Debug)]
-pub struct ApprovedBundle {
-    bundle: Bundle,
-    approval: Approval<ImageManifest>,
-    keys: Vec<String>,
-    trust_serial: Option<u64>,
-}
-
-impl ApprovedBundle {
-    /// Returns the bundle.
-    #[must_use]
-    pub fn bundle(&self) -> &Bundle {
-        &self.bundle
-    }
-
-    /// Returns who signed it.
-    #[must_use]
-    pub fn signers(&self) -> &[String] {
-        self.approval.signers()
-    }
-
-    /// Returns their public keys, in the same order.
-    #[must_use]
-    pub fn keys(&self) -> &[String] {
-        &self.keys
-    }
-
-    /// Returns the serial of the trust store by which it is approved; one of the first format has none.
-    #[must_use]
-    pub fn trust_serial(&self) -> Option<u64> {
-        self.trust_serial
+        let checked = kernel::check(file, begin, size).map_err(BundleError::Read)?;
+        checked.map_err(BundleError::NotAKernel)
     }
 }

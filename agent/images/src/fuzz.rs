@@ -1,20 +1,26 @@
 //! The way in for fuzzing: whatever a bundle begins with.
 
-use crate::bundle::Head;
+use crate::container::{Described, Head};
+use crate::manifest::Manifest;
 
-/// Reads the bytes as a bundle's beginning. What is taken is written and read again as the same.
+/// Reads the bytes as the beginning of a bundle with an image.
+pub fn bundle(data: &[u8]) {
+    beginning::<Manifest>(data);
+}
+
+/// Reads the bytes as the beginning of a bundle with this kind of manifest. What is taken is written and read again as the same.
 ///
 /// # Panics
 /// It is not: a mistake of this crate's.
 #[allow(clippy::panic, reason = "a fuzzer says by panicking what it found")]
-pub fn bundle(data: &[u8]) {
+pub fn beginning<M: Described>(data: &[u8]) {
     let (length, bytes) = match data.split_first_chunk::<8>() {
         Some((length, bytes)) => (u64::from_le_bytes(*length), bytes),
         None => (u64::MAX, data),
     };
-    let Ok(head) = Head::parse(bytes, length) else { return };
+    let Ok(head) = Head::<M>::parse(bytes, length) else { return };
     let Ok(written) = head.bytes() else { panic!("what was read cannot be written") };
-    match Head::parse(&written, length) {
+    match Head::<M>::parse(&written, length) {
         Ok(again) if again.text == head.text && again.signatures == head.signatures => {}
         _ => panic!("what was read is written as something else"),
     }

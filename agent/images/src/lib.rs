@@ -8,9 +8,11 @@
 //!
 //! | module | |
 //! | --- | --- |
-//! | [`bundle`] | the file: its head, its signatures, its members |
+//! | [`container`] | the file, whatever it brings: its head, its signatures, its members |
+//! | [`bundle`] | the file with an image in it |
 //! | [`manifest`] | what is signed: name, serial, floor, command line, sizes and digests |
-//! | [`pack`] | making and signing one |
+//! | [`pack`] | making one |
+//! | [`writing`] | writing and signing a file of that kind, whatever it brings |
 //! | `kernel` | whether a file is a kernel that `bulkhead-vmm` starts |
 //! | [`digest`] | SHA-256 |
 //! | [`record`] | which image is in force, to come, or before; pure |
@@ -24,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod container;
 pub mod digest;
 #[doc(hidden)]
 pub mod fuzz;
@@ -37,6 +40,7 @@ pub mod recording;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod writing;
 
 #[cfg(any(test, feature = "testing"))]
 pub use kernel::bzimage_for_tests;

@@ -32,7 +32,10 @@ use serde::{Deserialize, Serialize};
 use vmm_control::MemorySize;
 use vmm_control::limits::{CMDLINE_MAX, DISKS_MAX};
 
+use crate::container;
 use crate::digest::Digest;
+
+pub use crate::container::MANIFEST_MAX;
 
 /// The only format of manifests there is.
 const FORMAT: u32 = 1;
@@ -40,8 +43,6 @@ const FORMAT: u32 = 1;
 pub const HEALTH_PORT: &str = "org.bulkhead.health";
 /// How long a guest may be given to come up, in seconds: not so short that none does, nor so long that nobody is there any more.
 pub const HEALTH: RangeInclusive<u16> = 10..=3600;
-/// Longest manifest, in bytes: a kernel, an initrd and sixteen disks take less than 6 KiB.
-pub const MANIFEST_MAX: u32 = 64 << 10;
 /// Longest name of an image, in bytes: a folder's name that fits into a line of a table.
 const NAME_MAX: usize = 32;
 /// Files of one image: a kernel, an initrd, and disks.
@@ -57,8 +58,6 @@ const DISK_MAX: u64 = 64 << 30;
 const HASHED_MAX: u64 = 4 << 30;
 /// What the root hash stands behind in the command line: what the guest's initrd looks for.
 const ROOT_HASH: &str = "verity.hash=";
-/// Bundles that must be able to follow one without a warning: a lifetime's.
-const FOLLOWING_MIN: u64 = 100_000;
 
 /// The name of an image: what `machine.toml` calls it, and its folder in the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -195,15 +194,7 @@ impl fmt::Display for Part {
 }
 
 /// A file of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// What it is to the guest.
-    pub part: Part,
-    /// How many bytes it has.
-    pub size: u64,
-    /// Of all its bytes.
-    pub sha256: Digest,
-}
+pub type Member = container::Member<Part>;
 
 /// What an image needs of the PC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -300,12 +291,6 @@ impl Manifest {
     #[must_use]
     pub fn is_checked_by_guest(&self, part: Part) -> bool {
         self.verity.is_some() && part == Part::Disk(1)
-    }
-
-    /// Returns how many bundles of this name can follow, if they are few: a serial only grows.
-    #[must_use]
-    pub fn few_can_follow(&self) -> Option<u64> {
-        Some(SERIAL_MAX.saturating_sub(self.serial)).filter(|left| *left < FOLLOWING_MIN)
     }
 }
 

@@ -1,12 +1,13 @@
-//! What was done with images by command, until the agent has it in the audit log, which it alone writes: `.notes.json` in the images'
-//! directory.
+//! What was done by command, until the agent has it in the audit log, which it alone writes: `.notes.json` in the directory of what it was done with.
 //!
 //! A change is noted before it is made: without its note it is not made.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use audit::AuditEvent;
 use base::durable;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -19,7 +20,19 @@ const NOTES_OF_CHANGES: usize = 64;
 /// Bytes of the longest text of a note.
 const TEXT_MAX: usize = 512;
 
-/// Something that was done, or refused.
+/// A note of something that was done by command, or refused.
+pub trait Noted: Clone + PartialEq + Serialize + DeserializeOwned {
+    /// Returns whether it only says that something was refused. Those leave room for what is done.
+    fn is_refusal(&self) -> bool;
+
+    /// Shortens what may be long in it, by [`cut`].
+    fn shorten(&mut self);
+
+    /// Returns its entry in the audit log.
+    fn event(self) -> AuditEvent;
+}
+
+/// Something that was done with a guest image, or refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
@@ -63,14 +76,14 @@ pub enum What {
     Refused,
 }
 
-fn file(images: &Path) -> PathBuf {
-    images.join(".notes.json")
+fn file(folder: &Path) -> PathBuf {
+    folder.join(".notes.json")
 }
 
 /// Reads the notes, if there are any.
-fn read(images: &Path) -> io::Result<Option<Vec<Note>>> {
-    let path = file(images);
-    durable::read::<Vec<Note>>(&path).map_err(|error| match error.kind() {
+fn read<N: Noted>(folder: &Path) -> io::Result<Option<Vec<N>>> {
+    let path = file(folder);
+    durable::read::<Vec<N>>(&path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => {
             let why = format!("{} is damaged ({error}): move it away", path.display());
             io::Error::new(io::ErrorKind::InvalidData, why)
@@ -79,30 +92,31 @@ fn read(images: &Path) -> io::Result<Option<Vec<Note>>> {
     })
 }
 
-fn lock(images: &Path, tries: u32) -> io::Result<impl Drop> {
-    lock::take(&images.join(".notes"), tries)
+fn lock(folder: &Path, tries: u32) -> io::Result<impl Drop> {
+    lock::take(&folder.join(".notes"), tries)
 }
 
 /// Adds a note. When this returns, it is on the disk.
 ///
 /// # Errors
 /// It cannot be written, or too many wait for the agent.
-pub fn add(images: &Path, mut note: Note) -> io::Result<()> {
-    let _lock = lock(images, lock::PATIENCE)?;
-    let mut notes = read(images)?.unwrap_or_default();
-    let kept = if note.what == What::Refused { NOTES_OF_CHANGES } else { 0 };
+pub fn add<N: Noted>(folder: &Path, mut note: N) -> io::Result<()> {
+    let _lock = lock(folder, lock::PATIENCE)?;
+    let mut notes = read(folder)?.unwrap_or_default();
+    let kept = if note.is_refusal() { NOTES_OF_CHANGES } else { 0 };
     if notes.len() >= NOTES_MAX.saturating_sub(kept) {
         return Err(io::Error::other(format!(
             "{NOTES_MAX} notes wait for the audit log: start bulkhead-agent, which takes them"
         )));
     }
-    note.why = note.why.map(cut);
+    note.shorten();
     notes.push(note);
-    durable::write(&file(images), &notes)
+    durable::write(&file(folder), &notes)
 }
 
 /// Cuts a text that may be long.
-pub(crate) fn cut(text: String) -> String {
+#[must_use]
+pub fn cut(text: String) -> String {
     let end = (0..=TEXT_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
@@ -112,14 +126,14 @@ pub(crate) fn cut(text: String) -> String {
 ///
 /// # Errors
 /// They cannot be read or removed; `WouldBlock` if a command writes one just now.
-pub fn take(images: &Path, record: impl FnOnce(Vec<Note>) -> bool) -> io::Result<()> {
-    let path = file(images);
+pub fn take<N: Noted>(folder: &Path, record: impl FnOnce(Vec<N>) -> bool) -> io::Result<()> {
+    let path = file(folder);
     // Most of the time there are none, and then nothing is locked.
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
-    let _lock = lock(images, 1)?;
-    let Some(notes) = read(images)? else { return Ok(()) };
+    let _lock = lock(folder, 1)?;
+    let Some(notes) = read(folder)? else { return Ok(()) };
     if record(notes) { durable::remove(&path) } else { Ok(()) }
 }
 
@@ -147,23 +161,23 @@ mod tests {
     #[test]
     fn notes_wait_until_they_are_on_record_and_are_cut_and_counted() {
         let dir = tempfile::tempdir().unwrap();
-        take(dir.path(), |_| panic!("there are none")).unwrap();
+        take::<Note>(dir.path(), |_| panic!("there are none")).unwrap();
         add(dir.path(), note(&"가".repeat(1000))).unwrap();
         add(dir.path(), note("b")).unwrap();
-        take(dir.path(), |notes| {
+        take::<Note>(dir.path(), |notes| {
             assert_eq!(notes.len(), 2);
             assert_eq!(notes[0].why.as_ref().unwrap().len(), 510);
             false
         })
         .unwrap();
         let mut seen = 0;
-        take(dir.path(), |notes| {
+        take::<Note>(dir.path(), |notes| {
             seen = notes.len();
             true
         })
         .unwrap();
         assert_eq!(seen, 2);
-        take(dir.path(), |_| panic!("they were taken")).unwrap();
+        take::<Note>(dir.path(), |_| panic!("they were taken")).unwrap();
         let is_full =
             |note| add(dir.path(), note).unwrap_err().to_string().contains("start bulkhead-agent");
         for _ in 0..NOTES_MAX - NOTES_OF_CHANGES {

@@ -1,4 +1,4 @@
-//! Notes of what was done with images by command become entries of the audit log: each once, and a note goes when it is on record.
+//! Notes of what was done by command become entries of the audit log: each once, and a note goes when it is on record.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,27 +13,36 @@ use clock::Moment;
 use serde_json::Value;
 
 use crate::manifest::ImageName;
-use crate::notes::{self, Note, What};
+use crate::notes::{self, Note, Noted, What};
 use crate::record::Begun;
 use crate::store::Store;
 
 /// How long notes are left alone that could not be recorded, read or removed.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// What became of the notes so far.
-#[derive(Debug, Default)]
-pub struct ImageNotes {
+/// What became of the notes about images so far.
+pub type ImageNotes = PendingNotes<Note>;
+
+/// What became of the notes of one directory so far.
+#[derive(Debug)]
+pub struct PendingNotes<N> {
     /// When they are next looked at, if something was in the way.
     again: Option<Moment>,
     /// Those that are on record and could not be removed: they are not recorded once more.
-    recorded: Vec<Note>,
+    recorded: Vec<N>,
 }
 
-impl ImageNotes {
+impl<N> Default for PendingNotes<N> {
+    fn default() -> Self {
+        Self { again: None, recorded: Vec::new() }
+    }
+}
+
+impl<N: Noted> PendingNotes<N> {
     /// Records what the notes say, and removes them once that is on the disk. `write` says whether events are on the disk.
     pub fn record(
         &mut self,
-        images: &Path,
+        folder: &Path,
         now: Moment,
         write: impl FnOnce(&[AuditEvent]) -> bool,
     ) {
@@ -42,9 +51,10 @@ impl ImageNotes {
         }
         let recorded = &mut self.recorded;
         let mut refused = false;
-        let taken = notes::take(images, |notes| {
+        let taken = notes::take(folder, |notes: Vec<N>| {
             let old = if notes.starts_with(recorded) { recorded.len() } else { 0 };
-            let events: Vec<AuditEvent> = notes.iter().skip(old).cloned().map(event).collect();
+            let events: Vec<AuditEvent> =
+                notes.iter().skip(old).cloned().map(Noted::event).collect();
             if events.is_empty() || write(&events) {
                 *recorded = notes;
                 true
@@ -58,8 +68,8 @@ impl ImageNotes {
             Ok(()) if !refused => self.recorded.clear(),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 tracing::error!(
-                    "what was done with guest images cannot be recorded: {}: {error}",
-                    images.display()
+                    "what was done by command cannot be recorded: {}: {error}",
+                    folder.display()
                 );
             }
             Ok(()) | Err(_) => {}
@@ -132,6 +142,20 @@ fn last_in_force(log: &Path) -> io::Result<BTreeMap<String, (String, u64)>> {
     match read {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(last),
+    }
+}
+
+impl Noted for Note {
+    fn is_refusal(&self) -> bool {
+        self.what == What::Refused
+    }
+
+    fn shorten(&mut self) {
+        self.why = self.why.take().map(notes::cut);
+    }
+
+    fn event(self) -> AuditEvent {
+        event(self)
     }
 }
 

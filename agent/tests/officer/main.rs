@@ -14,6 +14,7 @@ mod images;
 mod instead_of_files;
 mod keys;
 mod passphrases;
+mod program;
 mod replay;
 mod signatures;
 mod trust;

@@ -107,7 +107,7 @@ impl<S: Signable> Signatures<S> {
     /// Returns the file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        let made_by = S::PURPOSE.command().unwrap_or("bulkhead");
+        let made_by = S::PURPOSE.command();
         let mut text = format!("# Made by `{made_by}`. Do not edit.\nformat = {FORMAT}\n");
         // Versions that know no other purpose read the signatures of policies too.
         if S::PURPOSE != Purpose::Policy {

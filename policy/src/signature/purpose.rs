@@ -5,7 +5,7 @@
 //! | `policy` | the text of `policy.toml` | `Bulkhead separation policy, signature format 1` and a NUL |
 //! | `trust` | the text of `trust.toml` | `Bulkhead trust store, signature format 1` and a NUL |
 //! | `image` | what describes a guest image: the manifest of its bundle | `Bulkhead guest image, signature format 1` and a NUL |
-//! | `program` | reserved for Bulkhead's own programs | `Bulkhead program, signature format 1` and a NUL |
+//! | `program` | what describes Bulkhead's own package: the manifest of its bundle | `Bulkhead program, signature format 1` and a NUL |
 //!
 //! Each beginning ends with its only NUL. So none of them begins another, and no message of one purpose is a message of another,
 //! whatever the signed text says.
@@ -19,7 +19,7 @@ pub enum Purpose {
     Policy,
     /// Guest images.
     Image,
-    /// Bulkhead's own programs; reserved.
+    /// Bulkhead's own programs.
     Program,
     /// Changes of the trust store.
     Trust,
@@ -72,13 +72,13 @@ impl Purpose {
         [self.beginning(), text.as_bytes()].concat()
     }
 
-    /// Returns how somebody signs for it; `None` while no command does.
-    pub(super) const fn command(self) -> Option<&'static str> {
+    /// Returns how somebody signs for it.
+    pub(super) const fn command(self) -> &'static str {
         match self {
-            Self::Policy => Some("bulkhead policy sign"),
-            Self::Trust => Some("bulkhead trust sign"),
-            Self::Image => Some("bulkhead images sign"),
-            Self::Program => None,
+            Self::Policy => "bulkhead policy sign",
+            Self::Trust => "bulkhead trust sign",
+            Self::Image => "bulkhead images sign",
+            Self::Program => "bulkhead program sign",
         }
     }
 }
@@ -118,7 +118,7 @@ signable! {
     PolicyText = Policy,
     /// What describes a guest image: the manifest of its bundle.
     ImageManifest = Image,
-    /// What describes a program of Bulkhead's; reserved, as no program reads one yet.
+    /// What describes Bulkhead's own package: the manifest of its bundle.
     ProgramManifest = Program,
     /// The text of a trust store.
     TrustText = Trust,

@@ -118,10 +118,7 @@ impl fmt::Display for Refusal {
         if self.strangers > 0 {
             write!(f, "; {} by keys that are not in the trust store", self.strangers)?;
         }
-        match self.purpose.command() {
-            Some(command) => write!(f, ": have it signed with `{command}`"),
-            None => write!(f, ": have it signed by the officers who may"),
-        }
+        write!(f, ": have it signed with `{}`", self.purpose.command())
     }
 }
 

@@ -17,6 +17,9 @@ use vmm_control::MemorySize;
 use super::{Common, Failure, Outcome, passphrase};
 use printable::explain;
 
+pub(crate) use office::warn_of_dropped;
+pub(crate) use progress::Progress;
+
 /// What to do with guest images.
 #[derive(Debug, Subcommand)]
 pub(super) enum ImagesCommand {
@@ -163,7 +166,7 @@ impl PackArgs {
 }
 
 /// Reads a serial.
-fn serial(text: &str) -> Result<u64, notation::Mistake> {
+pub(crate) fn serial(text: &str) -> Result<u64, notation::Mistake> {
     notation::whole(text, 1..=policy::SERIAL_MAX, 7)
 }
 
@@ -243,7 +246,7 @@ fn shown(head: &Head) -> String {
 }
 
 /// Returns a size, for a person.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
         _ => format!("{} MB", bytes.div_ceil(1_000_000)),

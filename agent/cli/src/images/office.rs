@@ -5,7 +5,8 @@ use std::path::Path;
 use ::images::manifest::{Manifest, Needs};
 use ::images::pack::{self, Contents, PackError, Signed, Signing};
 use config::files::read_small;
-use policy::signature::Purpose;
+use images::container::Described as _;
+use policy::signature::{PublicKey, Purpose};
 use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, passphrase, print, signing};
@@ -114,12 +115,7 @@ pub(super) fn sign(
     };
     match signing.sign(&secret) {
         Ok(Signed { count, dropped }) => {
-            let dropped: Vec<String> = dropped.iter().map(ToString::to_string).collect();
-            for key in &dropped {
-                complain(&format!(
-                    "bulkhead: warning: the signature by {key} does not fit the bundle, as it is damaged or was made of another, and is dropped: have whose key that is (it stands in their .pub file) sign again\n"
-                ));
-            }
+            let dropped = warn_of_dropped(&dropped);
             let report =
                 json!({"file": file, "manifest": digest, "signatures": count, "dropped": dropped});
             common.done(&report, || {
@@ -133,6 +129,17 @@ pub(super) fn sign(
         }
         Err(error) => not_packed(common, file, &error),
     }
+}
+
+/// Says whose signatures went as they did not fit, and returns their keys as text.
+pub(crate) fn warn_of_dropped(dropped: &[PublicKey]) -> Vec<String> {
+    let dropped: Vec<String> = dropped.iter().map(ToString::to_string).collect();
+    for key in &dropped {
+        complain(&format!(
+            "bulkhead: warning: the signature by {key} does not fit the bundle, as it is damaged or was made of another, and is dropped: have whose key that is (it stands in their .pub file) sign again\n"
+        ));
+    }
+    dropped
 }
 
 /// Says early enough that serials come to their end.

@@ -13,7 +13,7 @@ const OFTEN: Duration = Duration::from_millis(200);
 const SELDOM: Duration = Duration::from_secs(10);
 
 /// The progress of something that takes long, as it is told on a terminal or in a log.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
     total: u64,
     done: u64,
@@ -25,13 +25,13 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Begins with nothing of `total` bytes done. Nothing is said for scripts.
-    pub(super) fn new(common: &Common, what: &'static str, total: u64) -> Self {
+    pub(crate) fn new(common: &Common, what: &'static str, total: u64) -> Self {
         let terminal = io::stderr().is_terminal();
         Self { what, total, done: 0, terminal, silent: common.json, said: None }
     }
 
     /// Counts bytes, and says how far it is if that is due.
-    pub(super) fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         // What is read anew is counted again.
         self.done = self.done.saturating_add(bytes).min(self.total);
         let every = if self.terminal { OFTEN } else { SELDOM };

@@ -1,0 +1,86 @@
+//! `bulkhead program`: bundles of Bulkhead's own package are made and signed. The work is the crate `program`'s.
+
+mod office;
+
+use std::path::PathBuf;
+
+use ::program::manifest::{Head, Manifest};
+use clap::{Args, Subcommand};
+
+use super::{Common, Outcome, passphrase};
+use crate::images::{serial, size};
+
+/// What to do with updates of Bulkhead itself.
+#[derive(Debug, Subcommand)]
+pub(super) enum ProgramCommand {
+    /// Make a bundle of Bulkhead's Debian package, and sign it; needs no ward PC
+    Pack(PackArgs),
+    /// Show what a bundle says of itself, read it to its end, and add an officer's signature to it; needs no ward PC
+    Sign {
+        /// The bundle, into which the signature goes
+        file: PathBuf,
+        /// The officer's secret key
+        #[arg(long, value_name = "KEYFILE")]
+        key: PathBuf,
+        #[command(flatten)]
+        passphrase: passphrase::Source,
+    },
+    /// Show what a bundle says of itself, signed or not, and read it to its end: is it whole, and have enough trusted officers signed it? Installs nothing; needs no ward PC
+    Check {
+        /// The bundle
+        file: PathBuf,
+        /// Who may sign programs, and how many must; this file is looked at, and not what a PC remembers
+        #[arg(long, value_name = "FILE", default_value = super::trust::TRUST)]
+        trust: PathBuf,
+    },
+}
+
+/// What a bundle is made of.
+#[derive(Debug, Args)]
+pub(super) struct PackArgs {
+    /// The bundle that is made, in the place of one that is there and not signed
+    file: PathBuf,
+    /// The package, bulkhead_VERSION_amd64.deb; its version is read from it
+    #[arg(long, value_name = "DEB")]
+    package: PathBuf,
+    /// Its serial, higher than that of the bundle before: the minute in which it was made, as in 202611290900
+    #[arg(long, value_name = "N", value_parser = serial)]
+    serial: u64,
+    /// The lowest serial that may come onto a PC once this bundle is installed there; also for going back
+    #[arg(long, value_name = "N", value_parser = serial, default_value = "1")]
+    floor: u64,
+    /// The officer's secret key; without one the bundle is signed later, by `bulkhead program sign`
+    #[arg(long, value_name = "KEYFILE")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
+    match command {
+        ProgramCommand::Pack(args) => office::pack(common, args),
+        ProgramCommand::Sign { file, key, passphrase } => {
+            office::sign(common, file, key, passphrase)
+        }
+        ProgramCommand::Check { file, trust } => office::check(common, file, trust),
+    }
+}
+
+/// Returns what a manifest says, for a person.
+fn described(manifest: &Manifest) -> String {
+    let Manifest { serial, floor, version, architecture, package } = manifest;
+    format!(
+        "program bulkhead {version} ({architecture}), serial {serial}, floor {floor}: {}",
+        size(package.size)
+    )
+}
+
+/// Returns what a bundle says of itself, for whoever answers for it.
+fn shown(head: &Head) -> String {
+    format!(
+        "{}\npackage: SHA-256 {}\nmanifest: SHA-256 {}\n",
+        described(&head.manifest),
+        head.manifest.package.sha256,
+        head.digest()
+    )
+}

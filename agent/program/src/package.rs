@@ -1,0 +1,98 @@
+//! What a Debian package says of itself, by dpkg's own reader.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
+use std::process::{Command, Stdio};
+
+use form::document::Mistake;
+
+use crate::manifest::{Architecture, PACKAGE, PackageVersion};
+
+/// Bytes of dpkg's words that are shown.
+const SAID_MAX: usize = 512;
+
+/// Why a package is not one that a bundle can bring. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// dpkg's reader is not there.
+    #[error("`dpkg-deb` cannot be started: packages are read where Debian is")]
+    NoReader(#[source] io::Error),
+    /// It is no package.
+    #[error(
+        "it is not a Debian package ({0}): name the bulkhead_*.deb that `scripts/package` made"
+    )]
+    NotAPackage(String),
+    /// It is another one.
+    #[error("it is the package {found}: name the one of `{PACKAGE}`, which ward PCs have")]
+    Another {
+        /// Its name.
+        found: String,
+    },
+    /// What it says of itself cannot be.
+    #[error("its control file says what no package does: {}; {}", .0.message, .0.help)]
+    Said(Mistake),
+}
+
+/// What a package says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Its version.
+    pub version: PackageVersion,
+    /// The kind of PC that it is for.
+    pub architecture: Architecture,
+}
+
+impl Control {
+    /// Reads the control file of a package of Bulkhead's.
+    ///
+    /// # Errors
+    /// It is no package, or another one.
+    pub fn of(package: &File) -> Result<Self, PackageError> {
+        let field = |name: &str| {
+            let value = ask(package, ["--field", "-", name].map(OsStr::new))?;
+            Ok::<_, PackageError>(String::from_utf8_lossy(&value).trim().to_owned())
+        };
+        let found = field("Package")?;
+        if found != PACKAGE {
+            return Err(PackageError::Another { found: printable::line(&found).to_string() });
+        }
+        let version = field("Version")?.parse().map_err(PackageError::Said)?;
+        let architecture = field("Architecture")?.parse().map_err(PackageError::Said)?;
+        Ok(Self { version, architecture })
+    }
+}
+
+/// Returns the digests of a package's files, as it brings them and dpkg keeps them.
+///
+/// # Errors
+/// It is no package, or brings none.
+pub fn digests(package: &File) -> Result<Vec<u8>, PackageError> {
+    ask(package, ["--info", "-", "md5sums"].map(OsStr::new))
+}
+
+/// Has dpkg's reader look at a package, which is its standard input.
+fn ask(package: &File, arguments: [&OsStr; 3]) -> Result<Vec<u8>, PackageError> {
+    let input = package.try_clone().and_then(|mut input| {
+        // Where it stands, it stands for whoever read it before.
+        input.seek(SeekFrom::Start(0))?;
+        Ok(input)
+    });
+    let output = Command::new("dpkg-deb")
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::from(input.map_err(PackageError::NoReader)?))
+        .output()
+        .map_err(PackageError::NoReader)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(PackageError::NotAPackage(last_line(&output.stderr)))
+}
+
+/// Returns the last line of what a program said, fit to be shown.
+pub(crate) fn last_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+    images::notes::cut(printable::line(last.trim()).to_string()).chars().take(SAID_MAX).collect()
+}
