@@ -1,11 +1,11 @@
-//! The thread of a mediator or of the seat, and what is left when it dies.
+//! A thread that the daemon gives commands to, and what is left when it dies.
 //!
 //! ```text
-//!  daemon: Mediator --commands--> Ends :thread
-//!                   <--events----
+//!  daemon: ThreadHandle --commands, and last how to stop--> Ends :thread
+//!                       <--events--------------------------
 //! ```
 //! Neither waits for the other. A thread that dies, by a fault of ours that something from outside has found, takes with it what it
-//! held: sockets, devices, texts. The daemon is woken, says so wherever it says things, and nothing crosses by that mediator any more.
+//! held: sockets, devices, texts. The daemon is woken, and says so wherever it says things.
 
 use std::cell::Cell;
 use std::io;
@@ -17,64 +17,65 @@ use std::thread::JoinHandle;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// A message in a thread's mailbox.
-enum Mail<C> {
+enum Mail<C, S> {
     Command(C),
-    Stop,
+    Stop(S),
 }
 
 /// The end of a mailbox by which any thread sends commands to the one that has it.
-pub struct Sender<C> {
-    commands: mpsc::Sender<Mail<C>>,
+pub struct Sender<C, S = ()> {
+    commands: mpsc::Sender<Mail<C, S>>,
     to_worker: Arc<EventFd>,
 }
 
-impl<C> Clone for Sender<C> {
+impl<C, S> Clone for Sender<C, S> {
     fn clone(&self) -> Self {
         Self { commands: self.commands.clone(), to_worker: Arc::clone(&self.to_worker) }
     }
 }
 
-impl<C> Sender<C> {
+impl<C, S> Sender<C, S> {
     /// Sends a command. A thread that has ended takes nothing any more.
     pub fn send(&self, command: C) {
         self.mail(Mail::Command(command));
     }
 
-    fn mail(&self, mail: Mail<C>) {
+    fn mail(&self, mail: Mail<C, S>) {
         let _ = self.commands.send(mail);
         let _ = self.to_worker.write(1);
     }
 }
 
-/// The daemon's end of a thread. When it is dropped, the thread is stopped, and waited for.
-pub struct Mediator<C, E> {
+/// The daemon's end of a thread: commands go to it, events come back, and `S` says how it is to stop. When it is dropped, the thread is stopped in
+/// the default way, and waited for.
+pub struct ThreadHandle<C, E, S: Copy + Default = ()> {
     name: &'static str,
-    sender: Sender<C>,
+    sender: Sender<C, S>,
     events: mpsc::Receiver<E>,
     liveness: Liveness,
     thread: Option<JoinHandle<()>>,
 }
 
 /// The thread's ends, which it keeps as long as it lives.
-pub struct Ends<C, E> {
-    inbox: mpsc::Receiver<Mail<C>>,
+pub struct Ends<C, E, S = ()> {
+    inbox: mpsc::Receiver<Mail<C, S>>,
     to_worker: Arc<EventFd>,
     outbox: mpsc::Sender<E>,
-    stopped: Cell<bool>,
+    stopped: Cell<Option<S>>,
     heartbeat: Heartbeat,
 }
 
-impl<C, E> Mediator<C, E> {
+impl<C, E, S: Copy + Default> ThreadHandle<C, E, S> {
     /// Makes the two ends, before there is a thread.
     ///
     /// # Errors
     /// The process has no file descriptor left.
-    pub fn new(name: &'static str) -> io::Result<(Self, Ends<C, E>)> {
+    pub fn new(name: &'static str) -> io::Result<(Self, Ends<C, E, S>)> {
         let (commands, inbox) = mpsc::channel();
         let (outbox, events) = mpsc::channel();
         let to_worker = Arc::new(EventFd::from_flags(FLAGS)?);
         let (liveness, heartbeat) = Liveness::new()?;
-        let stopped = Cell::new(false);
+        let stopped = Cell::new(None);
         let ends = Ends { inbox, to_worker: Arc::clone(&to_worker), outbox, stopped, heartbeat };
         let sender = Sender { commands, to_worker };
         Ok((Self { name, sender, events, liveness, thread: None }, ends))
@@ -96,13 +97,13 @@ impl<C, E> Mediator<C, E> {
 
     /// Returns a sender of commands for other threads.
     #[must_use]
-    pub fn sender(&self) -> Sender<C> {
+    pub fn sender(&self) -> Sender<C, S> {
         self.sender.clone()
     }
 
-    /// Stops the thread when it has taken every command sent before, and waits for that. Its last events can be had afterwards.
-    pub fn stop(&mut self) {
-        self.sender.mail(Mail::Stop);
+    /// Stops the thread in this way when it has taken every command sent before, and waits for that. Its last events can be had afterwards.
+    pub fn stop(&mut self, how: S) {
+        self.sender.mail(Mail::Stop(how));
         self.join();
     }
 
@@ -143,19 +144,19 @@ impl<C, E> Mediator<C, E> {
     }
 }
 
-impl<C, E> Drop for Mediator<C, E> {
+impl<C, E, S: Copy + Default> Drop for ThreadHandle<C, E, S> {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(S::default());
     }
 }
 
-impl<C, E> Ends<C, E> {
+impl<C, E, S: Copy> Ends<C, E, S> {
     /// Returns the next command.
     pub fn next(&self) -> Option<C> {
         match self.inbox.try_recv().ok()? {
             Mail::Command(command) => Some(command),
-            Mail::Stop => {
-                self.stopped.set(true);
+            Mail::Stop(how) => {
+                self.stopped.set(Some(how));
                 None
             }
         }
@@ -163,6 +164,11 @@ impl<C, E> Ends<C, E> {
 
     /// Returns whether the thread is to end: what [`Self::next`] gave was the last.
     pub fn is_stopped(&self) -> bool {
+        self.stopped().is_some()
+    }
+
+    /// Returns how the thread is to end, once it is to.
+    pub fn stopped(&self) -> Option<S> {
         self.stopped.get()
     }
 
@@ -288,11 +294,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mediator_that_dies_wakes_the_daemon_lets_go_of_what_it_held_and_takes_nothing_more() {
-        let (mut mediator, ends) = Mediator::<&str, &str>::new("mediator").unwrap();
+    fn a_thread_that_dies_wakes_the_daemon_lets_go_of_what_it_held_and_takes_nothing_more() {
+        let (mut thread, ends) = ThreadHandle::<&str, &str>::new("thread").unwrap();
         let held = Arc::new(());
         let its = Arc::clone(&held);
-        mediator
+        thread
             .run(move || {
                 let _its = its;
                 ends.send("lives");
@@ -302,24 +308,24 @@ mod tests {
                 panic!("a fault of ours");
             })
             .unwrap();
-        let woken = |mediator: &Mediator<_, _>| {
-            poll(&mut [PollFd::new(mediator.fd(), PollFlags::POLLIN)], 10_000u16).unwrap() == 1
+        let woken = |thread: &ThreadHandle<_, _>| {
+            poll(&mut [PollFd::new(thread.fd(), PollFlags::POLLIN)], 10_000u16).unwrap() == 1
         };
-        assert!(woken(&mediator) && !mediator.is_dead());
-        assert_eq!(mediator.events(), ["lives"]);
-        mediator.send("anything");
-        assert!(woken(&mediator), "its death wakes the daemon");
-        mediator.join();
-        assert!(mediator.is_dead() && mediator.events().is_empty());
+        assert!(woken(&thread) && !thread.is_dead());
+        assert_eq!(thread.events(), ["lives"]);
+        thread.send("anything");
+        assert!(woken(&thread), "its death wakes the daemon");
+        thread.join();
+        assert!(thread.is_dead() && thread.events().is_empty());
         assert_eq!(Arc::strong_count(&held), 1, "what it held is let go");
-        mediator.send("more");
+        thread.send("more");
     }
 
     #[test]
     fn a_thread_takes_what_it_was_told_whoever_told_it_and_ends_with_its_handle() {
-        let (mut mediator, ends) = Mediator::<u8, u8>::new("mediator").unwrap();
-        let sender = mediator.sender();
-        mediator
+        let (mut thread, ends) = ThreadHandle::<u8, u8, u8>::new("thread").unwrap();
+        let sender = thread.sender();
+        thread
             .run(move || {
                 while !ends.is_stopped() {
                     while let Some(command) = ends.next() {
@@ -327,22 +333,23 @@ mod tests {
                     }
                     std::thread::yield_now();
                 }
+                ends.send(ends.stopped().unwrap());
             })
             .unwrap();
-        mediator.send(1);
+        thread.send(1);
         std::thread::spawn(move || sender.send(2)).join().unwrap();
-        mediator.stop();
-        assert!(mediator.is_dead());
-        assert_eq!(mediator.events(), [1, 2], "all that came before the end");
-        mediator.send(3);
-        assert!(mediator.events().is_empty());
+        thread.stop(9);
+        assert!(thread.is_dead());
+        assert_eq!(thread.events(), [1, 2, 9], "all that came before the end, and how to end");
+        thread.send(3);
+        assert!(thread.events().is_empty());
     }
 
     #[test]
     fn a_thread_that_hangs_is_told_from_one_that_has_nothing_to_do() {
-        let (mut mediator, ends) = Mediator::<(), ()>::new("mediator").unwrap();
+        let (mut thread, ends) = ThreadHandle::<(), ()>::new("thread").unwrap();
         let (go_on, stuck) = mpsc::channel::<()>();
-        mediator
+        thread
             .run(move || {
                 while ends.next().is_none() {
                     poll(&mut [PollFd::new(ends.fd(), PollFlags::POLLIN)], 10_000u16).unwrap();
@@ -353,20 +360,20 @@ mod tests {
                 ends.take_wakeup();
             })
             .unwrap();
-        let woken = |mediator: &Mediator<_, _>, time: u16| {
-            poll(&mut [PollFd::new(mediator.fd(), PollFlags::POLLIN)], time).unwrap() == 1
+        let woken = |thread: &ThreadHandle<_, _>, time: u16| {
+            poll(&mut [PollFd::new(thread.fd(), PollFlags::POLLIN)], time).unwrap() == 1
         };
-        assert!(mediator.is_responsive(), "nobody asked");
-        mediator.probe();
-        assert!(woken(&mediator, 10_000), "its answer wakes the daemon");
-        assert!(mediator.is_responsive());
-        mediator.events();
-        mediator.send(());
-        assert!(!woken(&mediator, 100), "what is no answer wakes nobody");
-        mediator.probe();
-        assert!(!woken(&mediator, 200) && !mediator.is_responsive(), "it hangs");
+        assert!(thread.is_responsive(), "nobody asked");
+        thread.probe();
+        assert!(woken(&thread, 10_000), "its answer wakes the daemon");
+        assert!(thread.is_responsive());
+        thread.events();
+        thread.send(());
+        assert!(!woken(&thread, 100), "what is no answer wakes nobody");
+        thread.probe();
+        assert!(!woken(&thread, 200) && !thread.is_responsive(), "it hangs");
         go_on.send(()).unwrap();
-        mediator.join();
-        assert!(mediator.is_responsive(), "it is no more, which `is_dead` says");
+        thread.join();
+        assert!(thread.is_responsive(), "it is no more, which `is_dead` says");
     }
 }

@@ -11,12 +11,12 @@ use control::server::Server;
 use domains::agent_lock::AgentLock;
 use domains::{Adoption, entries, leftovers};
 use handover::handover::Handover;
+use monitor::Stop;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use printable::explain;
 use systemd::inhibitor::Inhibitor;
 use systemd::service_manager::{ServiceManager, WatchdogAction};
-use usb::Stop;
 
 use super::mediators::Mediator;
 use super::needed::Needed;

@@ -62,12 +62,12 @@ use domains::{Parts, Supervisor, SupervisorError};
 use handover::handover::{Handover, HandoverError};
 use handover::sysfs::HostSysfs;
 use images::recording::ImageNotes;
+use monitor::Stop;
 use printable::explain;
 use recorder::Recorder;
 use recorder::tally::Tallies;
 use systemd::rescue;
 use systemd::service_manager::ServiceManager;
-use usb::Stop;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);

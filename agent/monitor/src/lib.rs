@@ -18,6 +18,7 @@
 //! | [`core`] | the decisions, a pure state machine |
 //! | [`permit`] | the proof |
 //! | [`authorize`] | what is asked for, and why it is refused |
+//! | [`mediator_thread`] | the thread of a mediator: mailbox, liveness and death |
 //! | [`break_glass`] | the rules that count for a limited time: opened by a permit, and its questions at the seat |
 //!
 //! **Revocation** is the other half. When another policy is in force, break-glass ends or the log fails, every mediator that runs is sent
@@ -29,6 +30,7 @@
 pub mod authorize;
 pub mod break_glass;
 pub mod core;
+pub mod mediator_thread;
 mod monitor;
 pub mod permit;
 #[cfg(feature = "testing")]
@@ -37,5 +39,6 @@ pub mod testing;
 pub use authorize::{
     Account, Basis, Denial, Grant, MediatorId, NoRule, Owed, Request, RequestId, recorded,
 };
+pub use mediator_thread::{Heard, MediatorThread, Stop, spawn};
 pub use monitor::{Answer, Event, Monitor, QuestionId, Refused};
 pub use permit::Permit;

@@ -59,7 +59,7 @@ use policy::Policy;
 use printable::Label;
 
 use self::core::{DomainIndex, Hotkeys, Settings};
-use base::mailbox::{Ends, Mediator, Sender};
+use base::mailbox::{Ends, Sender, ThreadHandle};
 use control::reports::SeatReport;
 use memory::Memory;
 use notices::Cause;
@@ -203,7 +203,7 @@ pub type Mediators = Box<dyn Fn(ToMediators) + Send>;
 /// The handle on a seat that runs.
 pub struct Seat {
     names: Vec<String>,
-    thread: Mediator<Command, SeatEvent>,
+    thread: ThreadHandle<Command, SeatEvent>,
     report: Arc<Mutex<SeatReport>>,
     used: Used,
 }
@@ -290,7 +290,7 @@ impl Seat {
         memory: Memory,
         mediators: Mediators,
     ) -> io::Result<Self> {
-        let (mut thread, ends) = Mediator::new("seat")?;
+        let (mut thread, ends) = ThreadHandle::new("seat")?;
         let report = Arc::new(Mutex::new(SeatReport {
             backend: match backend {
                 Backend::Kms(_) => "kms".to_owned(),

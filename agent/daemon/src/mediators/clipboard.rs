@@ -1,7 +1,6 @@
 //! The daemon's side of the clipboard: audit, words and questions, and hotkeys from the command line.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +8,24 @@ use std::time::Duration;
 use clipboard::mediator::{Hotkey, Paste, Ticket};
 use clipboard::operations::Operations;
 use monitor::core::Cause;
-use monitor::{Denial, MediatorId, Monitor, Request, RequestId};
+use monitor::{Denial, MediatorId, MediatorThread, Monitor, Request, RequestId};
 use policy::Policy;
 use seat::ToMediators;
-use usb::Stop;
 
-use super::mediator::{Mediator, Place, Rules, Start};
+use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::seat::SeatClient;
 use crate::{DaemonError, record};
 use base::accounts::Accounts;
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
 use clipboard::service::{
-    Clipboard, ClipboardEvent, Command, GUEST_PORT, Program, decoding, reserved_user,
+    CLIPBOARD, Clipboard, ClipboardEvent, Command, GUEST_PORT, Program, decoding, reserved_user,
 };
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::Answer;
 use domains::cgroup::Cgroups;
 use printable::explain;
-
-const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 
 /// What decodes pictures.
 const WORKER: &str = "bulkhead-worker";
@@ -50,12 +46,9 @@ pub(crate) struct ClipboardClient {
     screen: Option<(u32, u32)>,
     /// A picture takes longer to be decoded than a moment.
     preparing: bool,
-    dead: bool,
 }
 
 impl Start for ClipboardClient {
-    const ID: MediatorId = CLIPBOARD;
-
     fn sockets(layout: &Layout, entry: &DomainHardware) -> Vec<PathBuf> {
         match entry.kind {
             Kind::External => vec![layout.vdagent_socket(&entry.name)],
@@ -85,8 +78,7 @@ impl Start for ClipboardClient {
             .map_err(|source| DaemonError::Mediator { what: "clipboard", source })?;
         let agents = vec![false; names.len()];
         let operations = Operations::default();
-        let (screen, preparing, dead) = (None, false, false);
-        Ok(Self { clipboard, names, agents, operations, screen, preparing, dead })
+        Ok(Self { clipboard, names, agents, operations, screen: None, preparing: false })
     }
 }
 
@@ -123,7 +115,7 @@ fn worker(cgroups: Option<&Cgroups>) -> io::Result<Program> {
     })
 }
 
-impl Mediator for ClipboardClient {
+impl Duties for ClipboardClient {
     /// Does nothing: the clipboard has no hold on the PC.
     fn activate(&mut self, _: Place<'_>) {}
 
@@ -136,38 +128,6 @@ impl Mediator for ClipboardClient {
                 ToMediators::Locked => Command::Locked,
             });
         }))
-    }
-
-    fn probe(&self) {
-        self.clipboard.probe();
-    }
-
-    fn is_responsive(&self) -> bool {
-        self.clipboard.is_responsive()
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.clipboard.fd())
-    }
-
-    fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
-        let screen = seat.desktop();
-        if screen != self.screen {
-            self.screen = screen;
-            self.send(Command::Screen(screen));
-        }
-        // Asked first: what it said last has come by then.
-        let dead = self.clipboard.is_dead();
-        if dead && !self.dead {
-            // Before that is heard: nobody is there to use a permit.
-            monitor.died(CLIPBOARD);
-        }
-        for event in self.clipboard.events() {
-            self.handle(event, Some(seat), monitor);
-        }
-        if dead && !self.dead {
-            self.died(seat, monitor);
-        }
     }
 
     fn answered(&mut self, number: u64, yes: bool) {
@@ -186,36 +146,37 @@ impl Mediator for ClipboardClient {
     /// Does nothing: no rule of the clipboard needs break-glass.
     fn break_glass_opened(&mut self, _: Rules<'_>) {}
 
-    fn banner_note(&self) -> Option<String> {
-        let words = match (self.dead, self.preparing) {
-            (true, _) => "Copy and paste do not work: call IT",
-            (false, true) => "Preparing the picture",
-            (false, false) => return None,
-        };
-        Some(words.to_owned())
-    }
-
     fn fault(&self, _: &Policy) -> Option<String> {
-        self.dead.then(|| "NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned())
-    }
-
-    /// Ends the thread: from here on nothing that is offered can be taken.
-    fn stop(&mut self, _: Stop, monitor: &mut Monitor) {
-        self.clipboard.stop();
-        monitor.died(CLIPBOARD);
-        for event in self.clipboard.events() {
-            // Nobody is there any more to be told, or to be asked.
-            self.handle(event, None, monitor);
-        }
+        self.clipboard.has_died().then(|| "NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned())
     }
 }
 
-impl ClipboardClient {
-    fn send(&self, command: Command) {
-        self.clipboard.send(command);
+impl Client for ClipboardClient {
+    type Command = Command;
+    type Event = ClipboardEvent;
+    const ID: MediatorId = CLIPBOARD;
+    const FAILURE: Failure = Failure {
+        log: FAILED,
+        notice: "Copy and paste do not work any more.\nCall IT.",
+        banner: "Copy and paste do not work: call IT",
+    };
+
+    fn thread(&self) -> Option<&MediatorThread<Command, ClipboardEvent>> {
+        Some(&self.clipboard)
     }
 
-    /// Handles an event of the thread. Without a seat the agent stops: what is to be recorded is recorded, and nobody is told or asked.
+    fn thread_mut(&mut self) -> Option<&mut MediatorThread<Command, ClipboardEvent>> {
+        Some(&mut self.clipboard)
+    }
+
+    fn look_at(&mut self, seat: &SeatClient) {
+        let screen = seat.desktop();
+        if screen != self.screen {
+            self.screen = screen;
+            self.send(Command::Screen(screen));
+        }
+    }
+
     fn handle(&mut self, event: ClipboardEvent, seat: Option<&SeatClient>, monitor: &mut Monitor) {
         match (event, seat) {
             (ClipboardEvent::Authorize(request), _) => self.authorize(request, monitor),
@@ -253,6 +214,22 @@ impl ClipboardClient {
         }
     }
 
+    /// Nothing crosses any more, and whoever waits for an outcome is told so.
+    fn died(&mut self) {
+        self.agents.fill(false);
+        self.operations.fail(FAILED);
+    }
+
+    fn progress(&self) -> Option<&'static str> {
+        self.preparing.then_some("Preparing the picture")
+    }
+}
+
+impl ClipboardClient {
+    fn send(&self, command: Command) {
+        self.clipboard.send(command);
+    }
+
     /// Returns whether a domain's guest can copy and paste.
     pub(crate) fn has_agent(&self, name: &str) -> bool {
         let index = self.names.iter().position(|known| known == name);
@@ -272,16 +249,6 @@ impl ClipboardClient {
         }
     }
 
-    /// Handles the death of the thread: nothing crosses any more, and whoever waits for an outcome is told so.
-    fn died(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
-        self.dead = true;
-        self.agents.fill(false);
-        self.operations.fail(FAILED);
-        monitor.note(&[record::failed("clipboard")]);
-        tracing::error!("{FAILED}");
-        seat.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
-    }
-
     /// Plays a hotkey for a user of the command line.
     pub(crate) fn ask(
         &mut self,
@@ -295,7 +262,7 @@ impl ClipboardClient {
                 "this PC has a seat: copy and paste with the hotkeys there (Ctrl+Alt+C and Ctrl+Alt+V, unless the policy names others)".to_owned(),
             ));
         }
-        if self.dead {
+        if self.clipboard.has_died() {
             return Answer::of(Err(FAILED.to_owned()));
         }
         let Some(index) = self.names.iter().position(|name| name == domain) else {

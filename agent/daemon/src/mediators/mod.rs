@@ -11,7 +11,7 @@ use monitor::break_glass::BREAK_GLASS;
 use seat::ToMediators;
 
 use self::clipboard::ClipboardClient;
-use self::mediator::Start;
+use self::mediator::{Client, Start};
 use self::usb::UsbClient;
 use super::DaemonError;
 use super::renewal::RENEWAL;
@@ -19,7 +19,7 @@ use base::layout::Layout;
 use config::active::POLICY;
 use config::machine::DomainHardware;
 
-pub(super) use self::mediator::{Mediator, Place, Rules};
+pub(super) use self::mediator::{Duties, Mediator, Place, Rules};
 
 /// One table: the mediators with a thread of their own, and whatever is done with each of them.
 macro_rules! mediators {
@@ -28,7 +28,7 @@ macro_rules! mediators {
         pub(super) struct Mediators { $($(#[$doc])* pub(super) $name: $type,)+ }
 
         /// All that the monitor knows.
-        pub(super) const ALL: &[MediatorId] = &[POLICY, BREAK_GLASS, RENEWAL, $(<$type as Start>::ID),+];
+        pub(super) const ALL: &[MediatorId] = &[POLICY, BREAK_GLASS, RENEWAL, $(<$type as Client>::ID),+];
 
         impl Mediators {
             pub(super) fn start(place: Place<'_>) -> Result<Self, DaemonError> {
@@ -51,7 +51,7 @@ macro_rules! mediators {
 
             /// Returns the one that the monitor knows by this.
             pub(super) fn find(&mut self, id: MediatorId) -> Option<&mut dyn Mediator> {
-                $(if id == <$type as Start>::ID { return Some(&mut self.$name); })+
+                $(if id == <$type as Client>::ID { return Some(&mut self.$name); })+
                 None
             }
         }
@@ -68,19 +68,10 @@ mediators! {
 impl Mediators {
     /// Returns what the seat's thread tells those that listen.
     pub(super) fn listener(&self) -> seat::Mediators {
-        let listeners: Vec<_> = self.each().filter_map(Mediator::listener).collect();
+        let listeners: Vec<_> = self.each().filter_map(Duties::listener).collect();
         Box::new(move |what: ToMediators| listeners.iter().for_each(|tell| tell(what)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_mediators_are_one_to_the_monitor() {
-        for (index, id) in ALL.iter().enumerate() {
-            assert!(!ALL[..index].contains(id), "{}", id.name());
-        }
-    }
-}
+mod tests;

@@ -1,50 +1,44 @@
 //! The daemon's side of USB: audit, words, the list of devices.
 
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use monitor::core::Cause;
-use monitor::{Denial, MediatorId, Monitor, Request};
+use monitor::{Denial, MediatorId, MediatorThread, Monitor, Request};
 use policy::Policy;
 use seat::ToMediators;
 use usbhost::{BusId, Sysfs};
 
-use super::mediator::{Mediator, Place, Rules, Start};
+use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
+use crate::DaemonError;
 use crate::seat::SeatClient;
-use crate::{DaemonError, record};
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind, Machine, Seat};
 use control::reports::UsbReport;
-use usb::{Command, Setup, Stop, Usb, UsbAdmission, UsbEvent, UsbGrant};
-
-const USB: MediatorId = MediatorId::new("usb");
+use usb::{Command, Setup, USB, Usb, UsbAdmission, UsbEvent, UsbGrant};
 
 /// The broker, or why there is none.
 pub(crate) struct UsbClient {
     usb: Result<Usb, String>,
     list: Vec<UsbReport>,
-    dead: bool,
 }
 
 /// Why there is no broker any more.
 const FAILED: &str = "the USB broker has failed; restart the agent";
 
 impl Start for UsbClient {
-    const ID: MediatorId = USB;
-
     fn sockets(layout: &Layout, entry: &DomainHardware) -> Vec<PathBuf> {
         layout.usb_sockets(&entry.name).collect()
     }
 
     fn start(_: Place<'_>) -> Result<Self, DaemonError> {
-        Ok(Self { usb: Err("the agent has not started".to_owned()), list: Vec::new(), dead: false })
+        Ok(Self { usb: Err("the agent has not started".to_owned()), list: Vec::new() })
     }
 }
 
-impl Mediator for UsbClient {
+impl Duties for UsbClient {
     /// Starts the broker, which takes the kernel's switches.
     fn activate(&mut self, place: Place<'_>) {
         self.usb = broker(place);
@@ -53,55 +47,6 @@ impl Mediator for UsbClient {
     /// Returns `None`: no hotkey is about devices.
     fn listener(&self) -> Option<Box<dyn Fn(ToMediators) + Send>> {
         None
-    }
-
-    fn probe(&self) {
-        if let Ok(usb) = &self.usb {
-            usb.probe();
-        }
-    }
-
-    fn is_responsive(&self) -> bool {
-        self.usb.as_ref().map_or(true, Usb::is_responsive)
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.usb.as_ref().ok().map(Usb::fd)
-    }
-
-    fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
-        let Ok(usb) = &self.usb else { return };
-        // Asked first: what it said last has come by then.
-        let dead = usb.is_dead();
-        if dead && !self.dead {
-            // Before that is heard: nobody is there to use a permit.
-            monitor.died(USB);
-        }
-        for event in usb.events() {
-            match event {
-                UsbEvent::Admit(request) => usb.send(admit(request, monitor)),
-                UsbEvent::Authorize(request) => {
-                    if let Some(command) = authorize(request, monitor) {
-                        usb.send(command);
-                    }
-                }
-                UsbEvent::Note(event) => {
-                    monitor.note(&[event]);
-                }
-                UsbEvent::Notice(socket, words) => {
-                    tracing::info!("{}", words.replace('\n', " "));
-                    seat.notice_of(&socket, words);
-                }
-                UsbEvent::Devices(list) => self.list = list,
-            }
-        }
-        if dead && !self.dead {
-            self.dead = true;
-            self.list.clear();
-            monitor.note(&[record::failed("usb")]);
-            tracing::error!("no USB device reaches a domain: {FAILED}");
-            seat.notice("USB devices do not work any more.\nCall IT.".to_owned());
-        }
     }
 
     /// Does nothing: the broker asks nobody.
@@ -118,23 +63,63 @@ impl Mediator for UsbClient {
         self.take_rules(rules);
     }
 
-    fn banner_note(&self) -> Option<String> {
-        self.dead.then(|| "USB devices do not work: call IT".to_owned())
-    }
-
     fn fault(&self, policy: &Policy) -> Option<String> {
         let why = self.problem().filter(|_| !policy.usb().is_empty())?;
         Some(format!("NO USB DEVICE REACHES A DOMAIN: {why}"))
     }
+}
 
-    /// Takes every device from its domain, and writes down what went to and fro.
-    fn stop(&mut self, stop: Stop, monitor: &mut Monitor) {
-        let Ok(usb) = &mut self.usb else { return };
-        usb.stop(stop);
-        if !self.dead {
-            monitor.died(USB);
+impl Client for UsbClient {
+    type Command = Command;
+    type Event = UsbEvent;
+    const ID: MediatorId = USB;
+    const FAILURE: Failure = Failure {
+        log: "no USB device reaches a domain: the USB broker has failed; restart the agent",
+        notice: "USB devices do not work any more.\nCall IT.",
+        banner: "USB devices do not work: call IT",
+    };
+
+    fn thread(&self) -> Option<&MediatorThread<Command, UsbEvent>> {
+        self.usb.as_ref().ok()
+    }
+
+    fn thread_mut(&mut self) -> Option<&mut MediatorThread<Command, UsbEvent>> {
+        self.usb.as_mut().ok()
+    }
+
+    /// Does nothing: no device depends on the screen.
+    fn look_at(&mut self, _: &SeatClient) {}
+
+    fn handle(&mut self, event: UsbEvent, seat: Option<&SeatClient>, monitor: &mut Monitor) {
+        match (event, seat) {
+            (UsbEvent::Note(event), _) => {
+                monitor.note(&[event]);
+            }
+            (UsbEvent::Authorize(request), _) => {
+                if let Some(command) = authorize(request, monitor) {
+                    self.send(command);
+                }
+            }
+            (UsbEvent::Admit(request), Some(_)) => {
+                let command = admit(request, monitor);
+                self.send(command);
+            }
+            (UsbEvent::Notice(socket, words), Some(seat)) => {
+                tracing::info!("{}", words.replace('\n', " "));
+                seat.notice_of(&socket, words);
+            }
+            (UsbEvent::Devices(list), Some(_)) => self.list = list,
+            // Nothing comes of a verdict now, and nobody is there to be told or shown anything.
+            (UsbEvent::Admit(_) | UsbEvent::Notice(..) | UsbEvent::Devices(_), None) => {}
         }
-        record_last(usb.events(), monitor);
+    }
+
+    fn died(&mut self) {
+        self.list.clear();
+    }
+
+    fn progress(&self) -> Option<&'static str> {
+        None
     }
 }
 
@@ -142,7 +127,7 @@ impl UsbClient {
     /// Returns why there is no broker, if there is none.
     fn problem(&self) -> Option<&str> {
         match &self.usb {
-            Ok(_) if self.dead => Some(FAILED),
+            Ok(usb) if usb.has_died() => Some(FAILED),
             Ok(_) => None,
             Err(why) => Some(why),
         }
@@ -223,27 +208,11 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         domains: domains.collect(),
         policy: Arc::clone(policy),
     };
-    let usb = Usb::start(setup).map_err(|error| error.to_string());
+    let usb = usb::start(setup).map_err(|error| error.to_string());
     if let Err(problem) = &usb {
         tracing::error!("no USB device reaches a domain: {problem}");
     }
     usb
-}
-
-/// Records the last events of a broker that is no more: those for the log, and that what it asked for does not happen.
-fn record_last(events: Vec<UsbEvent>, monitor: &mut Monitor) {
-    for event in events {
-        match event {
-            UsbEvent::Note(event) => {
-                monitor.note(&[event]);
-            }
-            UsbEvent::Authorize(request) => {
-                let _ = authorize(request, monitor);
-            }
-            // Nothing comes of a verdict now, and nobody is there to be told or shown anything.
-            UsbEvent::Admit(_) | UsbEvent::Notice(..) | UsbEvent::Devices(_) => {}
-        }
-    }
 }
 
 /// Has the monitor decide on a verdict, and returns what the broker is told. The entry says no more than what the policy gives: nothing has to
@@ -272,122 +241,4 @@ fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Comman
 }
 
 #[cfg(test)]
-mod tests {
-    use ::audit::Limits;
-    use ::audit::events::UsbJudged;
-    use clock::Moment;
-    use monitor::{Basis, recorded};
-    use policy::decide::Decision;
-    use recorder::Recorder;
-
-    use super::*;
-
-    fn grant() -> UsbGrant {
-        UsbGrant {
-            bus_id: "1-4".parse().unwrap(),
-            address: 3,
-            domain: "clinical".to_owned(),
-            label: "CLINICAL".to_owned(),
-            rules: usbfilter::Rules::Allow,
-            share: usbdescriptors::Share::Whole,
-            rule: None,
-            why: String::new(),
-        }
-    }
-
-    /// A verdict that gives a device to a domain by the policy of this serial.
-    fn verdict(number: u64, basis: Basis, decision: Decision) -> Request<UsbAdmission> {
-        let grant = grant();
-        let event = UsbJudged {
-            domain: Some(grant.domain.clone()),
-            verdict: recorded(decision),
-            rule: None,
-            policy: basis.policy,
-            break_glass: basis.break_glass,
-            bus_id: grant.bus_id.to_string(),
-            device: String::new(),
-            name: None,
-            request: None,
-            seat_keeps_interfaces: None,
-            to: None,
-        };
-        let (grant, owed) = (UsbAdmission { grant, basis }, monitor::testing::owed(decision));
-        Request { number, basis, owed, event, grant }
-    }
-
-    fn kinds(state: &std::path::Path) -> Vec<String> {
-        let mut kinds = Vec::new();
-        ::audit::each(&recorder::directory(state), |_, entry: ::audit::Entry| {
-            kinds.push(entry.kind);
-            Ok(())
-        })
-        .unwrap();
-        kinds
-    }
-
-    #[test]
-    fn a_verdict_permits_by_the_rules_in_force_alone_and_is_on_the_record_whatever_it_permits() {
-        let dir = tempfile::tempdir().unwrap();
-        let recorder = Recorder::open(dir.path(), Limits::default());
-        let mut monitor = Monitor::new(recorder, 1, &[USB]);
-        monitor.started(USB);
-        let (plain, allow) = (Basis { policy: 1, break_glass: false }, Decision::Allow);
-        let by_break_glass = Basis { break_glass: true, ..plain };
-        let verdicts = || kinds(dir.path()).iter().filter(|kind| *kind == "usb").count();
-        let mut number = 0;
-        let mut denied = |monitor: &mut Monitor, basis, decision| {
-            number += 1;
-            let before = verdicts();
-            let command = admit(verdict(number, basis, decision), monitor);
-            let recorded = verdicts() - before;
-            match command {
-                Command::Admitted(of, permit) if of == number => {
-                    assert_eq!((permit.grant().grant.clone(), recorded), (grant(), 1));
-                    None
-                }
-                Command::Refused(of, denial) if of == number => Some((denial, recorded)),
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(denied(&mut monitor, plain, allow), None);
-        let stale = Some((Denial::Stale, 1));
-        assert_eq!(denied(&mut monitor, by_break_glass, allow), stale);
-        monitor.enforce(1, Some(Moment::now() + std::time::Duration::from_secs(600)));
-        assert_eq!(denied(&mut monitor, by_break_glass, allow), None);
-        monitor.enforce(2, None);
-        assert_eq!(denied(&mut monitor, plain, allow), stale, "the policy changed meanwhile");
-        let in_force = Basis { policy: 2, break_glass: false };
-        assert_eq!(denied(&mut monitor, in_force, allow), None);
-        let writable = denied(&mut monitor, in_force, Decision::ReadOnly);
-        assert_eq!(writable, Some((Denial::Writable, 1)));
-        monitor.withhold(Some("the policy cannot be remembered".to_owned()));
-        assert_eq!(denied(&mut monitor, in_force, allow), Some((Denial::Unrecorded, 0)));
-        monitor.withhold(None);
-        monitor.died(USB);
-        assert_eq!(denied(&mut monitor, in_force, allow), Some((Denial::NotRunning, 1)));
-    }
-
-    #[test]
-    fn what_a_broker_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let recorder = Recorder::open(dir.path(), Limits::default());
-        let mut monitor = Monitor::new(recorder, 1, &[USB]);
-        monitor.started(USB);
-        monitor.died(USB);
-        let grant = grant();
-        let (domain, bus_id) = ("clinical".to_owned(), "1-4".to_owned());
-        let event = ::audit::events::UsbAttached { domain, bus_id, request: None };
-        let basis = Basis { policy: 1, break_glass: false };
-        let owed = monitor::testing::owed(Decision::Allow);
-        let request = Request { number: 1, basis, owed, event, grant };
-        record_last(vec![UsbEvent::Authorize(request)], &mut monitor);
-        let mut told = Vec::new();
-        ::audit::each(&recorder::directory(dir.path()), |_, entry: ::audit::Entry| {
-            told.push((entry.kind, entry.domain));
-            Ok(())
-        })
-        .unwrap();
-        let of = |kind: &str| (kind.to_owned(), Some("clinical".to_owned()));
-        assert!(told.ends_with(&[of("usb-attached"), of("usb-detached")]), "{told:?}");
-    }
-}
+mod tests;

@@ -26,12 +26,11 @@ mod grant;
 mod lifecycle;
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::AuditEvent;
-use monitor::{Denial, Permit, Request};
+use monitor::{Denial, MediatorId, MediatorThread, Permit, Request};
 use policy::Policy;
 use usbhost::{BusId, Sysfs};
 
@@ -40,7 +39,6 @@ pub use grant::{UsbAdmission, UsbGrant};
 
 use broker::Broker;
 
-use base::mailbox::Mediator;
 use base::sockets::SocketEndpoint;
 use control::reports::UsbReport;
 
@@ -61,18 +59,6 @@ pub enum Command {
     Refused(u64, Denial),
     /// The audit log has failed, and may have lost what was on the disk: what its entries permitted is taken back.
     RecordLost,
-    /// End, and do this with the devices.
-    Stop(Stop),
-}
-
-/// What becomes of the devices when the broker ends. In both cases every domain loses those that it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// No guest runs any more: the host's drivers get every device.
-    GiveBack,
-    /// Guests run on: the host's drivers get nothing but the keyboards, mice and hubs that they have. The kernel's switches stay as they are,
-    /// and so does the file that says what they were, for the next agent.
-    KeepFromHost,
 }
 
 /// What the broker tells the daemon.
@@ -90,8 +76,14 @@ pub enum UsbEvent {
     Devices(Vec<UsbReport>),
 }
 
-/// A broker that runs, by its mailbox.
-pub struct Usb(Mediator<Command, UsbEvent>);
+/// A broker that runs. When it is stopped, every domain loses the devices that it has.
+/// - [`Stop::GiveBack`](monitor::Stop::GiveBack): the host's drivers get every device.
+/// - [`Stop::KeepFromHost`](monitor::Stop::KeepFromHost): they get nothing but the keyboards, mice and hubs that they have. The kernel's switches stay as they are, and
+///   so does the file that says what they were, for the next agent.
+pub type Usb = MediatorThread<Command, UsbEvent>;
+
+/// What the monitor knows the broker by.
+pub const USB: MediatorId = MediatorId::new("usb");
 
 /// The arguments of a broker.
 pub struct Setup {
@@ -104,63 +96,12 @@ pub struct Setup {
     pub policy: Arc<Policy>,
 }
 
-impl Usb {
-    /// Starts the thread, which takes the kernel's switches first.
-    ///
-    /// # Errors
-    /// The process has no thread or file descriptor left, or may not set the switches.
-    pub fn start(setup: Setup) -> io::Result<Self> {
-        let (mut mediator, ends) = Mediator::new("usb")?;
-        let broker = Broker::new(setup, ends)?;
-        mediator.run(move || broker.run())?;
-        Ok(Self(mediator))
-    }
-
-    /// Tells it something. A thread that ended takes nothing any more: then no device goes anywhere.
-    pub fn send(&self, command: Command) {
-        self.0.send(command);
-    }
-
-    /// Asks its thread whether it still comes round.
-    pub fn probe(&self) {
-        self.0.probe();
-    }
-
-    /// Returns whether its thread has come round since it was last asked, or is no more.
-    #[must_use]
-    pub fn is_responsive(&self) -> bool {
-        self.0.is_responsive()
-    }
-
-    /// Becomes readable when there is an event.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.fd()
-    }
-
-    /// Returns the events since the last call.
-    pub fn events(&self) -> Vec<UsbEvent> {
-        self.0.events()
-    }
-
-    /// Returns whether the thread has died: every device is out of its domain, and none goes anywhere.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.0.is_dead()
-    }
-
-    /// Ends it: no domain has a device any more. What happened last can be had afterwards.
-    pub fn stop(&mut self, stop: Stop) {
-        self.send(Command::Stop(stop));
-        self.0.join();
-    }
-}
-
-impl Drop for Usb {
-    fn drop(&mut self) {
-        // Nobody has said that the guests are off.
-        self.stop(Stop::KeepFromHost);
-    }
+/// Starts the thread, which takes the kernel's switches first.
+///
+/// # Errors
+/// The process has no thread or file descriptor left, or may not set the switches.
+pub fn start(setup: Setup) -> io::Result<Usb> {
+    monitor::spawn(USB, |ends| Broker::new(setup, ends), Broker::run)
 }
 
 #[cfg(test)]

@@ -8,29 +8,29 @@ use policy::Policy;
 use super::*;
 use crate::core::Report;
 use crate::devices::{Abilities, Description};
-use base::mailbox::Mediator;
+use base::mailbox::ThreadHandle;
 use control::reports::SeatReport;
 
 /// Makes a stage, and the end of whoever it speaks with.
-fn stage() -> (Stage, Mediator<Command, SeatEvent>) {
+fn stage() -> (Stage, ThreadHandle<Command, SeatEvent>) {
     let (stage, daemon, _) = stage_with_mediators();
     (stage, daemon)
 }
 
 /// Makes the same, with what mediators are told.
 fn stage_with_mediators()
--> (Stage, Mediator<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {
+-> (Stage, ThreadHandle<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {
     stage_at(&tempfile::tempdir().unwrap().path().join("seat.json"))
 }
 
 /// Makes the same, as it was left by what is written down there.
 fn stage_at(
     left: &Path,
-) -> (Stage, Mediator<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {
+) -> (Stage, ThreadHandle<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {
     let policy = Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap());
     let names: Vec<String> =
         policy.domains().iter().map(|domain| domain.name.to_string()).collect();
-    let (daemon, ends) = Mediator::new("seat").unwrap();
+    let (daemon, ends) = ThreadHandle::new("seat").unwrap();
     let report = Arc::new(Mutex::new(SeatReport::default()));
     let (told, mediators) = std::sync::mpsc::channel();
     let written = left.to_owned();
@@ -98,7 +98,7 @@ fn what_happens_at_a_seat_without_a_screen_is_told_at_once_and_not_with_what_hap
     let (mut stage, mut daemon, mediators) = stage_with_mediators();
     daemon.run(move || stage.run()).unwrap();
     // Nothing else wakes the thread for a minute.
-    let told = |daemon: &Mediator<Command, SeatEvent>| {
+    let told = |daemon: &ThreadHandle<Command, SeatEvent>| {
         let until = std::time::Instant::now() + Duration::from_secs(10);
         loop {
             let mut events = daemon.events();
@@ -114,7 +114,7 @@ fn what_happens_at_a_seat_without_a_screen_is_told_at_once_and_not_with_what_hap
     daemon.send(Command::Lock);
     assert_eq!(told(&daemon), Some(SeatEvent::Locked { idle: false }));
     assert_eq!(mediators.try_iter().collect::<Vec<_>>(), [ToMediators::Locked]);
-    daemon.stop();
+    daemon.stop(());
 }
 
 #[test]

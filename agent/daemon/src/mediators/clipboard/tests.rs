@@ -1,25 +1,26 @@
-use std::path::Path;
+//! The clipboard's client, with a monitor and a log on a disk.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::audit::events::{ClipboardPaste, Verdict};
-use ::audit::{Entry, Limits};
-use base::mailbox::Ends;
 use clipboard::mediator::{Mediator as Decides, Outcome, Output, Time};
 use clipboard::vdagent::spec::{capability, content, kind};
-use config::machine::{Context, Machine};
 use control::protocol::ClipboardState;
+use monitor::Stop;
+use monitor::mediator_thread::Ends;
 use policy::decide::Decision;
-use recorder::Recorder;
 
+use super::super::mediator::Mediator;
+use super::super::tests::{NOT_RUNNING, dies, ends, entry, monitor, of, policy_with, seat, told};
 use super::*;
 
 const FROM: usize = 0;
 const TO: usize = 1;
 
 fn policy() -> Arc<Policy> {
-    let domains = include_str!("../../../../../policy/tests/fixtures/two-domains.toml");
-    let rule = "\n[[clipboard]]\nid = \"out\"\nfrom = \"clinical\"\nto = \"internet\"\n\
+    let rule = "[[clipboard]]\nid = \"out\"\nfrom = \"clinical\"\nto = \"internet\"\n\
                 types = [\"text/plain\"]\naction = \"allow\"\n";
-    Arc::new(Policy::parse("test", &format!("{domains}{rule}")).unwrap())
+    policy_with(rule)
 }
 
 fn words(words: &[u32]) -> Vec<u8> {
@@ -57,81 +58,69 @@ fn wanted() -> Request<Paste> {
 
 /// A client whose thread does as it is told.
 fn client(does: impl FnOnce(Ends<Command, ClipboardEvent>) + Send + 'static) -> ClipboardClient {
-    let (mut clipboard, ends) = base::mailbox::Mediator::new("clipboard").unwrap();
-    clipboard.run(move || does(ends)).unwrap();
     ClipboardClient {
-        clipboard,
+        clipboard: monitor::spawn(CLIPBOARD, Ok, does).unwrap(),
         names: vec!["clinical".to_owned(), "internet".to_owned()],
         agents: vec![true; 2],
         operations: Operations::default(),
         screen: None,
         preparing: false,
-        dead: false,
     }
 }
 
-fn monitor(state: &Path) -> Monitor {
-    let recorder = Recorder::open(state, Limits::default());
-    let mut monitor = Monitor::new(recorder, policy().serial(), &[CLIPBOARD]);
-    monitor.started(CLIPBOARD);
-    monitor
-}
-
-fn seat(dir: &Path) -> SeatClient {
-    let text = "format = 1\nallow_host_network = true\n[domain.clinical]\nkernel = \"vmlinuz\"\n";
-    let machine = Machine::parse("test", text, Context { images: dir, domain_policies: None })
-        .unwrap_or_else(|_| panic!());
-    let [images, state, runtime] = ["images", "state", "run"].map(|name| dir.join(name));
-    let layout = Layout { images, state, runtime };
-    SeatClient::start(&machine, &layout, &policy(), Box::new(|_| {})).unwrap()
-}
-
-fn entries(state: &Path) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    ::audit::each(&recorder::directory(state), |_, entry| {
-        entries.push(entry);
-        Ok(())
-    })
-    .unwrap();
-    entries.retain(|entry| entry.kind != "log-opened" && entry.kind != "checkpoint");
-    entries
-}
-
-/// Of each entry its kind, and to which domain it is about.
-fn told(state: &Path) -> Vec<(String, Option<String>)> {
-    entries(state).into_iter().map(|entry| (entry.kind, entry.domain)).collect()
-}
-
-fn of(kind: &str, domain: Option<&str>) -> (String, Option<String>) {
-    (kind.to_owned(), domain.map(str::to_owned))
-}
-
 #[test]
-fn what_a_clipboard_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut monitor = monitor(dir.path());
-    let mut client = client(|ends| ends.send(ClipboardEvent::Authorize(wanted())));
-    client.clipboard.join();
-    client.process_events(&seat(dir.path()), &mut monitor);
-    let paste = of("clipboard", Some("internet"));
-    let not_delivered = of("clipboard-not-delivered", Some("internet"));
-    assert_eq!(told(dir.path()), [paste, not_delivered, of("failed", None)]);
+fn what_a_clipboard_wanted_that_died_is_permitted_to_nobody_and_log_status_banner_and_answers_say_so()
+ {
+    for last in [dies, ends] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut monitor, seat) = (monitor(dir.path()), seat(dir.path()));
+        let mut client = client(move |ends| {
+            ends.send(ClipboardEvent::Authorize(wanted()));
+            last();
+        });
+        let waits = client.operations.begin(1000).ticket;
+        assert_eq!((client.banner_note(), client.fault(&policy())), (None, None));
+        assert!(client.has_agent("internet"));
+        client.clipboard.join();
+        for _ in 0..2 {
+            client.process_events(&seat, &mut monitor);
+            let [paste, not_delivered] =
+                ["clipboard", "clipboard-not-delivered"].map(|kind| of(kind, Some("internet")));
+            assert_eq!(told(dir.path()), [paste, not_delivered, of("failed", None)], "once");
+            assert_eq!(entry(dir.path(), 1).detail["why"], NOT_RUNNING);
+            assert_eq!(entry(dir.path(), 2).detail["what"], "clipboard");
+            let note = "Copy and paste do not work: call IT";
+            assert_eq!(client.banner_note().as_deref(), Some(note));
+            let fault = "NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent";
+            assert_eq!(client.fault(&policy()).as_deref(), Some(fault));
+            assert_eq!(client.outcome(1000, waits).clipboard.unwrap().words, FAILED);
+            let refused = client.ask(1000, Hotkey::Paste, "internet", &seat);
+            assert_eq!(refused.error.as_deref(), Some(FAILED));
+            assert!(!client.has_agent("internet"));
+        }
+        assert!(client.is_responsive(), "the watchdog leaves the agent alone: its guests run on");
+        client.stop(Stop::GiveBack, &mut monitor);
+        assert_eq!(told(dir.path()).len(), 3);
+    }
 }
 
 #[test]
 fn when_the_agent_ends_the_clipboard_ends_and_all_that_it_said_is_on_the_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut client = client(|ends| {
+    let ended = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&ended);
+    let mut client = client(move |ends| {
         while !ends.is_stopped() {
             let _ = ends.next();
         }
         let taken = ::audit::events::ClipboardTaken { domain: "internet".to_owned() };
         ends.send(ClipboardEvent::Note(taken.into()));
         ends.send(ClipboardEvent::Authorize(wanted()));
+        end.store(true, Ordering::Release);
     });
     client.stop(Stop::GiveBack, &mut monitor);
-    assert!(client.clipboard.is_dead(), "nothing can be taken after this");
+    assert!(ended.load(Ordering::Acquire), "nothing can be taken after this");
     let taken = of("clipboard-taken", Some("internet"));
     let paste = of("clipboard", Some("internet"));
     assert_eq!(told(dir.path()), [taken, paste, of("clipboard-not-delivered", Some("internet"))]);

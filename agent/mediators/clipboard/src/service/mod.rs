@@ -24,13 +24,12 @@ use std::sync::Arc;
 
 use crate::mediator::{DomainIndex, Hotkey, Outcome, Paste, Ticket};
 use audit::AuditEvent;
-use monitor::{Denial, Permit, Request};
+use monitor::{Denial, MediatorId, MediatorThread, Permit, Request};
 use policy::Policy;
 
 pub use program::Program;
 use worker::Service;
 
-use base::mailbox::Mediator;
 use base::sockets::SocketEndpoint;
 
 /// The port that distributions' SPICE agents open in the guest.
@@ -77,7 +76,10 @@ pub enum ClipboardEvent {
 }
 
 /// The running mediator. Once its thread has ended it takes nothing any more: then nothing crosses.
-pub type Clipboard = Mediator<Command, ClipboardEvent>;
+pub type Clipboard = MediatorThread<Command, ClipboardEvent>;
+
+/// What the monitor knows the mediator by.
+pub const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 
 /// Starts the thread for these domains. `worker` is the program that decodes pictures; without it none crosses.
 ///
@@ -88,8 +90,6 @@ pub fn start(
     policy: Arc<Policy>,
     worker: Option<Program>,
 ) -> io::Result<Clipboard> {
-    let (mut mediator, ends) = Mediator::new("clipboard")?;
-    let mut service = Service::new(domains, policy, worker, ends)?;
-    mediator.run(move || service.run())?;
-    Ok(mediator)
+    let service = |ends| Service::new(domains, policy, worker, ends);
+    monitor::spawn(CLIPBOARD, service, |mut service| service.run())
 }

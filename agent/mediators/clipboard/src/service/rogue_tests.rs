@@ -149,7 +149,7 @@ fn an_agent_that_ends_while_a_picture_is_decoded_leaves_an_entry_of_it() {
         assert!(Moment::now() < deadline, "it does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
-    ward.clipboard.stop();
+    ward.clipboard.stop(monitor::Stop::GiveBack);
     let events = ward.clipboard.events().into_iter();
     let noted = events.filter_map(|event| match event {
         ClipboardEvent::Note(event) => Some(event.kind()),

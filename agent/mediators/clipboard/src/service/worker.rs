@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::content::Rejected;
 use crate::mediator::{Mediator, Output, Time};
 use clock::{Alarm, Moment};
+use monitor::mediator_thread::Ends;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
@@ -15,7 +16,6 @@ use zeroize::Zeroize;
 use super::agent_connection::{AgentConnection, Transferred};
 use super::decoding::Workers;
 use super::{ClipboardEvent, Command, Program};
-use base::mailbox::Ends;
 use base::sockets::SocketEndpoint;
 
 /// Bytes read from a guest, or made ready for one, at a time.

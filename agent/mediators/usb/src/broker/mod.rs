@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use audit::events::UsbRefused;
 use clock::{Alarm, Moment};
-use monitor::Permit;
+use monitor::mediator_thread::Ends;
+use monitor::{Permit, Stop};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
@@ -34,8 +35,7 @@ use usbhost::{BusId, Sysfs, UsbAuthorization};
 
 use super::attached::{DeviceThreadEvent, DomainSocket};
 use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
-use super::{Command, Setup, Stop, UsbEvent};
-use base::mailbox::Ends;
+use super::{Command, Setup, UsbEvent};
 use base::sockets::SocketEndpoint;
 use base::uevent::Uevents;
 use control::reports::UsbReport;
@@ -74,8 +74,6 @@ pub(super) struct Broker {
     flush_at: Moment,
     alarm: Alarm,
     last_reported: Vec<UsbReport>,
-    /// How it was told to end.
-    stop: Option<Stop>,
     authorization: UsbAuthorization,
     // Last: when these are dropped, the daemon takes every device for released.
     ends: Ends<Command, UsbEvent>,
@@ -114,14 +112,13 @@ impl Broker {
             flush_at: now + FLUSH,
             alarm,
             last_reported: Vec::new(),
-            stop: None,
             authorization,
             ends,
         })
     }
 
     pub(super) fn run(mut self) {
-        while self.stop.is_none() {
+        while !self.ends.is_stopped() {
             let now = Moment::now();
             if now >= self.look_at {
                 self.look_at = now + LOOK;
@@ -168,7 +165,7 @@ impl Broker {
         self.take_commands();
         // Whatever has not left by now, its domain has it no more.
         self.tick(Moment::now() + LEAVE_WITHIN);
-        if self.stop == Some(Stop::GiveBack) {
+        if self.ends.stopped() == Some(Stop::GiveBack) {
             self.authorization.restore();
         }
     }
@@ -209,7 +206,6 @@ impl Broker {
                     self.drive(&id, Event::RecordLost);
                 }
             }
-            Command::Stop(stop) => self.stop = Some(stop),
         }
     }
 

@@ -21,7 +21,7 @@ use super::*;
 use crate::attached::DetachReason;
 use crate::grant::UsbAdmission;
 use crate::lifecycle::CHANGES_MAX;
-use base::mailbox::Mediator;
+use base::mailbox::ThreadHandle;
 use usbsysfs::Identity;
 
 mod ending;
@@ -94,7 +94,7 @@ fn thread_of(broker: &mut Broker, id: &BusId) -> mpsc::Receiver<(u64, Task)> {
 /// A broker with a device at 1-4, the tasks that its thread is given, and what the broker tells.
 struct Bench {
     broker: Broker,
-    mediator: Mediator<Command, UsbEvent>,
+    mediator: ThreadHandle<Command, UsbEvent, Stop>,
     tasks: mpsc::Receiver<(u64, Task)>,
     id: BusId,
     dir: tempfile::TempDir,
@@ -119,7 +119,7 @@ impl Bench {
 
     /// Makes a broker with nothing plugged in, at 1-4 for now.
     fn over(setup: Setup, dir: tempfile::TempDir) -> Self {
-        let (mediator, ends) = Mediator::new("usb").unwrap();
+        let (mediator, ends) = ThreadHandle::new("usb").unwrap();
         let mut broker = Broker::new(setup, ends).unwrap();
         let id: BusId = "1-4".parse().unwrap();
         let tasks = thread_of(&mut broker, &id);
@@ -278,7 +278,7 @@ fn setup(dir: &Path, endpoints: Vec<SocketEndpoint>) -> Setup {
 #[test]
 fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
     let dir = tempfile::tempdir().unwrap();
-    let usb = crate::Usb::start(setup(dir.path(), Vec::new())).unwrap();
+    let usb = crate::start(setup(dir.path(), Vec::new())).unwrap();
     let devices = dir.path().join("devices");
     plug(&devices, "1-5", &READER, true);
     let states = |wanted: [(&str, &str); 2]| {
@@ -313,7 +313,7 @@ fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
 #[test]
 fn a_device_that_is_being_reset_stays_and_another_in_its_place_is_another() {
     let dir = tempfile::tempdir().unwrap();
-    let (_mediator, ends) = Mediator::new("usb").unwrap();
+    let (_mediator, ends) = ThreadHandle::new("usb").unwrap();
     let mut broker = Broker::new(setup(dir.path(), Vec::new()), ends).unwrap();
     let devices = dir.path().join("devices");
     let by_hand = |device: &Device| device.lifecycle.by_hand().map(str::to_owned);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use audit::events::AgentStopped;
 use audit::{Entry, Limits};
 use monitor::core::Cause;
-use monitor::{Denial, Event, MediatorId, Monitor, QuestionId, Request, RequestId};
+use monitor::{Denial, Event, Monitor, QuestionId, Request, RequestId};
 use policy::Policy;
 use policy::decide::Decision;
 use policy::language::MediaType;
@@ -23,9 +23,7 @@ use recorder::Recorder;
 use super::properties::{Model, Step, contents, guest, number};
 use super::world::{A, B, CAPABLE, TEXT, World, announce, policy_of, rule};
 use crate::mediator::{Paste, hash};
-use crate::service::Command;
-
-const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
+use crate::service::{CLIPBOARD, Command};
 
 /// Where the log lies that can be written no more once its file is full.
 const ASIDE: &str = "aside";

@@ -44,7 +44,7 @@ fn an_agent_that_leaves_its_guests_running_gives_no_device_to_the_hosts_drivers_
         (Some(Stop::GiveBack), given_back),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let mut usb = crate::Usb::start(a_pc(dir.path())).unwrap();
+        let mut usb = crate::start(a_pc(dir.path())).unwrap();
         let until = Moment::now() + Duration::from_secs(12);
         while switches(dir.path()) != kept {
             assert!(Moment::now() < until, "{:?}", switches(dir.path()));
@@ -86,7 +86,7 @@ fn a_device_that_waits_for_its_domain_or_for_the_log_is_not_connected_to_it_whil
 #[test]
 fn a_broker_that_cannot_go_on_gives_the_hosts_drivers_nothing_while_its_agent_does() {
     let dir = tempfile::tempdir().unwrap();
-    let (_mediator, ends) = Mediator::new("usb").unwrap();
+    let (_mediator, ends) = ThreadHandle::new("usb").unwrap();
     let broker = Broker::new(a_pc(dir.path()), ends).unwrap();
     let taken = switches(dir.path());
     assert_eq!(taken[0], "0");
