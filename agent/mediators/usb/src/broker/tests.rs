@@ -25,10 +25,13 @@ use base::mailbox::ThreadHandle;
 use usbsysfs::Identity;
 
 mod ending;
+mod monitored;
 mod non_interference;
 mod parts;
 mod record;
 mod revocation;
+mod steps;
+mod world;
 
 const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
 /// A keyboard of the seat's, which nobody reads further.
