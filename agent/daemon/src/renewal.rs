@@ -11,7 +11,7 @@ use super::Running;
 use super::seat::SeatClient;
 use domains::Supervisor;
 use domains::lifecycle::Time;
-use domains::renewal::planned::{self, DomainFacts, Effect, PutOff, SeatFacts, Why};
+use domains::renewal::planned::{self, DomainFacts, Effect, PutOff, RenewalReason, SeatFacts};
 use domains::renewal::schedule::{COUNTDOWN, Local, Now};
 
 /// What the monitor knows renewals by.
@@ -122,7 +122,7 @@ impl Running {
         let Self { seat, monitor, renewals, .. } = self;
         match effect {
             Effect::Begin(domain, due) => {
-                if let Err(why) = self.begin_renewal(&domain, Why::Due(due)) {
+                if let Err(why) = self.begin_renewal(&domain, RenewalReason::Due(due)) {
                     tracing::warn!("{domain} was to begin anew: {why}");
                 }
             }
@@ -154,7 +154,7 @@ impl Running {
     ///
     /// # Errors
     /// Why it is not to be renewed now, and what to do instead.
-    pub(super) fn begin_renewal(&mut self, domain: &str, why: Why) -> Result<(), String> {
+    pub(super) fn begin_renewal(&mut self, domain: &str, why: RenewalReason) -> Result<(), String> {
         self.renewals.planned.may_begin(domain)?;
         self.supervisor.may_renew(domain)?;
         self.monitor.note(&[why.began(domain)]);

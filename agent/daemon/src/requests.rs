@@ -25,7 +25,7 @@ use control::roles::Caller;
 use control::server::{Refused, Reply, Ticket};
 use control::table::Recorded;
 use domains::lifecycle::Event;
-use domains::renewal::planned::Why;
+use domains::renewal::planned::RenewalReason;
 use domains::{DomainRuntime, entries, screen};
 use images::recording;
 use seat::core::DomainIndex;
@@ -350,7 +350,7 @@ impl Serve<Asker<'_>, Reply> for Running {
     }
 
     fn renew(&mut self, Asker { caller, number }: Asker<'_>, domain: String) -> Reply {
-        let why = Why::Command { by: caller.to_string(), request: number };
+        let why = RenewalReason::Command { by: caller.to_string(), request: number };
         done(self.begin_renewal(&domain, why))
     }
 

@@ -22,7 +22,7 @@ use recorder::Recorder;
 use seat::core::DomainIndex;
 use seat::memory::{self, Memory};
 use seat::notices::Cause;
-use seat::{Backend, Command, DomainText, Handle, Mediators, Seat, SeatEvent, SeatPolicy};
+use seat::{Backend, Command, DomainText, Handle, MediatorListener, Seat, SeatEvent, SeatPolicy};
 
 /// The daemon's side of the seat: its thread, and what the screen was last told to show.
 pub(super) struct SeatClient {
@@ -53,7 +53,7 @@ impl SeatClient {
         machine: &Machine,
         layout: &Layout,
         policy: &Arc<Policy>,
-        mediators: Mediators,
+        mediators: MediatorListener,
     ) -> Result<Self, DaemonError> {
         let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
         let backend = match &machine.seat {

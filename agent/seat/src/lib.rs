@@ -198,7 +198,7 @@ pub enum ToMediators {
 }
 
 /// Puts into a mediator's mailbox what concerns it; called by the seat's thread, so that it must not wait.
-pub type Mediators = Box<dyn Fn(ToMediators) + Send>;
+pub type MediatorListener = Box<dyn Fn(ToMediators) + Send>;
 
 /// The handle on a seat that runs.
 pub struct Seat {
@@ -238,7 +238,7 @@ impl Used {
 /// The seat thread's connections to the daemon, the mediators and the report.
 struct Daemon {
     ends: Ends<Command, SeatEvent>,
-    mediators: Mediators,
+    mediators: MediatorListener,
     report: Arc<Mutex<SeatReport>>,
     used: Used,
 }
@@ -288,7 +288,7 @@ impl Seat {
         names: Vec<String>,
         policy: SeatPolicy,
         memory: Memory,
-        mediators: Mediators,
+        mediators: MediatorListener,
     ) -> io::Result<Self> {
         let (mut thread, ends) = ThreadHandle::new("seat")?;
         let report = Arc::new(Mutex::new(SeatReport {

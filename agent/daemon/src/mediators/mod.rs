@@ -67,7 +67,7 @@ mediators! {
 
 impl Mediators {
     /// Returns what the seat's thread tells those that listen.
-    pub(super) fn listener(&self) -> seat::Mediators {
+    pub(super) fn listener(&self) -> seat::MediatorListener {
         let listeners: Vec<_> = self.each().filter_map(Duties::listener).collect();
         Box::new(move |what: ToMediators| listeners.iter().for_each(|tell| tell(what)))
     }

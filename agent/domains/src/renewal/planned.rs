@@ -33,7 +33,7 @@ const THE_SEAT: &str = "the seat";
 
 /// Why a domain is renewed, and who brought it about.
 #[derive(Clone, Debug)]
-pub enum Why {
+pub enum RenewalReason {
     /// Somebody asked for it over the control socket.
     Command {
         by: String,
@@ -44,7 +44,7 @@ pub enum Why {
     Due(Due),
 }
 
-impl Why {
+impl RenewalReason {
     /// Returns it as the log has it.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -139,7 +139,7 @@ pub struct PutOff {
 #[derive(Debug)]
 struct UnderWay {
     since: Time,
-    why: Why,
+    why: RenewalReason,
 }
 
 impl UnderWay {
@@ -355,7 +355,7 @@ impl Renewals {
     }
 
     /// Takes note that a renewal has begun.
-    pub fn began(&mut self, domain: &str, why: Why, now: Time) {
+    pub fn began(&mut self, domain: &str, why: RenewalReason, now: Time) {
         self.under_way.insert(domain.to_owned(), UnderWay { since: now, why });
     }
 

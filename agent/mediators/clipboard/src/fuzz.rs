@@ -5,7 +5,7 @@ use std::sync::Arc;
 use monitor::Denial;
 use policy::Policy;
 
-use crate::mediator::{Hotkey, Mediator, Output, Time};
+use crate::mediator::{ClipboardMediator, Hotkey, Output, Time};
 
 /// Gives a mediator between the starter policy's domains what the input says: bytes from guests, hotkeys, time. Panics are what
 /// is looked for.
@@ -16,7 +16,7 @@ pub fn mediator(input: &[u8]) {
         return;
     };
     let names: Vec<String> = policy.domains().iter().map(|d| d.name.to_string()).collect();
-    let mut mediator = Mediator::new(&names, Arc::new(policy));
+    let mut mediator = ClipboardMediator::new(&names, Arc::new(policy));
     let mut now = Time::ZERO;
     for guest in 0..names.len() {
         mediator.connected(guest);

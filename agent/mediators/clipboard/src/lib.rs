@@ -3,7 +3,7 @@
 //! ```text
 //!  guest A --bytes--> vdagent::Reader --+                      +--> vdagent::Outbox --bytes--> guest B
 //!                                       v                      |
-//!  hotkeys, answers ------------> mediator::Mediator ----------+--> audit events, words for people
+//!  hotkeys, answers ------------> mediator::ClipboardMediator ----------+--> audit events, words for people
 //!                                       |            |
 //!  policy ------------------------------+            +-- Job --> worker: a process that decodes one picture
 //!                                       |

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::audit::events::{ClipboardPaste, Verdict};
-use clipboard::mediator::{Mediator as Decides, Outcome, Output, Time};
+use clipboard::mediator::{ClipboardMediator, Outcome, Output, Time};
 use clipboard::vdagent::spec::{capability, content, kind};
 use control::protocol::ClipboardState;
 use monitor::Stop;
@@ -35,7 +35,7 @@ fn message(kind: u32, body: &[u8]) -> Vec<u8> {
 /// What the clipboard wants once something was copied and pasted.
 fn wanted() -> Request<Paste> {
     let names = ["clinical".to_owned(), "internet".to_owned()];
-    let mut mediator = Decides::new(&names, policy());
+    let mut mediator = ClipboardMediator::new(&names, policy());
     let now = Time::from_secs(1);
     let able = 1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
     for guest in [FROM, TO] {

@@ -156,12 +156,12 @@ fn a_desktop_that_an_earlier_agent_started_counts_as_used_and_its_time_as_come_m
 #[test]
 fn each_renewal_ends_on_the_record_with_why_it_began_and_how_it_went() {
     let mut renewals = Renewals::default();
-    let why = Why::Command { by: "kim".to_owned(), request: Some(7) };
+    let why = RenewalReason::Command { by: "kim".to_owned(), request: Some(7) };
     assert!(matches!(why.began("lab"), AuditEvent::RenewalBegan(began) if began.by == "kim"));
     renewals.may_begin("lab").unwrap();
     renewals.began("lab", why, SECOND);
     assert!(renewals.may_begin("lab").unwrap_err().contains("being renewed already"));
-    renewals.began("store", Why::Due(Due::Idle), SECOND);
+    renewals.began("store", RenewalReason::Due(Due::Idle), SECOND);
     let starting = DomainFacts { state: State::Gated, ..domain("lab", None) };
     assert_eq!(renewals.ended(&[starting], SECOND * 5), []);
     let off = DomainFacts { state: State::Off, ..domain("store", None) };
@@ -180,7 +180,7 @@ fn each_renewal_ends_on_the_record_with_why_it_began_and_how_it_went() {
         ]
     );
     renewals.may_begin("lab").unwrap();
-    renewals.began("lab", Why::Due(Due::Time), SECOND);
+    renewals.began("lab", RenewalReason::Due(Due::Time), SECOND);
     let left = Some("the agent ended before it did");
     assert_eq!(renewals.end(SECOND * 9), [ended("lab", Outcome::Begun, left, None, "time")]);
 }

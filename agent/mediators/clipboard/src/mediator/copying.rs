@@ -4,11 +4,11 @@ use audit::events::ClipboardCopied;
 
 use super::limits::HELD_FOR;
 use super::words::{Outcome, label, no_agent, nothing_copied, too_often};
-use super::{DomainIndex, Guest, Held, Mediator, Output, Pull, Ticket, Time, hash};
+use super::{ClipboardMediator, DomainIndex, Guest, Held, Output, Pull, Ticket, Time, hash};
 use crate::content;
 use crate::vdagent::{Secret, number};
 
-impl Mediator {
+impl ClipboardMediator {
     pub(super) fn copy(&mut self, from: DomainIndex, ticket: Option<Ticket>, now: Time) {
         self.forget();
         let shown = label(&self.policy, &self.name(from)).to_owned();

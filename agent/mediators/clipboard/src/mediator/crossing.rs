@@ -24,7 +24,7 @@ use policy::decide::Decision;
 use policy::language::MediaType;
 
 use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
-use super::{DomainIndex, Mediator, Output, Ticket, Time};
+use super::{ClipboardMediator, DomainIndex, Output, Ticket, Time};
 use crate::content::Rejected;
 use crate::vdagent::Secret;
 
@@ -116,7 +116,7 @@ pub(super) struct Crossing {
     pub(super) what: String,
 }
 
-impl Mediator {
+impl ClipboardMediator {
     /// Handles the answer to a question.
     pub fn answered(&mut self, id: u64, yes: bool) {
         let asked = |crossing: &mut Crossing| {

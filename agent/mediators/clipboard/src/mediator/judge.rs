@@ -9,13 +9,13 @@ use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
 use super::crossing::{Crossing, Decoded, Pressed, Stage, Told, Wanted};
 use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX, PREPARING_AFTER};
 use super::words::{Outcome, denied, label};
-use super::{Mediator, Output, Paste, Time, hash};
+use super::{ClipboardMediator, Output, Paste, Time, hash};
 use crate::content::{self, Changes, Rejected, Sanitized};
 use crate::judgement::{Fit, Judgement, judge};
 use crate::vdagent::Secret;
 use worker_link::Job;
 
-impl Mediator {
+impl ClipboardMediator {
     /// Has the policy decide on a paste, and does what it says. A picture that it does not deny is decoded first, elsewhere.
     pub(super) fn judge(&mut self, pressed: Pressed, now: Time) {
         self.last_id += 1;

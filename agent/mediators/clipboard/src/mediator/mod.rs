@@ -53,7 +53,7 @@ use words::{SILENT, label, no_agent, too_often};
 
 /// Time since a moment of the caller's choice.
 pub type Time = std::time::Duration;
-/// A domain, by its place in the list given to [`Mediator::new`].
+/// A domain, by its place in the list given to [`ClipboardMediator::new`].
 pub type DomainIndex = usize;
 /// The number of an operation of the command line.
 pub type Ticket = u64;
@@ -72,17 +72,17 @@ pub enum Hotkey {
 pub enum Output {
     /// Close this guest's connection, and make none before then.
     Disconnect(DomainIndex, Time),
-    /// Have a worker decode this picture; what came of it is told to [`Mediator::decoded`] with this number.
+    /// Have a worker decode this picture; what came of it is told to [`ClipboardMediator::decoded`] with this number.
     Decode(u64, Job, Secret),
     /// End the worker of this number: nobody waits for it any more.
     StopDecoding(u64),
-    /// Ask the monitor for the permit; it comes with [`Mediator::permitted`], or [`Mediator::refused`] says that there is none.
+    /// Ask the monitor for the permit; it comes with [`ClipboardMediator::permitted`], or [`ClipboardMediator::refused`] says that there is none.
     Authorize(Request<Paste>),
     /// Write this down.
     Note(AuditEvent),
     /// The operation that a hotkey began has ended.
     Completed(Option<Ticket>, Outcome),
-    /// Ask a person; the answer comes with [`Mediator::answered`].
+    /// Ask a person; the answer comes with [`ClipboardMediator::answered`].
     Ask(Option<Ticket>, u64, String),
     /// Ask no more.
     Withdraw(u64),
@@ -111,7 +111,7 @@ struct Held {
 
 /// The mediator between the clipboards of all guests, as the module describes it.
 #[derive(Debug)]
-pub struct Mediator {
+pub struct ClipboardMediator {
     policy: Arc<Policy>,
     guests: Vec<Guest>,
     screen: Option<(u32, u32)>,
@@ -125,7 +125,7 @@ pub struct Mediator {
     out: Vec<Output>,
 }
 
-impl Mediator {
+impl ClipboardMediator {
     /// Makes a mediator between the domains of these names, none of them connected.
     #[must_use]
     pub fn new(names: &[String], policy: Arc<Policy>) -> Self {

@@ -8,9 +8,9 @@ use policy::decide::{Decision, Paste};
 
 use super::guest::{Offer, Withdrawn};
 use super::words::{Outcome, TAKEN_BACK};
-use super::{DomainIndex, Mediator, Output, Time};
+use super::{ClipboardMediator, DomainIndex, Output, Time};
 
-impl Mediator {
+impl ClipboardMediator {
     /// Applies another policy. What was offered under the old one and would not be under this is taken back, also if a person would be
     /// asked now: nobody was.
     pub fn policy(&mut self, policy: Arc<Policy>, now: Time) {

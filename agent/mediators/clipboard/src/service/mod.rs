@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  VMM's port com.redhat.spice.0 <--connects-- AgentConnection --+
-//!                                                                +--> service thread: Mediator --> daemon: audit, words, questions
+//!                                                                +--> service thread: ClipboardMediator --> daemon: audit, words, questions
 //!  external guest --connects--> vdagent.sock AgentConnection -+
 //! ```
 //! On a thread of its own, so that content that is cleaned and hashed holds up neither a desktop nor the supervisor. It and the daemon

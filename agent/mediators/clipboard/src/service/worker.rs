@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::content::Rejected;
-use crate::mediator::{Mediator, Output, Time};
+use crate::mediator::{ClipboardMediator, Output, Time};
 use clock::{Alarm, Moment};
 use monitor::mediator_thread::Ends;
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ const BATCH: usize = 64 * 1024;
 pub(super) struct Service {
     names: Vec<String>,
     connections: Vec<AgentConnection>,
-    mediator: Mediator,
+    mediator: ClipboardMediator,
     workers: Workers,
     epoch: Moment,
     alarm: Alarm,
@@ -71,7 +71,7 @@ impl Service {
             connections.push(AgentConnection::new(endpoint, &name)?);
             names.push(name);
         }
-        let mediator = Mediator::new(&names, policy);
+        let mediator = ClipboardMediator::new(&names, policy);
         let (epoch, alarm) = (Moment::now(), Alarm::new()?);
         let buffer = vec![0; BATCH];
         let agents = vec![false; names.len()];

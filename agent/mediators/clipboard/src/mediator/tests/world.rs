@@ -8,7 +8,7 @@ use policy::Policy;
 use worker_link::Job;
 
 use crate::content::{Changes, Rejected, Sanitized};
-use crate::mediator::{Hotkey, Mediator, Outcome, Output, Paste, Time};
+use crate::mediator::{ClipboardMediator, Hotkey, Outcome, Output, Paste, Time};
 use crate::vdagent::Secret;
 use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
 
@@ -120,7 +120,7 @@ pub(super) fn give(number: u32, bytes: &[u8]) -> Vec<u8> {
 }
 
 pub(super) struct World {
-    pub(super) mediator: Mediator,
+    pub(super) mediator: ClipboardMediator,
     pub(super) now: Time,
     /// Bytes each guest got that are no whole message yet.
     streams: [Vec<u8>; 2],
@@ -146,7 +146,7 @@ impl World {
     /// Two guests that are not connected yet.
     pub(super) fn new(policy: Arc<Policy>) -> Self {
         Self {
-            mediator: Mediator::new(&["a".to_owned(), "b".to_owned()], policy),
+            mediator: ClipboardMediator::new(&["a".to_owned(), "b".to_owned()], policy),
             now: Time::from_secs(1),
             streams: Default::default(),
             left: Default::default(),
