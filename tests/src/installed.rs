@@ -32,10 +32,19 @@ pub struct Installed {
 impl Installed {
     /// A PC whose disk is as `scripts/packaging/stock-system SUITE pc` made it.
     pub fn stock(suite: &str) -> Outcome<Self> {
-        let made = target().join("install-test").join(format!("{suite}.pc"));
+        Self::of(suite, "pc")
+    }
+
+    /// The same with ansible-core on the disk: the PC is in no network by which Ansible could come from outside.
+    pub fn with_ansible(suite: &str) -> Outcome<Self> {
+        Self::of(suite, "pc-ansible")
+    }
+
+    fn of(suite: &str, kind: &str) -> Outcome<Self> {
+        let made = target().join("install-test").join(format!("{suite}.{kind}"));
         ensure!(
             made.join("disk").exists(),
-            "there is no disk with Debian in {}: run scripts/packaging/stock-system {suite} pc as root, and scripts/test e2e or install for the packages",
+            "there is no disk with Debian in {}: run scripts/packaging/stock-system {suite} {kind} as root, and scripts/test e2e or install for the packages",
             made.display()
         );
         let dir = tempfile::tempdir_in(target())?;

@@ -15,7 +15,7 @@ use tests::{Failure, Outcome, WardPc, ensure};
 use super::seat::{SOON, in_front};
 
 /// Longest from the PC's start to what its domains show.
-const UP: Duration = Duration::from_secs(240);
+pub(super) const UP: Duration = Duration::from_secs(240);
 /// Longest until systemd has started the agent once more, and the agent has taken up its guests.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The colours of the policy that the package brings.
@@ -73,7 +73,7 @@ const PICTURE: &str = r#"find / -xdev \( -path /proc -o -path /sys -o -path /dev
     -o -type d -printf '%p %M %U:%G\n' -o -printf '%p %M %U:%G %s %l\n' | sort; cat /etc/group /boot/grub/grub.cfg"#;
 
 /// Waits until a shell line succeeds.
-fn becomes(pc: &WardPc, what: &str, line: &str, time: Duration) -> Outcome {
+pub(super) fn becomes(pc: &WardPc, what: &str, line: &str, time: Duration) -> Outcome {
     let start = Instant::now();
     loop {
         let output = shell(pc, line)?;
