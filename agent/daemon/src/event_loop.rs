@@ -74,7 +74,7 @@ impl EventLoop {
         started.extend(self.running.configuration.trust_events());
         self.running.monitor.note(&started);
         let layout = &self.options.layout;
-        self.running.note_begun(&layout.images, &layout.state);
+        self.running.resume_outboxes(&layout.images, &layout.state);
         self.adopt_and_start();
         self.manager.notify_ready();
         let mut ending: Option<Ending> = None;

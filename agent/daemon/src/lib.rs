@@ -61,6 +61,7 @@ use domains::entries::States;
 use domains::{Parts, Supervisor, SupervisorError};
 use handover::handover::{Handover, HandoverError};
 use handover::sysfs::HostSysfs;
+use images::outboxes::Outboxes;
 use images::recording::ImageNotes;
 use monitor::Stop;
 use printable::explain;
@@ -208,6 +209,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         monitor,
         tallies: Tallies::default(),
         image_notes: ImageNotes::default(),
+        outboxes: Outboxes::default(),
         budget: Budget::default(),
         states: States::default(),
         renewals: Renewals::default(),
@@ -229,6 +231,7 @@ struct Running {
     states: States,
     renewals: Renewals,
     image_notes: ImageNotes,
+    outboxes: Outboxes,
 }
 
 impl Running {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use audit::events::{Asked, Outcome, PcSlept};
 use clipboard::mediator::Hotkey;
 use clock::Moment;
-use jiff::Timestamp;
 use monitor::break_glass::{BREAK_GLASS, Shown, Who};
 use monitor::core::Cause;
 use monitor::{Answer as SeatAnswer, MediatorId, QuestionId, RequestId};
@@ -26,8 +25,8 @@ use control::server::{Refused, Reply, Ticket};
 use control::table::Recorded;
 use domains::lifecycle::Event;
 use domains::renewal::planned::RenewalReason;
-use domains::{DomainRuntime, entries, screen};
-use images::recording;
+use domains::{DomainRuntime, ImageNews, entries, screen};
+use images::outboxes;
 use seat::core::DomainIndex;
 
 impl Running {
@@ -289,24 +288,26 @@ impl Running {
             self.states.changes(self.supervisor.domains().iter().map(DomainRuntime::state));
         changes.extend(self.renewals.ended(&self.supervisor));
         changes.extend(self.supervisor.pressure_changes().into_iter().map(entries::pressure));
-        let news = self.supervisor.image_news();
-        let begun = entries::begun(&news);
-        changes.extend(news.into_iter().map(|news| {
-            let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            entries::image(news, &at, getuid().as_raw())
-        }));
-        if !changes.is_empty() && self.monitor.note(&changes).is_some() {
-            for (image, begun) in begun {
-                recording::settle(images, &image, &begun);
+        let uid = getuid().as_raw();
+        for ImageNews { image, unwritten } in self.supervisor.image_news() {
+            match unwritten {
+                Some(event) => changes.push(outboxes::event(&image, event, uid)),
+                None => self.outboxes.add(image),
             }
         }
+        if !changes.is_empty() {
+            self.monitor.note(&changes);
+        }
+        let monitor = &mut self.monitor;
+        self.outboxes.record(images, Moment::now(), uid, |events| monitor.note(events).is_some());
     }
 
-    /// Writes down which images came into force as an agent before was killed.
-    pub(super) fn note_begun(&mut self, images: &std::path::Path, state: &std::path::Path) {
-        recording::record_begun(images, &recorder::directory(state), |event| {
-            self.monitor.note(&[event]).is_some()
-        });
+    /// Finds what happened with images that an agent before did not live to write down.
+    pub(super) fn resume_outboxes(&mut self, images: &std::path::Path, state: &std::path::Path) {
+        let uid = getuid().as_raw();
+        self.outboxes.resume(images, &recorder::directory(state), uid);
+        let monitor = &mut self.monitor;
+        self.outboxes.record(images, Moment::now(), uid, |events| monitor.note(events).is_some());
     }
 
     /// Writes down what was done with guest images by command since somebody looked.

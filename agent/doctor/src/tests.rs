@@ -490,7 +490,7 @@ fn an_image_that_is_named_and_not_installed_or_not_whole_is_found() {
     assert_eq!(level, Level::Ok, "{message}");
     assert_eq!(message, "image desk: serial 3 comes into force at the next start, floor 2");
     // In force, and then below the floor that another brought.
-    record.start("clinical").unwrap();
+    record.start("clinical", "2026-11-29T12:00:00Z").unwrap().unwrap();
     record.arrive(4, 4, entry("another")).unwrap();
     write(&record);
     let findings = software::images(&machine, &Store::at(dir.path()));

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use base::layout::Layout;
 use config::machine::{Boot, VmHardware};
-use images::digest::Digest;
 use images::manifest::{ImageName, Manifest};
-use images::store::{Image, Started, Store};
+use images::record::ImageEvent;
+use images::store::{self, Image, Started, Store};
 use printable::explain;
 use serde::{Deserialize, Serialize};
 
@@ -36,14 +36,22 @@ pub struct ImageSerial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartedImage {
     pub image: ImageSerial,
-    /// The digest of its manifest.
-    pub manifest: Digest,
     /// Whether it came into force with this start.
     pub is_new: bool,
     /// In how long its guest has to come up, if that is waited for.
     pub health: Option<Duration>,
-    /// The image that was to come into force with this start and cannot, and why.
-    pub refused: Option<(ImageSerial, String)>,
+    /// The image that was to come into force with this start and cannot.
+    pub refused: Option<RefusedImage>,
+}
+
+/// An image that was to come into force with a start and cannot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedImage {
+    pub image: ImageSerial,
+    /// Why not.
+    pub why: String,
+    /// What there is to record, if the image's record could not take that.
+    pub unwritten: Option<ImageEvent>,
 }
 
 impl BootFiles {
@@ -68,9 +76,12 @@ impl BootFiles {
         let health = health.map(|seconds| Duration::from_secs(seconds.into()));
         let files = Self::of(&image);
         let of = |serial| ImageSerial { image: name.clone(), serial };
-        let refused = refused.map(|(serial, why)| (of(serial), explain(&*why)));
-        let (image, manifest) = (of(image.manifest.serial), image.digest());
-        Ok((files, Some(StartedImage { image, manifest, is_new, health, refused })))
+        let refused = refused.map(|it| {
+            let store::RefusedImage { serial, why, unwritten } = it;
+            RefusedImage { image: of(serial), why: explain(&*why), unwritten }
+        });
+        let image = of(image.manifest.serial);
+        Ok((files, Some(StartedImage { image, is_new, health, refused })))
     }
 
     /// Finds the files that a start would have now. Nothing is verified or changed.
@@ -193,7 +204,8 @@ mod tests {
             let (files, started) = BootFiles::verified("clinical", hardware, layout).unwrap();
             let StartedImage { image, is_new, refused, .. } = started.unwrap();
             assert_eq!((&files, image.serial, is_new), (boot, 1, false));
-            let (image, why) = refused.unwrap();
+            let RefusedImage { image, why, unwritten } = refused.unwrap();
+            assert_eq!(unwritten, None, "it waits in the image's record");
             assert!(image.serial == 2 && why.contains(says), "{why}");
         }
     }

@@ -4,29 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit::AuditEvent;
-use audit::events::{
-    AgentGap, DomainChanged, ImageInForce, ImageRefused, ImageReturned, PressureBegan,
-    PressureEnded, cut,
-};
-use images::manifest::ImageName;
-use images::record::Begun;
+use audit::events::{AgentGap, DomainChanged, PressureBegan, PressureEnded, cut};
 
-use super::boot::ImageSerial;
 use super::lifecycle::State;
 use super::pressure::Change;
-use super::{Adoption, DomainRuntime, ImageNews};
-
-/// Returns which images came into force by this: what is to be settled once it is in the audit log.
-#[must_use]
-pub fn begun(news: &[(String, ImageNews)]) -> Vec<(ImageName, Begun)> {
-    let begun = |(domain, news): &(String, ImageNews)| match news {
-        ImageNews::InForce(ImageSerial { image, serial }, _) => {
-            Some((image.clone(), Begun { serial: *serial, domain: domain.clone() }))
-        }
-        ImageNews::Refused(..) | ImageNews::DidNotComeUp { .. } => None,
-    };
-    news.iter().filter_map(begun).collect()
-}
+use super::{Adoption, DomainRuntime};
 
 /// Returns the event of the time without an agent, if an earlier agent left any of these domains. `since` is how long ago an agent before this one
 /// was last known to run.
@@ -54,32 +36,6 @@ pub fn pressure((domain, change): (String, Change)) -> AuditEvent {
         Change::Ended { resource, most, lasted } => {
             let (most_percent, resource) = (most.into(), resource.word().to_owned());
             PressureEnded { domain, most_percent, resource, seconds: lasted.as_secs() }.into()
-        }
-    }
-}
-
-/// Returns the event of what happened with the image of a domain, at this time by the PC's clock and in a process of this user.
-#[must_use]
-pub fn image((domain, news): (String, ImageNews), at: &str, uid: u32) -> AuditEvent {
-    match news {
-        ImageNews::InForce(ImageSerial { image, serial }, manifest) => {
-            let manifest = Some(manifest.into());
-            ImageInForce { domain, image: image.to_string(), manifest, serial }.into()
-        }
-        ImageNews::Refused(ImageSerial { image, serial }, why) => ImageRefused {
-            at: at.to_owned(),
-            image: Some(image.to_string()),
-            serial: Some(serial),
-            uid,
-            why: cut(&format!("at a start of {domain}: {why}")),
-        }
-        .into(),
-        ImageNews::DidNotComeUp { image: ImageSerial { image, serial }, back } => {
-            let (back, stays) = match back {
-                Ok(back) => (Some(back), None),
-                Err(why) => (None, Some(cut(&why))),
-            };
-            ImageReturned { domain, back, image: image.to_string(), serial, stays }.into()
         }
     }
 }

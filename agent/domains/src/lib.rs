@@ -64,10 +64,11 @@ use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
 
-use boot::{BootFiles, ImageSerial, StartedImage};
+use boot::{BootFiles, StartedImage};
 use cgroup::Cgroups;
 use lifecycle::{Event, State, Time};
 use record::VmmRecord;
+use runtime::TrialEnd;
 pub use runtime::{Adoption, DomainRuntime, ImageNews, Outdated};
 use users::sandbox_ids;
 use vmm_control::Command;
@@ -100,8 +101,8 @@ enum Report {
     Boot(Box<(BootFiles, Option<StartedImage>)>),
     /// There is nothing that it could start from.
     NoBoot,
-    /// The guest of an image did not come up; which is in force again, or why none.
-    DidNotComeUp(ImageSerial, Result<u64, String>),
+    /// The guest of an image did not come up.
+    DidNotComeUp(TrialEnd),
     /// The job is done.
     Done(Event),
 }
@@ -406,13 +407,9 @@ impl Supervisor {
         changes.collect()
     }
 
-    /// Takes what has happened with images since the last call, each with the domain whose start it was.
-    pub fn image_news(&mut self) -> Vec<(String, ImageNews)> {
-        let news = self.domains.iter_mut().flat_map(|domain| {
-            let name = domain.policy.name.clone();
-            domain.image_news.drain(..).map(move |news| (name.clone(), news))
-        });
-        news.collect()
+    /// Takes what there is to record of images since the last call.
+    pub fn image_news(&mut self) -> Vec<ImageNews> {
+        self.domains.iter_mut().flat_map(|domain| domain.image_news.drain(..)).collect()
     }
 
     /// Looks at the host's network once no NIC is being handed over, and lets the domains start that wait for that.

@@ -26,6 +26,7 @@ use super::{Parts, Report, Shared};
 pub use adopt::{Adoption, Outdated};
 use health::Health;
 pub use health::ImageNews;
+pub(super) use health::TrialEnd;
 
 use config::domain_policies::DomainPolicy;
 use config::machine::{Boot, VmHardware};
@@ -55,7 +56,7 @@ pub struct DomainRuntime {
     image_problem: Option<String>,
     /// An image was to come into force with its last start, and could not.
     image_refused: Option<String>,
-    /// What has happened with its image since somebody asked.
+    /// What there is to record of its image since somebody asked.
     pub(super) image_news: Vec<ImageNews>,
     vmm: Option<VmmProcess>,
     record: Option<VmmRecord>,
@@ -411,7 +412,7 @@ impl DomainRuntime {
                 self.boot = Some(boot);
                 self.image_started(image);
             }
-            Report::DidNotComeUp(image, back) => self.did_not_come_up(shared, image, back),
+            Report::DidNotComeUp(end) => self.did_not_come_up(shared, end),
             Report::Done(event) => {
                 self.working = false;
                 self.feed(shared, event);

@@ -19,6 +19,7 @@
 //! | [`store`] | the folder of what is installed |
 //! | [`notes`] | what was done by command, until it is in the audit log |
 //! | [`recording`] | how it gets there |
+//! | [`outboxes`] | what happened at starts of domains, and how it gets there |
 //!
 //! What a file says is hostile until officers have signed for it, and its members until they were hashed.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -34,6 +35,7 @@ mod kernel;
 mod lock;
 pub mod manifest;
 pub mod notes;
+pub mod outboxes;
 pub mod pack;
 pub mod record;
 pub mod recording;

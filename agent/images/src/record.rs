@@ -10,26 +10,29 @@
 //! to, and it never goes down, also when everything is removed. Nor is the newest serial forgotten, and what it stands for: nothing older
 //! arrives, and nothing else by its serial.
 
+mod outbox;
 mod rejection;
+mod saved;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use outbox::{ImageEvent, OUTBOX_MAX, Occurrence};
 pub use rejection::NotSo;
+
+use outbox::Outbox;
+use saved::Saved;
 
 use crate::digest::Digest;
 
-/// The only format there is.
-const FORMAT: u32 = 1;
 /// Images of one name that are kept at once: one in force, one before, one to come, and one to spare.
 pub const INSTALLED_MAX: usize = 4;
 
 /// What is written down of the images of one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Saved", into = "Saved")]
 pub struct Record {
-    format: u32,
     /// The lowest serial that may come into force.
     floor: u64,
     /// In force: a domain that starts has it, unless another is pending.
@@ -40,10 +43,12 @@ pub struct Record {
     pending: Option<u64>,
     /// In force, newer than the one before, and its guest has not come up yet.
     trial: Option<Trial>,
-    /// Came into force, and is not in the audit log for certain.
-    begun: Option<Begun>,
     /// Was to come into force with a start and could not.
     refused: Option<Refused>,
+    /// The last trial that failed, until somebody activates an image or removes that one.
+    failed: Option<FailedTrial>,
+    /// What happened and is not in the audit log for certain.
+    outbox: Outbox,
     /// The newest that ever was installed, also when it was removed since.
     newest: Option<Newest>,
     installed: BTreeMap<u64, Installed>,
@@ -57,14 +62,16 @@ struct Trial {
     domain: String,
 }
 
-/// An image that came into force with the start of a domain. It stands here until that is in the audit log, whatever becomes of the agent.
+/// An image whose guest did not come up in its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Begun {
+pub struct FailedTrial {
     /// The serial of the image.
     pub serial: u64,
-    /// The domain with whose start it came into force.
+    /// The domain whose guest it was.
     pub domain: String,
+    /// The serial that is in force again, or why none is and this one stays.
+    pub back: Result<u64, String>,
 }
 
 /// An image that is to come into force, and could not with the last start of a domain.
@@ -122,14 +129,14 @@ pub enum Standing {
 impl Default for Record {
     fn default() -> Self {
         Self {
-            format: FORMAT,
             floor: 1,
             current: None,
             previous: None,
             pending: None,
             trial: None,
-            begun: None,
             refused: None,
+            failed: None,
+            outbox: Outbox::default(),
             newest: None,
             installed: BTreeMap::new(),
         }
@@ -137,19 +144,6 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Returns whether this program can go on with it: it is of the known format, and speaks of nothing that is not installed.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        let named = [self.current, self.previous, self.pending];
-        self.format == FORMAT
-            && self.installed.len() <= INSTALLED_MAX
-            && named.iter().flatten().all(|serial| self.installed.contains_key(serial))
-            && self
-                .installed
-                .keys()
-                .all(|serial| self.newest.is_some_and(|it| *serial <= it.serial))
-    }
-
     /// Returns the lowest serial that may come into force.
     #[must_use]
     pub fn floor(&self) -> u64 {
@@ -168,15 +162,21 @@ impl Record {
         self.pending
     }
 
-    /// Returns which image came into force, if it is not in the audit log for certain.
+    /// Returns what happened and is not in the audit log for certain, in the order in which it happened.
     #[must_use]
-    pub fn begun(&self) -> Option<&Begun> {
-        self.begun.as_ref()
+    pub fn events(&self) -> &[ImageEvent] {
+        self.outbox.events()
     }
 
-    /// Takes note that the audit log says that this image came into force.
-    pub fn recorded(&mut self, begun: &Begun) {
-        self.begun = self.begun.take().filter(|it| it != begun);
+    /// Takes note that the audit log has these, which have waited for longest.
+    pub fn recorded(&mut self, events: &[ImageEvent]) {
+        self.outbox.remove(events);
+    }
+
+    /// Returns the last trial that failed, until somebody activates an image or removes that one.
+    #[must_use]
+    pub fn failed(&self) -> Option<&FailedTrial> {
+        self.failed.as_ref()
     }
 
     /// Returns why the image that is to come into force could not with the last start of a domain.
@@ -185,9 +185,13 @@ impl Record {
         self.refused.as_ref().filter(|refused| self.pending == Some(refused.serial))
     }
 
-    /// Takes note that the image that is to come into force cannot with this start.
-    pub fn refuse(&mut self, refused: Refused) {
+    /// Takes note that the image that is to come into force cannot with this start, at this time by the PC's clock. Returns whether that waits
+    /// for the audit log; there may be no room.
+    pub fn refuse(&mut self, refused: Refused, at: &str) -> bool {
+        let Refused { serial, domain, why } = refused.clone();
         self.refused = Some(refused);
+        let what = Occurrence::Refused { why };
+        self.outbox.push_refusal(ImageEvent { at: Some(at.to_owned()), serial, domain, what })
     }
 
     /// Returns the serial that a domain gets that starts now.
@@ -272,7 +276,7 @@ impl Record {
             return Err(NotSo::BelowFloor { serial, floor: self.floor });
         }
         self.pending = Some(serial).filter(|serial| self.current != Some(*serial));
-        self.refused = None;
+        (self.refused, self.failed) = (None, None);
         Ok(serial)
     }
 
@@ -290,16 +294,31 @@ impl Record {
         self.activate(Some(previous)).map(Some)
     }
 
-    /// Takes note that a domain starts, and returns the serial it gets, and whether that comes into force with it; `None` if nothing is activated.
-    pub fn start(&mut self, domain: &str) -> Option<(u64, bool)> {
-        let Some(pending) = self.pending.take() else { return Some((self.current?, false)) };
-        self.refused = None;
-        self.begun = Some(Begun { serial: pending, domain: domain.to_owned() });
+    /// Takes note that a domain starts at this time by the PC's clock, and returns the serial it gets, and whether that comes into force with it;
+    /// `None` if nothing is activated.
+    ///
+    /// # Errors
+    /// One would come into force, and too much waits for the audit log.
+    pub fn start(&mut self, domain: &str, at: &str) -> Result<Option<(u64, bool)>, NotSo> {
+        let Some(pending) = self.pending else {
+            return Ok(self.current.map(|current| (current, false)));
+        };
+        if !self.outbox.takes_a_trial() {
+            return Err(NotSo::NotRecorded(pending));
+        }
+        (self.pending, self.refused, self.failed) = (None, None, None);
+        let manifest = self.installed.get(&pending).map(|entry| entry.manifest);
+        self.happened(at, pending, domain, Occurrence::InForce { manifest });
         self.previous = self.current.replace(pending);
         // Who goes back knows the older one.
         let is_newer = self.previous.is_none_or(|previous| previous < pending);
         self.trial = is_newer.then(|| Trial { serial: pending, domain: domain.to_owned() });
-        Some((pending, true))
+        Ok(Some((pending, true)))
+    }
+
+    fn happened(&mut self, at: &str, serial: u64, domain: &str, what: Occurrence) {
+        let (at, domain) = (Some(at.to_owned()), domain.to_owned());
+        self.outbox.push(ImageEvent { at, serial, domain, what });
     }
 
     /// Returns whether this image is in force since a start of this domain, and the domain's guest has not come up since.
@@ -316,23 +335,36 @@ impl Record {
         }
     }
 
-    /// Ends the trial of an image whose guest did not come up in this domain: the image before is in force again, whose serial is returned. The
-    /// trial is over also if there is none to go back to. What is pending stays pending, unless it is the image before.
+    /// Ends the trial of an image whose guest did not come up in this domain, at this time by the PC's clock: the image before is in force again,
+    /// whose serial is returned. The trial is over also if there is none to go back to. What is pending stays pending, unless it is the image
+    /// before.
     ///
     /// # Errors
-    /// There is no image before, or it is below the floor: it stays.
-    pub fn give_up(&mut self, serial: u64, domain: &str) -> Result<u64, NotSo> {
+    /// There is no image before, or it is below the floor: it stays. Or it is not on trial there, and nothing is changed.
+    pub fn give_up(&mut self, serial: u64, domain: &str, at: &str) -> Result<u64, NotSo> {
         if !self.is_on_trial(serial, domain) {
-            return Err(NotSo::NoPrevious);
+            return Err(NotSo::NotOnTrial(serial));
         }
         self.trial = None;
-        let previous = self.previous.ok_or(NotSo::NoPrevious)?;
-        if previous < self.floor {
-            return Err(NotSo::BelowFloor { serial: previous, floor: self.floor });
+        let back = match self.previous {
+            None => Err(NotSo::NoPrevious),
+            Some(previous) if previous < self.floor => {
+                Err(NotSo::BelowFloor { serial: previous, floor: self.floor })
+            }
+            Some(previous) => Ok(previous),
+        };
+        if let Ok(previous) = back {
+            (self.current, self.previous) = (Some(previous), None);
+            self.pending = self.pending.filter(|pending| *pending != previous);
         }
-        (self.current, self.previous) = (Some(previous), None);
-        self.pending = self.pending.filter(|pending| *pending != previous);
-        Ok(previous)
+        let (domain, said) = (domain.to_owned(), back.clone().map_err(|why| why.to_string()));
+        let what = match said.clone() {
+            Ok(back) => Occurrence::Returned { back },
+            Err(why) => Occurrence::Stayed { why },
+        };
+        self.happened(at, serial, &domain, what);
+        self.failed = Some(FailedTrial { serial, domain, back: said });
+        back
     }
 
     /// Forgets a serial.
@@ -351,6 +383,7 @@ impl Record {
         if self.previous == Some(serial) {
             self.previous = None;
         }
+        self.failed = self.failed.take().filter(|failed| failed.serial != serial);
         Ok(())
     }
 }

@@ -1,21 +1,16 @@
 //! Notes of what was done by command become entries of the audit log: each once, and a note goes when it is on record.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use audit::AuditEvent;
 use audit::events::{
-    ImageActivated, ImageInForce, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack, cut,
+    ImageActivated, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack, cut,
 };
 use clock::Moment;
-use serde_json::Value;
 
-use crate::manifest::ImageName;
 use crate::notes::{self, Note, Noted, What};
-use crate::record::Begun;
-use crate::store::Store;
 
 /// How long notes are left alone that could not be recorded, read or removed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -74,74 +69,6 @@ impl<N: Noted> PendingNotes<N> {
             }
             Ok(()) | Err(_) => {}
         }
-    }
-}
-
-/// Takes note that the audit log has this, so that an agent that follows does not record it again.
-pub fn settle(images: &Path, image: &ImageName, begun: &Begun) {
-    if let Err(error) = Store::at(images).recorded(image, begun) {
-        // The agent that follows finds it in the log.
-        tracing::warn!("{}", printable::explain(&error));
-    }
-}
-
-/// Records which images came into force with a start that no agent lived to record. `write` says whether an event is on the disk. What is in
-/// the log is not written again.
-pub fn record_begun(images: &Path, log: &Path, write: impl FnMut(AuditEvent) -> bool) {
-    let all = Store::at(images).begun();
-    if all.is_empty() {
-        return;
-    }
-    let mut write = write;
-    let last = match last_in_force(log) {
-        Ok(last) => last,
-        Err(error) => {
-            tracing::error!(
-                "whether it is on record which images came into force is not known: {}: {error}",
-                log.display()
-            );
-            return;
-        }
-    };
-    for (image, begun, manifest) in all {
-        let there = last.get(image.as_str());
-        let is_there = there == Some(&(begun.domain.clone(), begun.serial));
-        let event = || {
-            let Begun { domain, serial } = begun.clone();
-            let manifest = Some(manifest.into());
-            AuditEvent::from(ImageInForce { domain, image: image.to_string(), manifest, serial })
-        };
-        if is_there || write(event()) {
-            settle(images, &image, &begun);
-        }
-    }
-}
-
-/// Returns, of each image of which that is the last that the log says of its coming into force, with the start of which domain it did and its serial.
-fn last_in_force(log: &Path) -> io::Result<BTreeMap<String, (String, u64)>> {
-    let mut last = BTreeMap::new();
-    let read = audit::each(log, |_, entry| {
-        let image = entry.detail.get("image").and_then(Value::as_str).map(str::to_owned);
-        match (entry.kind.as_str(), image) {
-            ("image-in-force", Some(image)) => {
-                let serial = entry.detail.get("serial").and_then(Value::as_u64);
-                let (domain, serial) =
-                    (entry.domain.unwrap_or_default(), serial.unwrap_or_default());
-                last.insert(image, (domain, serial));
-            }
-            // The same one may come into force again after that.
-            ("image-returned", Some(image))
-                if entry.detail.get("back").is_some_and(Value::is_u64) =>
-            {
-                last.remove(&image);
-            }
-            _ => {}
-        }
-        Ok(())
-    });
-    match read {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(last),
     }
 }
 

@@ -31,7 +31,7 @@ use crate::digest::Digest;
 use crate::lock;
 use crate::manifest::{ImageName, MANIFEST_MAX, Manifest};
 use crate::notes;
-use crate::record::{Begun, NotSo, Record, Refused, Standing};
+use crate::record::{ImageEvent, NotSo, Occurrence, Record, Refused, Standing};
 
 /// Returns how many bytes are free where a directory is.
 pub(crate) fn free(directory: &Path) -> io::Result<u64> {
@@ -54,8 +54,19 @@ pub struct Started {
     pub is_new: bool,
     /// In how many seconds its guest has to come up, if it has not yet since it is in force and ever says so.
     pub health: Option<u16>,
-    /// The image that was to come into force and cannot, and why.
-    pub refused: Option<(u64, Box<StoreError>)>,
+    /// The image that was to come into force and cannot.
+    pub refused: Option<RefusedImage>,
+}
+
+/// An image that was to come into force with a start and cannot.
+#[derive(Debug)]
+pub struct RefusedImage {
+    /// The serial of the image.
+    pub serial: u64,
+    /// Why not.
+    pub why: Box<StoreError>,
+    /// What there is to record, if its record could not take that.
+    pub unwritten: Option<ImageEvent>,
 }
 
 /// The images below one directory.
@@ -127,7 +138,6 @@ impl Store {
     pub fn record(&self, name: &ImageName) -> Result<Option<Record>, StoreError> {
         let path = self.record_file(name);
         match durable::read::<Record>(&path) {
-            Ok(Some(record)) if !record.is_sound() => Err(StoreError::Record { path }),
             Ok(record) => Ok(record),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(StoreError::Record { path })
@@ -310,23 +320,29 @@ impl Store {
             };
             // A desktop that starts helps more than one that is new.
             let Ok(image) = usable(current) else { return Err(why) };
-            self.refused(name, domain, next, &why);
+            let unwritten = self.refused(name, domain, next, &why);
             let health = image.manifest.health.filter(|_| record.is_on_trial(current, domain));
-            let refused = Some((next, Box::new(why)));
+            let refused = Some(RefusedImage { serial: next, why: Box::new(why), unwritten });
             return Ok(Started { image, is_new: false, health, refused });
         }
     }
 
-    /// Writes down why an image that is to come into force cannot with this start. The start goes on without that.
-    fn refused(&self, name: &ImageName, domain: &str, serial: u64, why: &StoreError) {
-        let why = notes::cut(printable::explain(why));
-        let refused = Refused { serial, domain: domain.to_owned(), why };
-        let _ = self.change(name, false, |record| {
-            if record.refused() != Some(&refused) && record.pending() == Some(serial) {
-                record.refuse(refused);
-            }
-            Ok(())
+    /// Writes down why an image that is to come into force cannot with this start. The start goes on without that. Returns what there is to record,
+    /// if the record cannot take it.
+    fn refused(
+        &self,
+        name: &ImageName,
+        domain: &str,
+        serial: u64,
+        why: &StoreError,
+    ) -> Option<ImageEvent> {
+        let (at, why) = (now(), notes::cut(printable::explain(why)));
+        let refused = Refused { serial, domain: domain.to_owned(), why: why.clone() };
+        let waits = self.change(name, false, |record| {
+            Ok(record.pending() == Some(serial) && record.refuse(refused, &at))
         });
+        let (domain, what) = (domain.to_owned(), Occurrence::Refused { why });
+        (!waits.unwrap_or(false)).then_some(ImageEvent { at: Some(at), serial, domain, what })
     }
 
     /// Writes down that a domain starts with an image.
@@ -334,7 +350,9 @@ impl Store {
         let (serial, says) = (image.manifest.serial, image.manifest.health);
         let (is_new, health) = self
             .change(name, false, |record| {
-                let Some((started, is_new)) = record.start(domain) else { return Ok(None) };
+                let Some((started, is_new)) = record.start(domain, &now())? else {
+                    return Ok(None);
+                };
                 if started != serial {
                     // Another command came in between: what it wants comes with the next try.
                     return Err(NotSo::ChangedMeanwhile);
@@ -358,25 +376,23 @@ impl Store {
         self.image(name, serial).ok()?.manifest.health
     }
 
-    /// Returns what came into force and is not in the audit log for certain, with the digest of its manifest. What cannot be read is not among it.
+    /// Returns what happened with images and is not in the audit log for certain. What cannot be read is not among it.
     #[must_use]
-    pub fn begun(&self) -> Vec<(ImageName, Begun, Digest)> {
-        let begun = |name: ImageName| {
-            let record = self.record(&name).ok().flatten()?;
-            let begun = record.begun()?.clone();
-            let manifest = record.entry(begun.serial).ok()?.manifest;
-            Some((name, begun, manifest))
+    pub fn outboxes(&self) -> Vec<(ImageName, Vec<ImageEvent>)> {
+        let outbox = |name: ImageName| {
+            let events = self.record(&name).ok().flatten()?.events().to_vec();
+            (!events.is_empty()).then_some((name, events))
         };
-        self.names().unwrap_or_default().into_iter().filter_map(begun).collect()
+        self.names().unwrap_or_default().into_iter().filter_map(outbox).collect()
     }
 
-    /// Writes down that it is in the audit log that an image came into force. Waits for nobody.
+    /// Takes out of the outbox of a name what the audit log has. Waits for nobody.
     ///
     /// # Errors
-    /// The record cannot be written just now: an agent that follows looks into the log.
-    pub fn recorded(&self, name: &ImageName, begun: &Begun) -> Result<(), StoreError> {
+    /// The record cannot be written just now.
+    pub fn recorded(&self, name: &ImageName, events: &[ImageEvent]) -> Result<(), StoreError> {
         self.change_in(1, name, false, |record| {
-            record.recorded(begun);
+            record.recorded(events);
             Ok(())
         })
     }
@@ -402,7 +418,7 @@ impl Store {
         serial: u64,
         domain: &str,
     ) -> Result<Result<u64, NotSo>, StoreError> {
-        self.change(name, false, |record| Ok(record.give_up(serial, domain)))
+        self.change(name, false, |record| Ok(record.give_up(serial, domain, &now())))
     }
 
     /// Checks everything of an installed image: its signatures by this trust store, and every byte of its files; `done` is told how many at each
@@ -434,6 +450,11 @@ impl Store {
             |why| StoreError::Refused { name: name.clone(), serial: *serial, why: Box::new(why) };
         Ok(signed.map_err(refused)?.signers().to_vec())
     }
+}
+
+/// Returns the time by the PC's clock, as the audit log has it.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Returns where an image stands, in words.

@@ -80,7 +80,14 @@ fn install_with(ward: &Ward, serial: &str, more: &[&str]) {
 
 /// Returns what the domain's last VMM was told: command line, kernel, disks with whether they are read only.
 fn told(ward: &Ward) -> (String, String, Vec<(String, bool)>) {
-    let told: Value = serde_json::from_slice(&fs::read(ward.at("spec-clinical")).unwrap()).unwrap();
+    // It may be writing it just now.
+    let read = || serde_json::from_slice(&fs::read(ward.at("spec-clinical")).unwrap()).ok();
+    let mut told: Option<Value> = None;
+    ward.wait("what it was told", || {
+        told = read();
+        told.is_some()
+    });
+    let told = told.unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let disk = |disk: &Value| (text(&disk["path"]), disk["readonly"].as_bool().unwrap());
     let disks = told["disks"].as_array().unwrap().iter().map(disk).collect();
@@ -212,24 +219,30 @@ fn that_an_image_came_into_force_is_recorded_once_whenever_the_agent_is_killed()
     let in_force = || entries(&ward, "image-in-force");
     ward.wait("the record", || in_force().len() == 1);
     let record = || fs::read_to_string(ward.at("images/desk/image.json")).unwrap();
-    ward.wait("the note's end", || record().contains("\"begun\": null"));
+    ward.wait("the note's end", || record().contains("\"outbox\": []"));
     agent.stop();
     // Killed once it was on record, before that was written down.
-    let begun = |serial: u64| serde_json::json!({"serial": serial, "domain": "clinical"});
-    forge(&ward, |record| record["begun"] = begun(1));
+    let happened = |serial: u64, logged: &Value| {
+        let what = serde_json::json!({"in-force": {"manifest": logged["manifest"]}});
+        let (at, domain) = (&logged["at"], "clinical");
+        serde_json::json!([{"at": at, "serial": serial, "domain": domain, "what": what}])
+    };
+    let logged = in_force()[0]["detail"].clone();
+    forge(&ward, |record| record["outbox"] = happened(1, &logged));
     let agent = ward.start_agent();
-    ward.wait("the note's end", || record().contains("\"begun\": null"));
+    ward.wait("the note's end", || record().contains("\"outbox\": []"));
     assert_eq!(in_force().len(), 1, "{:?}", in_force());
     agent.stop();
     // Killed before it was on record.
     install(&ward, "2");
     forge(&ward, |record| {
-        (record["current"], record["previous"], record["begun"]) = (2.into(), 1.into(), begun(2));
+        (record["current"], record["previous"]) = (2.into(), 1.into());
+        record["outbox"] = happened(2, &logged);
     });
     for _ in 0..2 {
         let agent = ward.start_agent();
         ward.wait_for_state("clinical", "running");
-        ward.wait("the note's end", || record().contains("\"begun\": null"));
+        ward.wait("the note's end", || record().contains("\"outbox\": []"));
         let serials: Vec<u64> =
             in_force().iter().map(|it| it["detail"]["serial"].as_u64().unwrap()).collect();
         assert_eq!(serials, [1, 2]);
@@ -237,6 +250,50 @@ fn that_an_image_came_into_force_is_recorded_once_whenever_the_agent_is_killed()
     }
     assert_eq!(in_force()[1]["domain"], "clinical");
     assert_eq!(in_force()[1]["detail"]["manifest"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn that_an_image_went_back_is_recorded_said_and_done_though_the_agent_that_gave_it_up_was_killed() {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("images")).unwrap();
+    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let agent = ward.start_agent();
+    for serial in ["1", "2"] {
+        install(&ward, serial);
+        bulkhead_images(&ward, &["activate", "desk"]);
+        ward.bulkhead(&["restart", "clinical"]);
+        ward.wait_for_state("clinical", "running");
+        ward.wait("the image", || told(&ward).0 == format!("serial={serial}"));
+    }
+    let record = || fs::read_to_string(ward.at("images/desk/image.json")).unwrap();
+    ward.wait("the record", || record().contains("\"outbox\": []"));
+    agent.kill();
+    // It had been given up, and nothing else was done.
+    forge(&ward, |record| {
+        (record["current"], record["previous"]) = (1.into(), Value::Null);
+        record["outbox"] = serde_json::json!([
+            {"at": "2026-11-29T12:00:00Z", "serial": 2, "domain": "clinical", "what": {"returned": {"back": 1}}}
+        ]);
+        record["failed"] =
+            serde_json::json!({"serial": 2, "domain": "clinical", "back": {"Ok": 1}});
+    });
+    for _ in 0..2 {
+        let agent = ward.start_agent();
+        ward.wait("the image before", || told(&ward).0 == "serial=1");
+        ward.wait_for_state("clinical", "running");
+        ward.wait("the record", || record().contains("\"outbox\": []"));
+        let returned = entries(&ward, "image-returned");
+        assert_eq!(returned.len(), 1, "{returned:?}");
+        assert_eq!(returned[0]["detail"]["at"], "2026-11-29T12:00:00Z");
+        let notes = ward.status()["notes"].to_string();
+        assert!(
+            notes.contains("image desk 2 did not come up in its time, and 1 is in force"),
+            "{notes}"
+        );
+        agent.kill();
+    }
+    let agent = ward.start_agent();
+    agent.stop();
 }
 
 #[test]

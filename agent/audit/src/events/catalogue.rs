@@ -239,6 +239,8 @@ catalogue! {
     }
     /// a guest image came into force with the start of a domain
     ImageInForce = "image-in-force" {
+        /// when it did, by the PC's clock then
+        at: Option<String>,
         /// the domain
         domain: String,
         /// the image's name
@@ -295,6 +297,8 @@ catalogue! {
     }
     /// the guest of a new image did not come up in its time
     ImageReturned = "image-returned" {
+        /// when its time was over, by the PC's clock then
+        at: Option<String>,
         /// the domain whose guest it was
         domain: String,
         /// the serial that is in force again; none if it stays

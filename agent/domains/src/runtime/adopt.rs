@@ -78,6 +78,9 @@ impl DomainRuntime {
                 );
                 self.run_on(shared, vmm, *record);
                 match self.wanted {
+                    Some(Wanted::Run) | None if self.runs_what_was_given_up() => {
+                        self.feed(shared, Event::Restart);
+                    }
                     Some(Wanted::Off) => self.feed(shared, Event::Stop { now: false }),
                     Some(Wanted::Restart) => self.feed(shared, Event::Restart),
                     Some(Wanted::Run) | None => return Adoption::RunsOn,

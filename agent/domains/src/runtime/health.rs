@@ -6,13 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use base::sockets::connect;
-use images::digest::Digest;
-use images::manifest::HEALTH_PORT;
-use images::record::Refused;
+use images::manifest::{HEALTH_PORT, ImageName};
+use images::record::{FailedTrial, ImageEvent, NotSo, Occurrence, Refused};
 use images::store::Store;
 use printable::explain;
 
-use super::super::boot::{ImageSerial, StartedImage};
+use super::super::boot::{ImageSerial, RefusedImage, StartedImage};
 use super::super::lifecycle::{Event, Time};
 use super::super::trial::{Trial, Verdict};
 use super::super::{Report, Shared};
@@ -25,19 +24,43 @@ const WRITE_AGAIN: Duration = Duration::from_secs(10);
 /// How often the port is tried while nobody listens there, as the VMM has just been started.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// What there is to write down of an image.
+/// What there is to record of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageNews {
-    /// It came into force with a start; and the digest of its manifest.
-    InForce(ImageSerial, Digest),
-    /// It was to come into force with a start and could not, and why.
-    Refused(ImageSerial, String),
-    /// Its guest did not come up.
-    DidNotComeUp {
-        image: ImageSerial,
-        /// The serial that is in force again, or why it stays.
-        back: Result<u64, String>,
-    },
+pub struct ImageNews {
+    pub image: ImageName,
+    /// What happened, if its record could not take that; otherwise that waits in the image's outbox.
+    pub unwritten: Option<ImageEvent>,
+}
+
+/// How the trial of an image ended whose guest did not come up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct TrialEnd {
+    pub(super) image: ImageSerial,
+    /// The serial that is in force again, or why it stays.
+    pub(super) back: Result<u64, String>,
+    /// What there is to record, if the image's record could not take that.
+    unwritten: Option<ImageEvent>,
+}
+
+impl TrialEnd {
+    /// Gives an image up in a domain, and writes that down.
+    fn write(store: &Store, image: ImageSerial, domain: &str) -> Self {
+        let written = store.give_up(&image.image, image.serial, domain);
+        let is_written =
+            matches!(written, Ok(Ok(_) | Err(NotSo::NoPrevious | NotSo::BelowFloor { .. })));
+        let back = match written {
+            Ok(back) => back.map_err(|why| why.to_string()),
+            Err(error) => Err(explain(&error)),
+        };
+        let why = back.as_ref().err().filter(|_| !is_written);
+        let unwritten = why.map(|why| ImageEvent {
+            at: None,
+            serial: image.serial,
+            domain: domain.to_owned(),
+            what: Occurrence::Stayed { why: why.clone() },
+        });
+        Self { image, back, unwritten }
+    }
 }
 
 /// A guest that is waited for.
@@ -116,6 +139,23 @@ fn write_came_up(store: &Store, image: &ImageSerial, domain: &str, again: Durati
     }
 }
 
+/// Returns what is said of an image whose guest did not come up.
+fn did_not_come_up(image: &ImageSerial, back: &Result<u64, String>) -> String {
+    let ImageSerial { image: name, serial } = image;
+    match back {
+        Ok(before) => format!(
+            "image {name} {serial} did not come up in its time, and {before} is in force again: tell IT"
+        ),
+        Err(why) => format!("image {name} {serial} did not come up in its time, and stays: {why}"),
+    }
+}
+
+/// Returns what is said of a trial that an earlier agent saw fail.
+fn words_of(image: &ImageName, failed: FailedTrial) -> String {
+    let FailedTrial { serial, back, .. } = failed;
+    did_not_come_up(&ImageSerial { image: image.clone(), serial }, &back)
+}
+
 /// Returns what is said of an image that was to come into force and cannot.
 fn cannot(image: &ImageSerial, stays: u64, why: &str) -> String {
     let ImageSerial { image: name, serial } = image;
@@ -125,19 +165,23 @@ fn cannot(image: &ImageSerial, stays: u64, why: &str) -> String {
 impl DomainRuntime {
     /// Takes note that its image is verified, and its guest starts.
     pub(super) fn image_started(&mut self, started: Option<StartedImage>) {
-        let Some(StartedImage { image, manifest, is_new, health, refused }) = started else {
+        let Some(StartedImage { image, is_new, health, refused }) = started else {
             return;
         };
-        self.image_refused = refused.map(|(refused, why)| {
+        self.image_refused = refused.map(|RefusedImage { image: refused, why, unwritten }| {
             let words = cannot(&refused, image.serial, &why);
             tracing::error!(domain = self.policy.name, "{words}");
-            self.image_news.push(ImageNews::Refused(refused, why));
+            self.image_news.push(ImageNews { image: refused.image, unwritten });
             words
         });
         if is_new {
-            self.image_problem = None;
-            self.image_news.push(ImageNews::InForce(image.clone(), manifest));
+            self.image_news.push(ImageNews { image: image.image.clone(), unwritten: None });
         }
+        // An earlier agent may have found out.
+        self.image_problem = self
+            .failed_before(&image.image)
+            .map(|failed| words_of(&image.image, failed))
+            .or(self.image_problem.take().filter(|_| !is_new));
         // Its guest's time begins when there is a VMM, whatever a start waits for before.
         self.awaited = health.map(|time| (image, time));
         if self.awaited.is_none() {
@@ -159,6 +203,7 @@ impl DomainRuntime {
             return;
         };
         self.image_refused = self.refused_before(&image);
+        self.image_problem = self.failed_before(&image.image).map(|it| words_of(&image.image, it));
         let store = Store::at(&shared.parts.layout.images);
         let on_trial = store.on_trial(&image.image, image.serial, &self.policy.name);
         if let Some(time) = left_to_wait(on_trial, self.vmm_age()) {
@@ -172,6 +217,22 @@ impl DomainRuntime {
         let Refused { serial, domain, why } = record.refused()?;
         let refused = ImageSerial { image: runs.image.clone(), serial: *serial };
         (*domain == self.policy.name).then(|| cannot(&refused, runs.serial, why))
+    }
+
+    /// Returns the last trial of an image in this domain that failed, as it is written down.
+    fn failed_before(&self, image: &ImageName) -> Option<FailedTrial> {
+        let record = Store::at(&self.devices.layout.images).record(image).ok()??;
+        record.failed().filter(|failed| failed.domain == self.policy.name).cloned()
+    }
+
+    /// Returns whether its guest runs on from an image that an agent gave up which did not live to restart it.
+    pub(super) fn runs_what_was_given_up(&self) -> bool {
+        let runs = || {
+            let image = self.record.as_ref()?.image.as_ref()?;
+            let failed = self.failed_before(&image.image)?;
+            Some(failed.serial == image.serial && failed.back.is_ok())
+        };
+        runs().unwrap_or(false)
     }
 
     /// Returns what there is to say of its image in its status, as it is now: what is wrong with it, or that another waits for its next start.
@@ -227,17 +288,10 @@ impl DomainRuntime {
         let store = Store::at(&shared.parts.layout.images);
         let name = self.policy.name.clone();
         let domain = name.clone();
-        let written = shared.spawn(self.index, &name, move |report| {
-            let ImageSerial { image: name, serial } = &image;
-            match verdict {
-                Verdict::CameUp => write_came_up(&store, &image, &domain, WRITE_AGAIN),
-                Verdict::TooLate => {
-                    let back = match store.give_up(name, *serial, &domain) {
-                        Ok(back) => back.map_err(|why| why.to_string()),
-                        Err(error) => Err(explain(&error)),
-                    };
-                    report(Report::DidNotComeUp(image.clone(), back));
-                }
+        let written = shared.spawn(self.index, &name, move |report| match verdict {
+            Verdict::CameUp => write_came_up(&store, &image, &domain, WRITE_AGAIN),
+            Verdict::TooLate => {
+                report(Report::DidNotComeUp(TrialEnd::write(&store, image, &domain)));
             }
         });
         if let Err(error) = written {
@@ -246,28 +300,16 @@ impl DomainRuntime {
     }
 
     /// Gives the image up whose guest did not come up: the image before is in force again, or not.
-    pub(super) fn did_not_come_up(
-        &mut self,
-        shared: &mut Shared,
-        image: ImageSerial,
-        back: Result<u64, String>,
-    ) {
-        let ImageSerial { image: name, serial } = &image;
-        let words = match &back {
-            Ok(before) => format!(
-                "image {name} {serial} did not come up in its time, and {before} is in force again: tell IT"
-            ),
-            Err(why) => {
-                format!("image {name} {serial} did not come up in its time, and stays: {why}")
-            }
-        };
+    pub(super) fn did_not_come_up(&mut self, shared: &mut Shared, end: TrialEnd) {
+        let TrialEnd { image, back, unwritten } = end;
+        let words = did_not_come_up(&image, &back);
         tracing::error!(domain = self.policy.name, "{words}");
         self.image_problem = Some(words);
         // A start that is being prepared from it waits for it no more.
         self.awaited = self.awaited.take().filter(|(awaited, _)| *awaited != image);
         let runs_another = self.record.as_ref().is_some_and(|it| it.image.as_ref() != Some(&image));
         let goes_back = back.is_ok() && !runs_another;
-        self.image_news.push(ImageNews::DidNotComeUp { image, back });
+        self.image_news.push(ImageNews { image: image.image, unwritten });
         if goes_back && (self.lifecycle.wanted() || self.lifecycle.has_given_up()) {
             self.feed(shared, Event::Restart);
         }

@@ -1,6 +1,6 @@
 //! Why something is not done with an image.
 
-use super::INSTALLED_MAX;
+use super::{INSTALLED_MAX, OUTBOX_MAX};
 
 /// Why something is not done with an image. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,16 @@ pub enum NotSo {
         "there is no previous image to go back to: install and activate another, or start its domains from files (`kernel` in machine.toml)"
     )]
     NoPrevious,
+    /// Another image came into force since, or its guest was judged already.
+    #[error(
+        "serial {0} is not on trial any more: `bulkhead restart` starts the domain from what is in force"
+    )]
+    NotOnTrial(u64),
+    /// What it would have to say cannot be recorded.
+    #[error(
+        "serial {0} does not come into force while {OUTBOX_MAX} events of its image wait for the audit log: `bulkhead status` says why that cannot be written"
+    )]
+    NotRecorded(u64),
     /// Another command came in between.
     #[error(
         "another command changed what is to come into force meanwhile: `bulkhead images list` shows it; try again"

@@ -3,6 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 
+/// When all of it happens.
+const AT: &str = "2026-11-29T12:00:00Z";
+
 fn entry(content: &str) -> Installed {
     Installed {
         manifest: Digest::of(content.as_bytes()),
@@ -24,19 +27,19 @@ fn with(serials: &[(u64, u64)]) -> Record {
 #[test]
 fn arrival_is_not_activation_and_activation_comes_with_the_next_start() {
     let mut record = with(&[(1, 1)]);
-    assert_eq!((record.next(), record.start("a")), (None, None));
+    assert_eq!((record.next(), record.start("a", AT).unwrap()), (None, None));
     assert_eq!(record.activate(None), Ok(1));
     assert_eq!((record.current(), record.next()), (None, Some(1)));
-    assert_eq!(record.start("a"), Some((1, true)));
-    assert_eq!(record.start("a"), Some((1, false)));
+    assert_eq!(record.start("a", AT).unwrap(), Some((1, true)));
+    assert_eq!(record.start("a", AT).unwrap(), Some((1, false)));
     record.arrive(2, 1, entry("2")).unwrap();
-    assert_eq!(record.start("a"), Some((1, false)));
+    assert_eq!(record.start("a", AT).unwrap(), Some((1, false)));
     record.activate(Some(2)).unwrap();
     assert_eq!(record.roll_back(), Ok(Some(1)), "it had not come into force");
     record.activate(Some(2)).unwrap();
-    assert_eq!(record.start("a"), Some((2, true)));
+    assert_eq!(record.start("a", AT).unwrap(), Some((2, true)));
     assert_eq!(record.roll_back(), Ok(Some(1)));
-    assert_eq!(record.start("a"), Some((1, true)));
+    assert_eq!(record.start("a", AT).unwrap(), Some((1, true)));
 }
 
 #[test]
@@ -44,28 +47,114 @@ fn a_first_activation_that_has_not_come_into_force_is_taken_back_and_another_com
     let mut record = with(&[(1, 1)]);
     record.activate(None).unwrap();
     assert_eq!(record.roll_back(), Ok(None));
-    assert_eq!((record.next(), record.start("a")), (None, None));
+    assert_eq!((record.next(), record.start("a", AT).unwrap()), (None, None));
     assert_eq!(record.roll_back(), Err(NotSo::NoPrevious));
     record.remove(1).unwrap();
     record.arrive(2, 1, entry("2")).unwrap();
     record.activate(None).unwrap();
-    assert_eq!(record.start("a"), Some((2, true)));
+    assert_eq!(record.start("a", AT).unwrap(), Some((2, true)));
+}
+
+/// What waits for the audit log: serials and kinds.
+fn waits(record: &Record) -> Vec<(u64, &'static str)> {
+    let kind = |what: &Occurrence| match what {
+        Occurrence::InForce { manifest } => {
+            assert!(manifest.is_some());
+            "in force"
+        }
+        Occurrence::Returned { .. } => "returned",
+        Occurrence::Stayed { .. } => "stayed",
+        Occurrence::Refused { .. } => "refused",
+    };
+    record.events().iter().map(|event| (event.serial, kind(&event.what))).collect()
 }
 
 #[test]
-fn what_came_into_force_stands_there_until_it_is_in_the_audit_log() {
+fn what_happened_stands_there_in_its_order_until_it_is_in_the_audit_log() {
     let mut record = with(&[(1, 1), (2, 1)]);
     record.activate(Some(1)).unwrap();
-    assert_eq!(record.begun(), None);
-    record.start("a");
-    let begun = record.begun().unwrap().clone();
-    assert_eq!((begun.serial, begun.domain.as_str()), (1, "a"));
-    record.start("b");
-    assert_eq!(record.begun(), Some(&begun), "it was in force already");
-    record.recorded(&Begun { serial: 2, ..begun.clone() });
-    assert_eq!(record.begun(), Some(&begun), "another is in the log");
-    record.recorded(&begun);
-    assert_eq!(record.begun(), None);
+    assert_eq!(waits(&record), []);
+    record.start("a", AT).unwrap();
+    record.start("b", AT).unwrap();
+    assert_eq!(waits(&record), [(1, "in force")], "it was in force already");
+    assert_eq!(record.give_up(1, "a", AT), Err(NotSo::NoPrevious));
+    record.activate(Some(2)).unwrap();
+    record.start("a", AT).unwrap();
+    let recorded = record.events()[..2].to_vec();
+    assert_eq!(record.give_up(2, "a", AT), Ok(1));
+    let all = [(1, "in force"), (1, "stayed"), (2, "in force"), (2, "returned")];
+    assert_eq!(waits(&record), all);
+    assert!(record.events().iter().all(|it| it.domain == "a" && it.at.as_deref() == Some(AT)));
+    let later = record.events()[1..].to_vec();
+    record.recorded(&later);
+    assert_eq!(waits(&record), all, "the one before them is not in the log");
+    record.recorded(&recorded);
+    assert_eq!(waits(&record), all[2..]);
+    let rest = record.events().to_vec();
+    record.recorded(&rest);
+    assert_eq!(waits(&record), []);
+}
+
+#[test]
+fn that_a_trial_failed_is_said_until_somebody_activates_an_image_or_removes_that_one() {
+    let failed = || {
+        let mut record = with(&[(1, 1), (2, 1)]);
+        for serial in [1, 2] {
+            record.activate(Some(serial)).unwrap();
+            record.start("a", AT).unwrap();
+        }
+        record.give_up(2, "a", AT).unwrap();
+        record.start("a", AT).unwrap();
+        let failed = FailedTrial { serial: 2, domain: "a".to_owned(), back: Ok(1) };
+        assert_eq!(record.failed(), Some(&failed));
+        record
+    };
+    let mut record = failed();
+    record.activate(Some(2)).unwrap();
+    assert_eq!(record.failed(), None);
+    let mut record = failed();
+    record.remove(2).unwrap();
+    assert_eq!(record.failed(), None);
+}
+
+#[test]
+fn what_waits_for_the_audit_log_has_a_cap_and_nothing_comes_into_force_that_it_could_not_say() {
+    let mut record = with(&[(1, 1), (2, 1), (3, 1)]);
+    let refused = |serial, why: usize| Refused {
+        serial,
+        domain: "a".to_owned(),
+        why: format!("for the cause {why}"),
+    };
+    record.activate(Some(3)).unwrap();
+    assert!(record.refuse(refused(3, 0), AT) && record.refuse(refused(3, 0), "13:00"));
+    assert_eq!(record.events().len(), 1, "the same refusal does not wait twice");
+    let noted = (1..100).filter(|why| record.refuse(refused(3, *why), AT)).count();
+    assert!(noted < 20, "however often a domain starts");
+    let mut turns = 0;
+    let last = loop {
+        record.activate(Some(1)).unwrap();
+        if let Err(why) = record.start("a", AT) {
+            break why;
+        }
+        record.activate(Some(2)).unwrap();
+        if let Err(why) = record.start("a", AT) {
+            break why;
+        }
+        // Whatever came into force, that it goes back is recorded.
+        record.give_up(2, "a", AT).unwrap();
+        assert_eq!(waits(&record).last(), Some(&(2, "returned")));
+        assert!(record.is_sound());
+        turns += 1;
+        record.activate(Some(3)).unwrap();
+        if let Err(why) = record.start("a", AT) {
+            break why;
+        }
+    };
+    assert!(turns > 1 && matches!(last, NotSo::NotRecorded(_)), "{turns} {last}");
+    assert!(record.is_sound() && record.pending().is_some());
+    let rest = record.events().to_vec();
+    record.recorded(&rest);
+    assert!(record.start("a", AT).unwrap().is_some_and(|(_, is_new)| is_new));
 }
 
 #[test]
@@ -74,11 +163,11 @@ fn why_an_image_could_not_come_into_force_is_said_for_as_long_as_it_is_to() {
     let activate = |record: &mut Record, serial| {
         record.activate(Some(serial)).unwrap();
         let why = "it is damaged".to_owned();
-        record.refuse(Refused { serial, domain: "a".to_owned(), why });
+        assert!(record.refuse(Refused { serial, domain: "a".to_owned(), why }, AT));
         assert_eq!(record.refused().unwrap().serial, serial);
     };
     activate(&mut record, 1);
-    record.start("a");
+    record.start("a", AT).unwrap();
     assert_eq!(record.refused(), None);
     activate(&mut record, 2);
     record.roll_back().unwrap();
@@ -92,10 +181,10 @@ fn why_an_image_could_not_come_into_force_is_said_for_as_long_as_it_is_to() {
 fn nothing_goes_below_the_floor_which_stays_when_all_is_removed() {
     let mut record = with(&[(5, 1)]);
     record.activate(None).unwrap();
-    record.start("a");
+    record.start("a", AT).unwrap();
     record.arrive(7, 6, entry("7")).unwrap();
     record.activate(None).unwrap();
-    record.start("a");
+    record.start("a", AT).unwrap();
     let below = NotSo::BelowFloor { serial: 5, floor: 6 };
     assert_eq!(record.roll_back(), Err(below.clone()));
     assert_eq!(record.activate(Some(5)), Err(below.clone()));
@@ -129,28 +218,31 @@ fn an_older_serial_and_one_that_stands_for_something_else_do_not_arrive() {
 fn an_image_whose_guest_does_not_come_up_goes_back_and_never_below_the_floor() {
     let mut record = with(&[(1, 1)]);
     record.activate(None).unwrap();
-    record.start("a");
+    record.start("a", AT).unwrap();
     assert!(record.is_on_trial(1, "a"));
-    assert_eq!(record.give_up(1, "a"), Err(NotSo::NoPrevious), "the first one stays");
+    assert_eq!(record.give_up(1, "a", AT), Err(NotSo::NoPrevious), "the first one stays");
     assert!(!record.is_on_trial(1, "a"));
     record.arrive(2, 1, entry("2")).unwrap();
     record.activate(None).unwrap();
-    record.start("a");
-    assert_eq!(record.give_up(1, "a"), Err(NotSo::NoPrevious), "it is not the one on trial");
-    assert_eq!((record.give_up(2, "a"), record.start("a")), (Ok(1), Some((1, false))));
+    record.start("a", AT).unwrap();
+    assert_eq!(record.give_up(1, "a", AT), Err(NotSo::NotOnTrial(1)), "it is not the one on trial");
+    assert_eq!(
+        (record.give_up(2, "a", AT), record.start("a", AT).unwrap()),
+        (Ok(1), Some((1, false)))
+    );
     assert!(!record.is_on_trial(1, "a"));
     // One that came up once does not go back, and neither does what somebody went back to.
     record.activate(Some(2)).unwrap();
-    record.start("a");
+    record.start("a", AT).unwrap();
     record.came_up(2, "a");
-    assert_eq!(record.give_up(2, "a"), Err(NotSo::NoPrevious));
+    assert_eq!(record.give_up(2, "a", AT), Err(NotSo::NotOnTrial(2)));
     record.roll_back().unwrap();
-    record.start("a");
+    record.start("a", AT).unwrap();
     assert!(!record.is_on_trial(1, "a"));
     record.arrive(3, 3, entry("3")).unwrap();
     record.activate(None).unwrap();
-    record.start("a");
-    assert_eq!(record.give_up(3, "a"), Err(NotSo::BelowFloor { serial: 1, floor: 3 }));
+    record.start("a", AT).unwrap();
+    assert_eq!(record.give_up(3, "a", AT), Err(NotSo::BelowFloor { serial: 1, floor: 3 }));
     assert_eq!(record.current(), Some(3));
 }
 
@@ -158,21 +250,24 @@ fn an_image_whose_guest_does_not_come_up_goes_back_and_never_below_the_floor() {
 fn an_image_is_judged_by_the_domain_with_whose_start_it_came_into_force_and_by_no_other() {
     let mut record = with(&[(1, 1), (2, 1)]);
     record.activate(Some(1)).unwrap();
-    record.start("a");
+    record.start("a", AT).unwrap();
     record.came_up(1, "a");
     record.activate(Some(2)).unwrap();
-    assert_eq!((record.start("a"), record.start("b")), (Some((2, true)), Some((2, false))));
+    assert_eq!(
+        (record.start("a", AT).unwrap(), record.start("b", AT).unwrap()),
+        (Some((2, true)), Some((2, false)))
+    );
     assert!(record.is_on_trial(2, "a") && !record.is_on_trial(2, "b"));
     record.came_up(2, "b");
-    assert_eq!(record.give_up(2, "b"), Err(NotSo::NoPrevious));
+    assert_eq!(record.give_up(2, "b", AT), Err(NotSo::NotOnTrial(2)));
     assert!(record.is_on_trial(2, "a"), "another domain's guest says nothing of it");
-    assert_eq!(record.give_up(2, "a"), Ok(1));
+    assert_eq!(record.give_up(2, "a", AT), Ok(1));
 }
 
 proptest! {
     #[test]
     fn whatever_is_done_what_starts_is_installed_and_not_below_a_floor_that_never_falls(
-        steps in prop::collection::vec((0_u8..6, 1_u64..8, 1_u64..8), 0..60)
+        steps in prop::collection::vec((0_u8..7, 1_u64..8, 1_u64..8), 0..60)
     ) {
         let mut record = Record::default();
         for (what, serial, floor) in steps {
@@ -183,12 +278,13 @@ proptest! {
                 2 => { let _ = record.roll_back(); }
                 3 => { let _ = record.remove(serial); }
                 4 => {
-                    let back = record.give_up(serial, "a");
+                    let back = record.give_up(serial, "a", AT);
                     prop_assert!(back.is_err() || back.is_ok_and(|back| back >= record.floor() && record.current() == Some(back)));
                 }
+                5 => record.recorded(&record.events().iter().take(1).cloned().collect::<Vec<_>>()),
                 _ => {
                     // What is in force already goes on.
-                    if let Some((started, is_new)) = record.start("a") {
+                    if let Ok(Some((started, is_new))) = record.start("a", AT) {
                         prop_assert!(record.entry(started).is_ok());
                         prop_assert!(!is_new || started >= record.floor());
                     }

@@ -95,7 +95,6 @@ impl Ward {
     fn image_started(&mut self, health: Duration) {
         self.runtime.image_started(Some(StartedImage {
             image: desk(2),
-            manifest: Digest::of(b""),
             is_new: false,
             health: Some(health),
             refused: None,
@@ -158,7 +157,9 @@ fn a_domain_that_was_left_off_after_its_vmm_failed_again_and_again_gets_the_imag
     assert!(life.is_left_off());
     ward.runtime.look_at_health(&ward.shared);
     let report = ward.report();
-    assert!(matches!(&report, Report::DidNotComeUp(image, Ok(1)) if *image == desk(2)));
+    assert!(
+        matches!(&report, Report::DidNotComeUp(end) if end.image == desk(2) && end.back == Ok(1))
+    );
     ward.runtime.report(&mut ward.shared, report);
     assert!(ward.runtime.lifecycle.wanted());
     let started = loop {
@@ -223,7 +224,8 @@ fn a_domain_that_runs_the_image_before_already_is_not_restarted_for_that() {
     assert!(!ward.is_waited_for(pid, Some(desk(1))));
     let found = Event::Found { answered: true };
     ward.runtime.lifecycle.handle(Time::ZERO, found);
-    ward.runtime.did_not_come_up(&mut ward.shared, desk(2), Ok(1));
+    let end = TrialEnd { image: desk(2), back: Ok(1), unwritten: None };
+    ward.runtime.did_not_come_up(&mut ward.shared, end);
     assert!(matches!(ward.runtime.lifecycle.state(), State::Running { .. }));
 }
 
