@@ -42,6 +42,9 @@ pub struct VmmRecord {
     /// The image that its guest was started from, if it was from one.
     #[serde(default)]
     pub image: Option<ImageSerial>,
+    /// Its guest has said that it came up, also if the image's record does not have that yet.
+    #[serde(default)]
+    pub came_up: bool,
 }
 
 /// What a VMM was started as.
@@ -75,6 +78,7 @@ impl VmmRecord {
             sandbox_id,
             functions,
             image,
+            came_up: false,
         }
     }
 

@@ -50,6 +50,8 @@ pub struct DomainRuntime {
     has_no_boot: bool,
     /// Its guest is waited for.
     health: Option<Health>,
+    /// Its guest runs on from an image on trial, and nobody knows whether it came up.
+    unjudged: Option<ImageSerial>,
     /// The image whose guest has to come up once its VMM is there, and in how long.
     awaited: Option<(ImageSerial, Duration)>,
     /// Its guest did not come up.
@@ -114,6 +116,7 @@ impl DomainRuntime {
             boot: None,
             has_no_boot: false,
             health: None,
+            unjudged: None,
             awaited: None,
             image_problem: None,
             image_refused: None,

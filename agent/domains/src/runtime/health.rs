@@ -67,6 +67,8 @@ impl TrialEnd {
 pub(super) struct Health {
     image: ImageSerial,
     trial: Trial,
+    /// Its silence says that it did not come up.
+    judged: bool,
     port: Option<UnixStream>,
     next_try: Time,
 }
@@ -118,12 +120,11 @@ impl Health {
     }
 }
 
-/// Returns how long the guest of a VMM of this age is waited for that was taken up from an earlier agent, if it is on trial for so many seconds. A
-/// guest says once that it came up. What the agent before heard of one that has run for longer nobody knows: a desktop that works is not shut
-/// down for that.
-fn left_to_wait(on_trial: Option<u16>, age: Option<Duration>) -> Option<Duration> {
-    let time = Duration::from_secs(on_trial?.into());
-    age.is_none_or(|age| age < time).then_some(time)
+/// Returns whether the silence of a guest says that it did not come up, whose VMM of this age was taken up from an earlier agent. A guest says
+/// once that it came up, and what it says while no agent listens may be lost: of one that has run for longer than its time nobody knows, and a
+/// desktop that works is not shut down for that.
+fn is_judged(time: Duration, age: Option<Duration>) -> bool {
+    age.is_none_or(|age| age < time)
 }
 
 /// Writes down that the guest of an image came up, until it is written: not written down, the next agent would wait for what the guest says once.
@@ -156,6 +157,14 @@ fn words_of(image: &ImageName, failed: FailedTrial) -> String {
     did_not_come_up(&ImageSerial { image: image.clone(), serial }, &back)
 }
 
+/// Returns what is said of an image on trial whose guest nobody listened to in its time.
+fn unjudged(image: &ImageSerial, domain: &str) -> String {
+    let ImageSerial { image: name, serial } = image;
+    format!(
+        "runs image {name} {serial}, and whether that came up is not known, as no agent listened in its time: it is judged at its next start, `bulkhead restart {domain}` when nobody works there"
+    )
+}
+
 /// Returns what is said of an image that was to come into force and cannot.
 fn cannot(image: &ImageSerial, stays: u64, why: &str) -> String {
     let ImageSerial { image: name, serial } = image;
@@ -177,6 +186,7 @@ impl DomainRuntime {
         if is_new {
             self.image_news.push(ImageNews { image: image.image.clone(), unwritten: None });
         }
+        self.unjudged = None;
         // An earlier agent may have found out.
         self.image_problem = self
             .failed_before(&image.image)
@@ -206,8 +216,50 @@ impl DomainRuntime {
         self.image_problem = self.failed_before(&image.image).map(|it| words_of(&image.image, it));
         let store = Store::at(&shared.parts.layout.images);
         let on_trial = store.on_trial(&image.image, image.serial, &self.policy.name);
-        if let Some(time) = left_to_wait(on_trial, self.vmm_age()) {
-            self.wait_for(shared.now(), image, Some(time));
+        let Some(seconds) = on_trial else { return };
+        if self.record.as_ref().is_some_and(|record| record.came_up) {
+            // The agent before heard it, and did not live to write it down.
+            return self.work_on_trial(shared, move |domain, _| {
+                write_came_up(&store, &image, domain, WRITE_AGAIN);
+            });
+        }
+        let time = Duration::from_secs(seconds.into());
+        let judged = is_judged(time, self.vmm_age());
+        if !judged {
+            let words = unjudged(&image, &self.policy.name);
+            tracing::warn!(domain = self.policy.name, "{words}");
+            self.unjudged = Some(image.clone());
+        }
+        self.wait_for(shared.now(), image, Some(time));
+        if let Some(health) = &mut self.health {
+            health.judged = judged;
+        }
+    }
+
+    /// Has a thread write down what became of a trial.
+    fn work_on_trial(
+        &self,
+        shared: &Shared,
+        work: impl FnOnce(&str, &dyn Fn(Report)) + Send + 'static,
+    ) {
+        let domain = self.policy.name.clone();
+        let started = shared.spawn(self.index, &self.policy.name, move |report| {
+            work(&domain, report);
+        });
+        if let Err(error) = started {
+            tracing::error!(domain = self.policy.name, "cannot start a thread: {error}");
+        }
+    }
+
+    /// Writes down beside its VMM that its guest came up: it says so once, and the image's record may not be there to be written just now.
+    fn remember_that_it_came_up(&mut self, shared: &Shared) {
+        let Some(record) = &mut self.record else { return };
+        record.came_up = true;
+        if let Err(error) = record.write(&shared.parts.layout) {
+            tracing::warn!(
+                domain = self.policy.name,
+                "cannot write down beside its VMM that its guest came up: {error}"
+            );
         }
     }
 
@@ -242,6 +294,9 @@ impl DomainRuntime {
             return Some(problem.clone());
         }
         let runs = self.record.as_ref()?.image.as_ref()?;
+        if self.unjudged.as_ref() == Some(runs) {
+            return Some(unjudged(runs, &self.policy.name));
+        }
         if self.devices.hardware.boot != Boot::Image(runs.image.clone()) {
             return None;
         }
@@ -266,6 +321,7 @@ impl DomainRuntime {
                 self.health = time.map(|time| Health {
                     image,
                     trial: Trial::begin(now, time),
+                    judged: true,
                     port: None,
                     next_try: now,
                 });
@@ -284,18 +340,21 @@ impl DomainRuntime {
         let Some(verdict) = self.health.as_mut().and_then(|health| health.poll(now, &path)) else {
             return;
         };
-        let Some(Health { image, .. }) = self.health.take() else { return };
+        let Some(Health { image, judged, .. }) = self.health.take() else { return };
         let store = Store::at(&shared.parts.layout.images);
-        let name = self.policy.name.clone();
-        let domain = name.clone();
-        let written = shared.spawn(self.index, &name, move |report| match verdict {
-            Verdict::CameUp => write_came_up(&store, &image, &domain, WRITE_AGAIN),
-            Verdict::TooLate => {
-                report(Report::DidNotComeUp(TrialEnd::write(&store, image, &domain)));
+        match verdict {
+            Verdict::CameUp => {
+                self.unjudged = None;
+                self.remember_that_it_came_up(shared);
+                self.work_on_trial(shared, move |domain, _| {
+                    write_came_up(&store, &image, domain, WRITE_AGAIN);
+                });
             }
-        });
-        if let Err(error) = written {
-            tracing::error!(domain = name, "cannot start a thread: {error}");
+            Verdict::TooLate if judged => self.work_on_trial(shared, move |domain, report| {
+                report(Report::DidNotComeUp(TrialEnd::write(&store, image, domain)));
+            }),
+            // Its next start is judged.
+            Verdict::TooLate => {}
         }
     }
 

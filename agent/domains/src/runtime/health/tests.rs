@@ -1,6 +1,7 @@
 //! A domain's runtime without a VMM: when its guest is waited for, whose word counts, and what comes of it.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
@@ -91,6 +92,26 @@ impl Ward {
         self.reports.recv_timeout(20 * SECOND).unwrap().1
     }
 
+    /// Its guest, which is waited for, says that it is up.
+    fn says_up(&mut self) {
+        self.runtime.lifecycle.handle(Time::ZERO, Event::Start);
+        let (agent, mut guest) = UnixStream::pair().unwrap();
+        guest.write_all(b"up\n").unwrap();
+        self.runtime.health.as_mut().unwrap().port = Some(agent);
+        self.runtime.look_at_health(&self.shared);
+        assert!(self.runtime.health.is_none());
+    }
+
+    /// Waits until it is written down that image 2 came up.
+    fn came_up(&self) {
+        let mut tries = 0;
+        while self.store().on_trial(&desk(2).image, 2, "clinical").is_some() {
+            tries += 1;
+            assert!(tries < 200, "it is not written down");
+            std::thread::sleep(SECOND / 20);
+        }
+    }
+
     /// Its image is verified, and its guest is to come up in this time.
     fn image_started(&mut self, health: Duration) {
         self.runtime.image_started(Some(StartedImage {
@@ -109,10 +130,15 @@ impl Ward {
             StartedAs { spec: String::new(), sandbox_id: None, functions: Vec::new(), image };
         self.runtime.record = Some(VmmRecord::new("clinical", &vmm, started));
         self.runtime.vmm = Some(vmm);
+        self.take_up()
+    }
+
+    /// The VMM is taken up; whether its guest is waited for then, and is given up if it says nothing.
+    fn take_up(&mut self) -> bool {
         self.runtime.health = None;
         self.runtime.image_runs_on(&self.shared);
         self.runtime.vmm = None;
-        self.runtime.health.is_some()
+        self.runtime.health.as_ref().is_some_and(|health| health.judged)
     }
 }
 
@@ -269,13 +295,49 @@ fn a_guest_that_was_taken_up_is_waited_for_only_if_it_runs_what_is_on_trial_in_i
 }
 
 #[test]
-fn a_guest_that_was_taken_up_and_has_run_for_longer_than_its_time_is_not_waited_for() {
+fn a_guest_that_was_taken_up_and_has_run_for_longer_than_its_time_is_heard_and_not_given_up() {
     let mut ward = Ward::on_trial();
     // The first process of this system: older than any time that a guest is given here.
     assert!(!ward.is_waited_for(1, Some(desk(2))));
-    assert_eq!(left_to_wait(Some(10), Some(10 * SECOND)), None);
-    assert_eq!(left_to_wait(Some(10), Some(9 * SECOND)), Some(10 * SECOND));
-    assert_eq!(left_to_wait(None, Some(SECOND)), None);
+    assert!(!is_judged(10 * SECOND, Some(10 * SECOND)));
+    assert!(is_judged(10 * SECOND, Some(9 * SECOND)));
+    let note = ward.runtime.image_note().unwrap();
+    assert!(note.contains("whether that came up is not known"), "{note}");
+    // It says nothing: its next start is judged, and nothing becomes of this one.
+    ward.runtime.lifecycle.handle(Time::ZERO, Event::Start);
+    ward.runtime.health.as_mut().unwrap().trial = Trial::begin(Time::ZERO, Duration::ZERO);
+    ward.runtime.look_at_health(&ward.shared);
+    assert!(ward.runtime.health.is_none());
+    std::thread::sleep(SECOND / 5);
+    assert!(ward.reports.try_recv().is_err());
+    assert_eq!(ward.store().on_trial(&desk(2).image, 2, "clinical"), Some(10));
+    assert!(ward.runtime.image_note().unwrap().contains("judged at its next start"));
+    // It says so after all.
+    assert!(!ward.is_waited_for(1, Some(desk(2))));
+    ward.says_up();
+    assert_eq!(ward.runtime.image_note(), None);
+    ward.came_up();
+}
+
+#[test]
+fn a_guest_whose_word_the_agent_before_did_not_live_to_write_down_is_not_asked_again() {
+    let mut ward = Ward::on_trial();
+    // Nothing can be written into the image's record, and its guest says that it is up.
+    let lock = ward.pc.dir.path().join("images/desk/.record");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let (_child, pid) = child();
+    assert!(ward.is_waited_for(pid, Some(desk(2))));
+    ward.says_up();
+    let layout = &ward.shared.parts.layout;
+    let record = VmmRecord::read(layout, "clinical").unwrap().unwrap();
+    assert!(record.came_up);
+    assert_eq!(ward.store().on_trial(&desk(2).image, 2, "clinical"), Some(10));
+    // Another agent takes it up.
+    fs::remove_dir(&lock).unwrap();
+    ward.runtime.record = Some(record);
+    assert!(!ward.take_up() && ward.runtime.health.is_none());
+    ward.came_up();
 }
 
 /// A process that has just begun, and ends with the test.
