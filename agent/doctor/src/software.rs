@@ -246,7 +246,7 @@ pub(super) fn images(machine: &Machine, store: &Store) -> Vec<Finding> {
             look("disk", &disk.path, !disk.readonly);
         }
         if let Some(name) = name {
-            let found = installed(store, name, vm);
+            let found = installed(store, name, &domain.name, vm);
             findings.extend(found.into_iter().map(|found| found.of(domain.name.clone())));
         }
     }
@@ -255,9 +255,9 @@ pub(super) fn images(machine: &Machine, store: &Store) -> Vec<Finding> {
 
 /// Finds out whether a domain could start from its image: that it is there, of the right sizes, within what the domain has, and not below
 /// its floor. What is in it each start verifies, and `bulkhead images verify`.
-fn installed(store: &Store, name: &ImageName, vm: &VmHardware) -> Vec<Finding> {
+fn installed(store: &Store, name: &ImageName, domain: &str, vm: &VmHardware) -> Vec<Finding> {
     let check = "image";
-    let found = store.next(name).map_err(|error| explain(&error)).and_then(|image| {
+    let found = store.next(name, domain).map_err(|error| explain(&error)).and_then(|image| {
         vm.fits(&image.manifest)?;
         image.check_sizes().map_err(|error| explain(&error))?;
         let record = store.record(name).map_err(|error| explain(&error))?;
@@ -276,7 +276,7 @@ fn installed(store: &Store, name: &ImageName, vm: &VmHardware) -> Vec<Finding> {
         }
     };
     let (serial, floor) = (image.manifest.serial, record.floor());
-    let when = if record.current() == Some(serial) {
+    let when = if record.in_force_in(domain) == Some(serial) {
         "in force"
     } else {
         "comes into force at the next start"
@@ -304,7 +304,7 @@ pub(super) fn signatures(
         let Kind::Vm(vm) = &domain.kind else { continue };
         let Boot::Image(name) = &vm.boot else { continue };
         // What is missing is a finding of its own.
-        let Ok(image) = store.next(name) else { continue };
+        let Ok(image) = store.next(name, &domain.name) else { continue };
         let approved = match trust {
             Some(trust) => Store::signers(&image, trust).map(drop).map_err(|error| explain(&error)),
             None => Err(format!(

@@ -66,7 +66,7 @@ impl BootFiles {
         layout: &Layout,
     ) -> Result<(Self, Option<StartedImage>), String> {
         let Boot::Image(name) = &hardware.boot else {
-            return Ok((Self::expected(hardware, layout)?, None));
+            return Ok((Self::expected(domain, hardware, layout)?, None));
         };
         // Nothing comes into force that this domain cannot run.
         let fits = |manifest: &Manifest| hardware.fits(manifest);
@@ -88,7 +88,7 @@ impl BootFiles {
     ///
     /// # Errors
     /// There is no such image; in words that say what to do.
-    pub fn expected(hardware: &VmHardware, layout: &Layout) -> Result<Self, String> {
+    pub fn expected(domain: &str, hardware: &VmHardware, layout: &Layout) -> Result<Self, String> {
         match &hardware.boot {
             Boot::Files { kernel, initrd, cmdline } => Ok(Self {
                 kernel: kernel.clone(),
@@ -98,7 +98,7 @@ impl BootFiles {
                 image: None,
             }),
             Boot::Image(name) => {
-                let next = Store::at(&layout.images).next(name);
+                let next = Store::at(&layout.images).next(name, domain);
                 next.map(|image| Self::of(&image)).map_err(|error| explain(&error))
             }
         }

@@ -131,7 +131,7 @@ mod tests {
             .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
         let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
         let layout = Layout { images: "/i".into(), state: "/s".into(), runtime: "/r".into() };
-        let boot = BootFiles::expected(vm, &layout).unwrap();
+        let boot = BootFiles::expected("clinical", vm, &layout).unwrap();
         let start = Start {
             boot: &boot,
             disks: &[],

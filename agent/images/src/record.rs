@@ -54,7 +54,8 @@ pub struct Record {
     installed: BTreeMap<u64, Installed>,
 }
 
-/// An image whose guest has to come up, in the domain with whose start it came into force. Other domains with this image say nothing of it.
+/// An image whose guest has to come up, in the domain with whose start it came into force. Other domains with this image say nothing of it, and
+/// start from the image before until it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Trial {
@@ -194,10 +195,29 @@ impl Record {
         self.outbox.push_refusal(ImageEvent { at: Some(at.to_owned()), serial, domain, what })
     }
 
-    /// Returns the serial that a domain gets that starts now.
+    /// Returns the serial that this domain gets if it starts now.
     #[must_use]
-    pub fn next(&self) -> Option<u64> {
-        self.pending.or(self.current)
+    pub fn next(&self, domain: &str) -> Option<u64> {
+        self.pending.or(self.in_force_in(domain))
+    }
+
+    /// Returns the serial that is in force in this domain: the image before, while another domain tries the one in force. One that could not go
+    /// back is in force everywhere.
+    #[must_use]
+    pub fn in_force_in(&self, domain: &str) -> Option<u64> {
+        let elsewhere = self.tried().is_some_and(|trial| trial.domain != domain);
+        let before = self.previous.filter(|previous| elsewhere && *previous >= self.floor);
+        before.or(self.current)
+    }
+
+    /// Returns the domain whose guest has to come up for the image in force, if it has not yet.
+    #[must_use]
+    pub fn tried_in(&self) -> Option<&str> {
+        self.tried().map(|trial| trial.domain.as_str())
+    }
+
+    fn tried(&self) -> Option<&Trial> {
+        self.trial.as_ref().filter(|trial| self.current == Some(trial.serial))
     }
 
     /// Returns what is installed, the newest first, and where it stands.
@@ -301,15 +321,19 @@ impl Record {
     /// One would come into force, and too much waits for the audit log.
     pub fn start(&mut self, domain: &str, at: &str) -> Result<Option<(u64, bool)>, NotSo> {
         let Some(pending) = self.pending else {
-            return Ok(self.current.map(|current| (current, false)));
+            return Ok(self.in_force_in(domain).map(|current| (current, false)));
         };
         if !self.outbox.takes_a_trial() {
             return Err(NotSo::NotRecorded(pending));
         }
+        let is_tried = self.tried().is_some();
         (self.pending, self.refused, self.failed) = (None, None, None);
         let manifest = self.installed.get(&pending).map(|entry| entry.manifest);
         self.happened(at, pending, domain, Occurrence::InForce { manifest });
-        self.previous = self.current.replace(pending);
+        let current = self.current.replace(pending);
+        // One whose guest never came up is nothing to go back to.
+        let proven = self.previous.filter(|previous| is_tried && *previous != pending);
+        self.previous = proven.or(current);
         // Who goes back knows the older one.
         let is_newer = self.previous.is_none_or(|previous| previous < pending);
         self.trial = is_newer.then(|| Trial { serial: pending, domain: domain.to_owned() });
@@ -324,8 +348,7 @@ impl Record {
     /// Returns whether this image is in force since a start of this domain, and the domain's guest has not come up since.
     #[must_use]
     pub fn is_on_trial(&self, serial: u64, domain: &str) -> bool {
-        let own = |trial: &Trial| trial.serial == serial && trial.domain == domain;
-        self.current == Some(serial) && self.trial.as_ref().is_some_and(own)
+        self.tried().is_some_and(|trial| trial.serial == serial && trial.domain == domain)
     }
 
     /// Ends the trial of an image whose guest came up in this domain, or never says whether it does.

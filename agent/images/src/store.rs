@@ -257,13 +257,13 @@ impl Store {
         Ok(Image { manifest, text: text.to_owned(), folder })
     }
 
-    /// Returns the image that a domain gets that starts now. Nothing is changed, and of its files nothing is verified.
+    /// Returns the image that this domain gets if it starts now. Nothing is changed, and of its files nothing is verified.
     ///
     /// # Errors
     /// None is activated, or it cannot be read.
-    pub fn next(&self, name: &ImageName) -> Result<Image, StoreError> {
+    pub fn next(&self, name: &ImageName, domain: &str) -> Result<Image, StoreError> {
         let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
-        let serial = record.next().ok_or_else(|| StoreError::NotActivated(name.clone()))?;
+        let serial = record.next(domain).ok_or_else(|| StoreError::NotActivated(name.clone()))?;
         self.image(name, serial)
     }
 
@@ -306,9 +306,9 @@ impl Store {
         loop {
             tries += 1;
             let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
-            let next = record.next().ok_or_else(|| StoreError::NotActivated(name.clone()))?;
+            let next = record.next(domain).ok_or_else(|| StoreError::NotActivated(name.clone()))?;
             let begun = usable(next).and_then(|image| self.begin(name, domain, image));
-            let (why, current) = match (begun, record.current()) {
+            let (why, current) = match (begun, record.in_force_in(domain)) {
                 // Another command came in between, and something else is to start.
                 (Err(StoreError::NotSo { why: NotSo::ChangedMeanwhile, .. }), _)
                     if tries < STARTS_MAX =>

@@ -114,7 +114,7 @@ fn a_bundle_that_enough_officers_signed_is_installed_activated_and_started() {
     let approved = office.approved(&bundle);
     assert_eq!(approved.signers(), ["kim", "lee"]);
     let (store, mut done) = (office.store(), 0);
-    assert!(matches!(store.next(&name()), Err(StoreError::Unknown(_))));
+    assert!(matches!(store.next(&name(), "a"), Err(StoreError::Unknown(_))));
     let arrival = store.install(&approved, |bytes| done += bytes, |_| Ok(())).unwrap();
     assert_eq!((arrival, done), (Arrival::Installed, 4096 + 16));
     assert_eq!(store.install(&approved, |_| (), |_| Ok(())).unwrap(), Arrival::WasThere);
@@ -263,7 +263,7 @@ fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays
         not_so(store.install(&office.approved(&other), |_| (), |_| Ok(()))),
         NotSo::OtherContent(7)
     );
-    assert_eq!(store.next(&name()).unwrap().manifest.serial, 5);
+    assert_eq!(store.next(&name(), "a").unwrap().manifest.serial, 5);
     assert!(matches!(store.remove(&name(), 5), Err(StoreError::NotSo { .. })));
 }
 
@@ -650,7 +650,7 @@ fn a_rollback_goes_where_it_was_meant_to_or_nowhere() {
     store.activate(&name(), Some(3)).unwrap();
     let meanwhile = store.roll_back(&name(), Some(1)).unwrap_err();
     assert!(matches!(meanwhile, StoreError::NotSo { why: NotSo::ChangedMeanwhile, .. }));
-    assert_eq!(store.next(&name()).unwrap().manifest.serial, 3);
+    assert_eq!(store.next(&name(), "a").unwrap().manifest.serial, 3);
     assert_eq!(store.roll_back(&name(), Some(2)).unwrap(), Some(2));
     assert_eq!(store.roll_back(&name(), Some(1)).unwrap(), Some(1));
 }

@@ -369,7 +369,7 @@ fn without_images(machine: &Machine, images: &Path) -> Vec<String> {
                 Some((&domain.name, format!("{} is missing; put it there", kernel.display())))
             }
             Boot::Image(name) => {
-                let why = Store::at(images).next(name).err()?;
+                let why = Store::at(images).next(name, &domain.name).err()?;
                 Some((&domain.name, explain(&why)))
             }
             Boot::Files { .. } => None,

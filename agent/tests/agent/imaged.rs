@@ -173,6 +173,8 @@ fn a_new_image_whose_guest_does_not_come_up_goes_back_by_itself_and_one_that_doe
     let restarted = ward.bulkhead(&["restart", "clinical"]);
     assert!(restarted.status.success(), "{restarted:?}");
     assert_eq!(told(&ward).0, "serial=2");
+    let list = bulkhead_images(&ward, &["list"]);
+    assert!(list.contains("in force, on trial in clinical"), "{list}");
     ward.wait("the image before", || told(&ward).0 == "serial=1");
     ward.wait_for_state("clinical", "running");
     ward.wait("the record", || !entries(&ward, "image-returned").is_empty());

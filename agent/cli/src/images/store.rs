@@ -46,6 +46,8 @@ struct Listed {
     trust: Option<u64>,
     /// The digest of its manifest, as `check` and `sign` show it.
     manifest: Digest,
+    /// The domain whose guest has to come up first, if it is in force.
+    tried_in: Option<String>,
     /// Why it could not come into force with the last start, if it is to.
     refused: Option<String>,
 }
@@ -273,6 +275,10 @@ pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
                 keys: entry.keys.clone(),
                 trust: entry.trust,
                 manifest: entry.manifest,
+                tried_in: record
+                    .tried_in()
+                    .filter(|_| state == Standing::InForce)
+                    .map(str::to_owned),
                 refused: record
                     .refused()
                     .filter(|refused| refused.serial == serial)
@@ -329,9 +335,10 @@ fn table(images: &[Listed]) -> String {
         [
             it.name.clone(),
             it.serial.to_string(),
-            match it.state {
-                Standing::InForce if it.below_floor => "in force, BELOW THE FLOOR".to_owned(),
-                state => standing(state).to_owned(),
+            match (it.state, &it.tried_in) {
+                (Standing::InForce, _) if it.below_floor => "in force, BELOW THE FLOOR".to_owned(),
+                (Standing::InForce, Some(domain)) => format!("in force, on trial in {domain}"),
+                (state, _) => standing(state).to_owned(),
             },
             it.floor.to_string(),
             size(it.bytes),

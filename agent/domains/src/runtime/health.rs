@@ -301,7 +301,7 @@ impl DomainRuntime {
             return None;
         }
         let record = Store::at(&self.devices.layout.images).record(&runs.image).ok()??;
-        let next = record.next().filter(|next| *next != runs.serial)?;
+        let next = record.next(&self.policy.name).filter(|next| *next != runs.serial)?;
         let (image, name) = (&runs.image, &self.policy.name);
         Some(self.refused_before(runs).unwrap_or_else(|| {
             format!(
@@ -381,7 +381,7 @@ impl DomainRuntime {
         };
         // What cannot be read says nothing; what was prepared is verified.
         let record = Store::at(&shared.parts.layout.images).record(&prepared.image).ok().flatten();
-        record.is_some_and(|record| record.current() != Some(prepared.serial))
+        record.is_some_and(|it| it.in_force_in(&self.policy.name) != Some(prepared.serial))
     }
 
     /// Returns what is wrong with its image: its guest did not come up since another came into force, or one could not come into force.

@@ -59,7 +59,7 @@ impl DomainRuntime {
         let boot = match (&self.boot, runs.filter(is_own)) {
             (Some(boot), _) => boot.clone(),
             (None, Some(image)) => BootFiles::installed(image, &parts.layout)?,
-            (None, None) => BootFiles::expected(hardware, &parts.layout)?,
+            (None, None) => BootFiles::expected(&self.policy.name, hardware, &parts.layout)?,
         };
         let text = spec::text(&self.spec(parts, discard, &boot)).map_err(|e| explain(&e))?;
         let functions = self.devices.hardware.pci_functions();

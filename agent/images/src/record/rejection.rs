@@ -1,6 +1,6 @@
 //! Why something is not done with an image.
 
-use super::{INSTALLED_MAX, OUTBOX_MAX};
+use super::INSTALLED_MAX;
 
 /// Why something is not done with an image. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum NotSo {
     NotOnTrial(u64),
     /// What it would have to say cannot be recorded.
     #[error(
-        "serial {0} does not come into force while {OUTBOX_MAX} events of its image wait for the audit log: `bulkhead status` says why that cannot be written"
+        "serial {0} does not come into force, as too many events of its image wait for the audit log: `bulkhead status` says why that cannot be written"
     )]
     NotRecorded(u64),
     /// Another command came in between.

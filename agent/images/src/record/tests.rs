@@ -27,9 +27,9 @@ fn with(serials: &[(u64, u64)]) -> Record {
 #[test]
 fn arrival_is_not_activation_and_activation_comes_with_the_next_start() {
     let mut record = with(&[(1, 1)]);
-    assert_eq!((record.next(), record.start("a", AT).unwrap()), (None, None));
+    assert_eq!((record.next("a"), record.start("a", AT).unwrap()), (None, None));
     assert_eq!(record.activate(None), Ok(1));
-    assert_eq!((record.current(), record.next()), (None, Some(1)));
+    assert_eq!((record.current(), record.next("a")), (None, Some(1)));
     assert_eq!(record.start("a", AT).unwrap(), Some((1, true)));
     assert_eq!(record.start("a", AT).unwrap(), Some((1, false)));
     record.arrive(2, 1, entry("2")).unwrap();
@@ -47,7 +47,7 @@ fn a_first_activation_that_has_not_come_into_force_is_taken_back_and_another_com
     let mut record = with(&[(1, 1)]);
     record.activate(None).unwrap();
     assert_eq!(record.roll_back(), Ok(None));
-    assert_eq!((record.next(), record.start("a", AT).unwrap()), (None, None));
+    assert_eq!((record.next("a"), record.start("a", AT).unwrap()), (None, None));
     assert_eq!(record.roll_back(), Err(NotSo::NoPrevious));
     record.remove(1).unwrap();
     record.arrive(2, 1, entry("2")).unwrap();
@@ -255,13 +255,66 @@ fn an_image_is_judged_by_the_domain_with_whose_start_it_came_into_force_and_by_n
     record.activate(Some(2)).unwrap();
     assert_eq!(
         (record.start("a", AT).unwrap(), record.start("b", AT).unwrap()),
-        (Some((2, true)), Some((2, false)))
+        (Some((2, true)), Some((1, false)))
     );
     assert!(record.is_on_trial(2, "a") && !record.is_on_trial(2, "b"));
     record.came_up(2, "b");
     assert_eq!(record.give_up(2, "b", AT), Err(NotSo::NotOnTrial(2)));
     assert!(record.is_on_trial(2, "a"), "another domain's guest says nothing of it");
     assert_eq!(record.give_up(2, "a", AT), Ok(1));
+}
+
+#[test]
+fn while_one_domain_tries_an_image_another_starts_from_the_one_before_until_it_is_judged() {
+    let tried = || {
+        let mut record = with(&[(1, 1), (2, 1)]);
+        for serial in [1, 2] {
+            record.activate(Some(serial)).unwrap();
+            record.start("a", AT).unwrap();
+            if serial == 1 {
+                record.came_up(1, "a");
+            }
+        }
+        assert_eq!((record.in_force_in("a"), record.in_force_in("b")), (Some(2), Some(1)));
+        assert_eq!((record.next("b"), record.start("b", AT).unwrap()), (Some(1), Some((1, false))));
+        assert_eq!(record.tried_in(), Some("a"));
+        record
+    };
+    let mut record = tried();
+    record.came_up(2, "a");
+    assert_eq!((record.in_force_in("b"), record.tried_in()), (Some(2), None));
+    let mut record = tried();
+    record.give_up(2, "a", AT).unwrap();
+    assert_eq!((record.in_force_in("a"), record.in_force_in("b")), (Some(1), Some(1)));
+    // What is below the floor, or not there any more, nobody starts from.
+    let mut record = tried();
+    record.arrive(3, 2, entry("3")).unwrap();
+    assert_eq!(record.in_force_in("b"), Some(2));
+    let mut record = tried();
+    record.remove(1).unwrap();
+    assert_eq!(record.in_force_in("b"), Some(2));
+    // The domain that tries it is gone: another is let try it.
+    let mut record = tried();
+    assert_eq!(record.roll_back(), Ok(Some(1)));
+    assert_eq!((record.start("b", AT).unwrap(), record.tried_in()), (Some((1, true)), None));
+    record.activate(Some(2)).unwrap();
+    assert_eq!(record.start("b", AT).unwrap(), Some((2, true)));
+    assert!(record.is_on_trial(2, "b"));
+}
+
+#[test]
+fn what_never_came_up_is_not_gone_back_to() {
+    let mut record = with(&[(1, 1), (2, 1), (3, 1)]);
+    record.activate(Some(1)).unwrap();
+    record.start("a", AT).unwrap();
+    record.came_up(1, "a");
+    for serial in [2, 3] {
+        record.activate(Some(serial)).unwrap();
+        record.start(if serial == 2 { "a" } else { "b" }, AT).unwrap();
+    }
+    assert!(record.is_on_trial(3, "b") && !record.is_on_trial(2, "a"));
+    assert_eq!(record.in_force_in("a"), Some(1));
+    assert_eq!(record.give_up(3, "b", AT), Ok(1));
 }
 
 proptest! {
