@@ -81,13 +81,10 @@ fn install_with(ward: &Ward, serial: &str, more: &[&str]) {
 /// Returns what the domain's last VMM was told: command line, kernel, disks with whether they are read only.
 fn told(ward: &Ward) -> (String, String, Vec<(String, bool)>) {
     // It may be writing it just now.
-    let read = || serde_json::from_slice(&fs::read(ward.at("spec-clinical")).unwrap()).ok();
-    let mut told: Option<Value> = None;
-    ward.wait("what it was told", || {
-        told = read();
-        told.is_some()
-    });
-    let told = told.unwrap();
+    let read = || serde_json::from_slice::<Value>(&fs::read(ward.at("spec-clinical")).unwrap());
+    let told = std::cell::OnceCell::new();
+    ward.wait("what it was told", || read().is_ok_and(|read| told.set(read).is_ok()));
+    let told = told.into_inner().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let disk = |disk: &Value| (text(&disk["path"]), disk["readonly"].as_bool().unwrap());
     let disks = told["disks"].as_array().unwrap().iter().map(disk).collect();
