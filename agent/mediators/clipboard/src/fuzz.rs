@@ -1,5 +1,6 @@
 //! What agent/fuzz calls: any bytes and any order of events must be without effect on anybody but their sender.
 
+use crate::event::ClipboardEvent;
 use std::sync::Arc;
 
 use monitor::Denial;
@@ -59,7 +60,9 @@ pub fn mediator(input: &[u8]) {
         }
         for output in mediator.outputs() {
             match output {
-                Output::Authorize(request) => authorised.push(request.grant),
+                Output::Report(ClipboardEvent::Authorize(request)) => {
+                    authorised.push(request.grant)
+                }
                 Output::Decode(id, ..) => decodes = id,
                 _ => {}
             }

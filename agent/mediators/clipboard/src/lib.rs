@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 pub mod content;
+mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod judgement;

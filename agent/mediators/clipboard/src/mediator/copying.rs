@@ -1,10 +1,11 @@
 //! Copying: asking a guest for its clipboard, and telling its answer from others.
 
+use crate::event::ClipboardEvent;
 use audit::events::ClipboardCopied;
 
 use super::limits::HELD_FOR;
 use super::words::{Outcome, label, no_agent, nothing_copied, too_often};
-use super::{ClipboardMediator, DomainIndex, Guest, Held, Output, Pull, Ticket, Time, hash};
+use super::{ClipboardMediator, DomainIndex, Guest, Held, Pull, Ticket, Time, hash};
 use crate::content;
 use crate::vdagent::{Secret, number};
 
@@ -85,7 +86,7 @@ impl ClipboardMediator {
             sha256: sha256.clone(),
             r#type: media_type.word().to_owned(),
         };
-        self.out.push(Output::Note(event.into()));
+        self.report(ClipboardEvent::Note(event.into()));
         let amount = content::amount(media_type, &bytes, None);
         let words = format!(
             "Copied from {}: {amount}.\nGo to the other desktop and press {}.",
@@ -94,7 +95,7 @@ impl ClipboardMediator {
         );
         let until = now.saturating_add(HELD_FOR);
         self.held = Some(Held { from: index, media_type, content: bytes, sha256, until });
-        self.out.push(Output::Completed(ticket, Outcome::yes(words)));
+        self.report(ClipboardEvent::Completed(ticket, Outcome::yes(words)));
         self.paste_early(now);
     }
 }

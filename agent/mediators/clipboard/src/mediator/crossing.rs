@@ -16,6 +16,7 @@
 //! is on the record with what the policy had said, and why it came to nothing.
 //! In `Recording` the content is with the monitor: it comes back in the permit, and there is nothing else to offer.
 
+use crate::event::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::{ClipboardNotDelivered, ClipboardPaste, Verdict};
@@ -139,7 +140,13 @@ impl ClipboardMediator {
     pub(super) fn authorize(&mut self, wanted: Wanted) {
         let Wanted { basis, owed, event, paste } = wanted;
         let number = paste.id;
-        self.out.push(Output::Authorize(Request { number, basis, owed, event, grant: paste }));
+        self.report(ClipboardEvent::Authorize(Request {
+            number,
+            basis,
+            owed,
+            event,
+            grant: paste,
+        }));
     }
 
     fn refuse(
@@ -150,8 +157,8 @@ impl ClipboardMediator {
         why: &str,
     ) {
         let words = format!("Not pasted: {what}.\nReason: {why}.");
-        self.out.push(Output::Note(event.into()));
-        self.out.push(Output::Completed(ticket, Outcome::no(words).by(by)));
+        self.report(ClipboardEvent::Note(event.into()));
+        self.report(ClipboardEvent::Completed(ticket, Outcome::no(words).by(by)));
     }
 
     /// Ends what is being decided on, with no.
@@ -165,9 +172,9 @@ impl ClipboardMediator {
                 let event = decoded.event;
                 if event.verdict == Verdict::Allow {
                     let words = format!("Not pasted: {what}.\nReason: {why}.");
-                    self.out.push(Output::Note(event.into()));
+                    self.report(ClipboardEvent::Note(event.into()));
                     self.not_delivered(to, why);
-                    self.out.push(Output::Completed(ticket, Outcome::no(words).by(&by)));
+                    self.report(ClipboardEvent::Completed(ticket, Outcome::no(words).by(&by)));
                 } else {
                     // Nobody was asked yet.
                     let event = ClipboardPaste { answer: Some(why.to_owned()), ..event };
@@ -175,7 +182,7 @@ impl ClipboardMediator {
                 }
             }
             Stage::Asking { wanted, .. } => {
-                self.out.push(Output::Withdraw(id));
+                self.report(ClipboardEvent::Withdraw(id));
                 let event = ClipboardPaste { answer: Some(why.to_owned()), ..wanted.event };
                 let why = format!("there was no answer ({why})");
                 self.refuse(ticket, event, (&by, &what), &why);
@@ -184,7 +191,7 @@ impl ClipboardMediator {
             Stage::Recording => {
                 self.not_delivered(to, why);
                 let words = format!("Not pasted: {what}.\nReason: {why}.");
-                self.out.push(Output::Completed(ticket, Outcome::no(words).by(&by)));
+                self.report(ClipboardEvent::Completed(ticket, Outcome::no(words).by(&by)));
             }
         }
     }
@@ -229,7 +236,7 @@ impl ClipboardMediator {
     /// Writes down that an allowed paste does not reach its domain.
     fn not_delivered(&mut self, to: DomainIndex, why: &str) {
         let event = ClipboardNotDelivered { domain: self.name(to), why: why.to_owned() };
-        self.out.push(Output::Note(event.into()));
+        self.report(ClipboardEvent::Note(event.into()));
     }
 
     /// Offers a paste that the monitor permits, whose entry is on the disk. One that has ended since then is not offered, which an entry says already.

@@ -1,5 +1,6 @@
 //! What the policy says of a paste.
 
+use crate::event::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::ClipboardPaste;
@@ -112,12 +113,12 @@ impl ClipboardMediator {
         let what =
             format!("{amount} from {} to {}", label(&policy, &source), label(&policy, &target));
         if let Some(problem) = unfit {
-            self.out.push(Output::Note(event.into()));
+            self.report(ClipboardEvent::Note(event.into()));
             let words = format!("Not pasted: {what}.\nReason: {problem}.");
             return self.complete(ticket, Outcome::no(words).by(&by));
         }
         if matches!(decision, Decision::Deny | Decision::ReadOnly) {
-            self.out.push(Output::Note(event.into()));
+            self.report(ClipboardEvent::Note(event.into()));
             let words = denied(&policy, &what, &verdict);
             return self.complete(ticket, Outcome::no(words).by(&by));
         }
@@ -128,7 +129,7 @@ impl ClipboardMediator {
         let stage = if wanted.owed.needs_answer() {
             let preview = content::preview(final_type, &wanted.paste.content);
             let text = format!("Paste {what}?\n{preview}");
-            self.out.push(Output::Ask(ticket, id, text));
+            self.report(ClipboardEvent::Ask(ticket, id, text));
             Stage::Asking { until: now.saturating_add(ASK_FOR), wanted: Box::new(wanted) }
         } else {
             self.authorize(wanted);

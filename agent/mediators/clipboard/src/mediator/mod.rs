@@ -33,9 +33,7 @@ mod words;
 
 use std::sync::Arc;
 
-use audit::AuditEvent;
 use audit::events::{ClipboardStreamRefused, ClipboardTaken};
-use monitor::Request;
 use policy::Policy;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
@@ -43,6 +41,7 @@ use sha2::{Digest, Sha256};
 use worker_link::Job;
 
 use crate::content;
+use crate::event::ClipboardEvent;
 use crate::vdagent::{Message, Outbox, Read, Secret};
 pub use crossing::Paste;
 use crossing::{Crossing, Pressed, Stage};
@@ -69,6 +68,7 @@ pub enum Hotkey {
 
 /// An effect that the caller must carry out.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every output is a report")]
 pub enum Output {
     /// Close this guest's connection, and make none before then.
     Disconnect(DomainIndex, Time),
@@ -76,16 +76,8 @@ pub enum Output {
     Decode(u64, Job, Secret),
     /// End the worker of this number: nobody waits for it any more.
     StopDecoding(u64),
-    /// Ask the monitor for the permit; it comes with [`ClipboardMediator::permitted`], or [`ClipboardMediator::refused`] says that there is none.
-    Authorize(Request<Paste>),
-    /// Write this down.
-    Note(AuditEvent),
-    /// The operation that a hotkey began has ended.
-    Completed(Option<Ticket>, Outcome),
-    /// Ask a person; the answer comes with [`ClipboardMediator::answered`].
-    Ask(Option<Ticket>, u64, String),
-    /// Ask no more.
-    Withdraw(u64),
+    /// Tell the daemon.
+    Report(ClipboardEvent),
 }
 
 #[derive(Debug)]
@@ -230,7 +222,7 @@ impl ClipboardMediator {
                     if let Some(count) = count {
                         let (domain, problem) = (guest.name.clone(), problem.to_string());
                         let event = ClipboardStreamRefused { domain, problem, times: count };
-                        self.out.push(Output::Note(event.into()));
+                        self.report(ClipboardEvent::Note(event.into()));
                     }
                     self.out.push(Output::Disconnect(index, again));
                     if self.pulls_from(index) {
@@ -261,7 +253,7 @@ impl ClipboardMediator {
             Read::Message(Message::Request(number)) => {
                 if guest.requests(number) {
                     let event = ClipboardTaken { domain: guest.name.clone() };
-                    self.out.push(Output::Note(event.into()));
+                    self.report(ClipboardEvent::Note(event.into()));
                 }
             }
             // Only ever sent by us.
@@ -419,9 +411,13 @@ impl ClipboardMediator {
         self.hotkeys.get_mut(at).is_some_and(|limiter| limiter.take(1, now))
     }
 
+    fn report(&mut self, event: ClipboardEvent) {
+        self.out.push(Output::Report(event));
+    }
+
     /// Ends a hotkey's operation with this outcome.
     fn complete(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
-        self.out.push(Output::Completed(ticket, outcome));
+        self.report(ClipboardEvent::Completed(ticket, outcome));
     }
 
     fn name(&self, index: DomainIndex) -> String {

@@ -1,5 +1,6 @@
 //! Taking back what is offered to guests, or on its way to them.
 
+use crate::event::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::ClipboardWithdrawn;
@@ -30,7 +31,7 @@ impl ClipboardMediator {
                 policy: self.policy.serial(),
                 why: "the policy in force does not allow it".to_owned(),
             };
-            self.out.push(Output::Note(event.into()));
+            self.report(ClipboardEvent::Note(event.into()));
         }
     }
 
@@ -44,7 +45,7 @@ impl ClipboardMediator {
                 policy: self.policy.serial(),
                 why: "the audit log cannot be written".to_owned(),
             };
-            self.out.push(Output::Note(event.into()));
+            self.report(ClipboardEvent::Note(event.into()));
             self.complete(None, Outcome::no(TAKEN_BACK));
         }
     }

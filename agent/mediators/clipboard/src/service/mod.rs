@@ -22,9 +22,9 @@ mod worker;
 use std::io;
 use std::sync::Arc;
 
-use crate::mediator::{DomainIndex, Hotkey, Outcome, Paste, Ticket};
-use audit::AuditEvent;
-use monitor::{Denial, MediatorId, MediatorThread, Permit, Request};
+pub use crate::event::ClipboardEvent;
+use crate::mediator::{DomainIndex, Hotkey, Paste, Ticket};
+use monitor::{Denial, MediatorId, MediatorThread, Permit};
 use policy::Policy;
 
 pub use program::Program;
@@ -54,25 +54,6 @@ pub enum Command {
     Locked,
     /// The guests' screens have this size, in pixels.
     Screen(Option<(u32, u32)>),
-}
-
-/// An event of the clipboard for the daemon.
-#[derive(Debug)]
-pub enum ClipboardEvent {
-    /// The monitor is to decide this request; the answer is [`Command::Permitted`] or [`Command::Refused`].
-    Authorize(Request<Paste>),
-    /// This event belongs into the audit log.
-    Note(AuditEvent),
-    /// The operation that a hotkey began has ended.
-    Completed(Option<Ticket>, Outcome),
-    /// A person is to be asked; the answer is [`Command::Answered`].
-    Ask(Option<Ticket>, u64, String),
-    /// The question of this number is withdrawn.
-    Withdraw(u64),
-    /// A guest's agent has announced itself, or is gone.
-    Agent(DomainIndex, bool),
-    /// A picture takes longer to be decoded than a moment; `false`: none does any more.
-    Preparing(bool),
 }
 
 /// The running mediator. Once its thread has ended it takes nothing any more: then nothing crosses.

@@ -228,28 +228,21 @@ impl Service {
     }
 
     fn carry_out_one(&mut self, output: Output) {
-        let event = match output {
+        match output {
             Output::Disconnect(index, again) => {
                 if let Some(connection) = self.connections.get_mut(index) {
                     connection.disconnect(again);
                 }
-                return;
             }
             Output::Decode(id, job, picture) => {
                 // Of several pastes that came at once only the last is waited for.
                 if self.mediator.decodes(id) && !self.workers.start(id, job, picture) {
                     self.mediator.decoded(id, Err(Rejected::NotDecoded), self.now());
                 }
-                return;
             }
-            Output::StopDecoding(id) => return self.workers.stop(id),
-            Output::Authorize(request) => ClipboardEvent::Authorize(request),
-            Output::Note(event) => ClipboardEvent::Note(event),
-            Output::Completed(ticket, outcome) => ClipboardEvent::Completed(ticket, outcome),
-            Output::Ask(ticket, id, text) => ClipboardEvent::Ask(ticket, id, text),
-            Output::Withdraw(id) => ClipboardEvent::Withdraw(id),
-        };
-        self.send(event);
+            Output::StopDecoding(id) => self.workers.stop(id),
+            Output::Report(event) => self.send(event),
+        }
     }
 
     fn send(&self, event: ClipboardEvent) {

@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::content::{Changes, Rejected, Sanitized, of_worker};
+use crate::event::ClipboardEvent;
 use crate::mediator::limits::{DECODE_MAX, PREPARING_AFTER};
 use crate::mediator::{Hotkey, Output, Time};
 use crate::vdagent::spec::content::IMAGE_PNG;
@@ -213,8 +214,7 @@ fn pressing_again_while_a_picture_is_decoded_waits_for_that_picture() {
         .mediator
         .permitted(monitor::testing::permit(world.to_record.remove(0).grant, 1), world.now);
     let outputs = world.mediator.outputs();
-    let done =
-        |output: &Output| matches!(output, Output::Completed(Some(7), outcome) if outcome.done);
+    let done = |output: &Output| matches!(output, Output::Report(ClipboardEvent::Completed(Some(7), outcome)) if outcome.done);
     assert!(outputs.iter().any(done), "{outputs:?}");
 }
 

@@ -1,5 +1,6 @@
 //! Two domains, their agents, and whoever carries out what the mediator says.
 
+use crate::event::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::Record;
@@ -183,11 +184,14 @@ impl World {
                 }
                 Output::Decode(id, job, picture) => self.to_decode.push((id, job, picture)),
                 Output::StopDecoding(id) => self.stopped.push(id),
-                Output::Authorize(request) => self.to_record.push(request),
-                Output::Note(event) => self.noted.push(event.record()),
-                Output::Completed(_, outcome) => self.said.push(outcome),
-                Output::Ask(_, id, text) => self.asked.push((id, text)),
-                Output::Withdraw(id) => self.withdrawn.push(id),
+                Output::Report(ClipboardEvent::Authorize(request)) => self.to_record.push(request),
+                Output::Report(ClipboardEvent::Note(event)) => self.noted.push(event.record()),
+                Output::Report(ClipboardEvent::Completed(_, outcome)) => self.said.push(outcome),
+                Output::Report(ClipboardEvent::Ask(_, id, text)) => self.asked.push((id, text)),
+                Output::Report(ClipboardEvent::Withdraw(id)) => self.withdrawn.push(id),
+                Output::Report(ClipboardEvent::Agent(..) | ClipboardEvent::Preparing(_)) => {
+                    unreachable!("the service says that")
+                }
             }
         }
     }
