@@ -15,7 +15,7 @@ use policy::document::{Mistake, nearest};
 use policy::language::MediaType;
 use policy::request::{Context, Request, UsbDescription, UsbRequest};
 use policy_tools::{Explanation, explain_paste};
-use usbsysfs::{BusId, Sysfs};
+use usbsysfs::{BusId, UsbDevices};
 
 use super::{Common, Failure, Outcome, in_force, print, values};
 use config::files::{self, FileFault};
@@ -146,7 +146,9 @@ fn known<'n>(policy: &Policy, option: &str, name: &'n str) -> Result<&'n str, St
 fn usb(policy: &Policy, args: &UsbArgs) -> Result<(Option<UsbDescription>, Explanation), String> {
     let to = args.to.as_deref().map(|to| known(policy, "to", to)).transpose()?;
     let found = match &args.which {
-        DeviceSelector { busid: Some(id), .. } => Some(usbsysfs::described(&Sysfs::default(), id)?),
+        DeviceSelector { busid: Some(id), .. } => {
+            Some(usbsysfs::described(&UsbDevices::default(), id)?)
+        }
         DeviceSelector { sysfs: Some(path), .. } => Some(in_folder(path)?),
         DeviceSelector { .. } => None,
     };
@@ -171,7 +173,7 @@ fn in_folder(path: &Path) -> Result<UsbDescription, String> {
     // `1-4:1.0` is one of its interfaces: it lies in the device, and the kernel's list has it beside the device too.
     let above = path.parent().filter(|above| !interface.is_empty() && name(above) == device);
     let folder = above.unwrap_or(path).parent().filter(|folder| !folder.as_os_str().is_empty());
-    usbsysfs::described(&Sysfs::at(folder.unwrap_or(Path::new("."))), &id).map_err(failed)
+    usbsysfs::described(&UsbDevices::at(folder.unwrap_or(Path::new("."))), &id).map_err(failed)
 }
 
 fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, String> {

@@ -7,7 +7,7 @@ use monitor::core::Cause;
 use monitor::{Denial, MediatorId, MediatorThread, Monitor, Request};
 use policy::Policy;
 use seat::ToMediators;
-use usbhost::{BusId, Sysfs};
+use usbhost::{BusId, UsbDevices};
 
 use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::DaemonError;
@@ -203,7 +203,7 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         (entry.name.clone(), layout.usb_sockets(&entry.name).map(endpoint).collect())
     });
     let setup = Setup {
-        sysfs: Sysfs::default(),
+        sysfs: UsbDevices::default(),
         switches: layout.usb_switches(),
         domains: domains.collect(),
         policy: Arc::clone(policy),

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use audit::AuditEvent;
 use monitor::{Denial, MediatorId, MediatorThread, Permit, Request};
 use policy::Policy;
-use usbhost::{BusId, Sysfs};
+use usbhost::{BusId, UsbDevices};
 
 pub use broker::not_attached;
 pub use grant::{UsbAdmission, UsbGrant};
@@ -88,7 +88,7 @@ pub const USB: MediatorId = MediatorId::new("usb");
 /// The arguments of a broker.
 pub struct Setup {
     /// Where the host's devices are looked for.
-    pub sysfs: Sysfs,
+    pub sysfs: UsbDevices,
     /// Where what the kernel's switches were is kept.
     pub switches: PathBuf,
     /// Each domain's name and its sockets for devices, one device each. Where the agent listens, whoever connects waits until there is a device.

@@ -50,7 +50,7 @@ fn wanted() -> Request<Paste> {
     mediator.received(FROM, &message(kind::CLIPBOARD, &gives), now);
     mediator.hotkey(Hotkey::Paste, TO, None, now);
     let wanted = mediator.outputs().into_iter().find_map(|output| match output {
-        Output::Authorize(request) => Some(request),
+        Output::Report(ClipboardEvent::Authorize(request)) => Some(request),
         _ => None,
     });
     wanted.unwrap()

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use usbdescriptors::Share;
 
 use usbsysfs::BusId;
-use usbsysfs::Sysfs;
+use usbsysfs::UsbDevices;
 
 const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
 /// Largest file read back, in bytes: two switches of more controllers than a PC can have.
@@ -51,7 +51,7 @@ struct Before(BTreeMap<String, BTreeMap<String, String>>);
 /// dropped the switches stay, as guests may run on that had devices. The next agent restores what the file says.
 #[derive(Debug)]
 pub struct UsbAuthorization {
-    sysfs: Sysfs,
+    sysfs: UsbDevices,
     file: PathBuf,
     before: Before,
 }
@@ -59,14 +59,14 @@ pub struct UsbAuthorization {
 /// Authorises single devices, now that the switches are set. The kernel does each of these only when nobody does anything
 /// else with the device: not for a thread that others wait for.
 #[derive(Clone, Debug)]
-pub struct Grants(Sysfs);
+pub struct Grants(UsbDevices);
 
 impl UsbAuthorization {
     /// Sets the switches of every controller to 0; `file` keeps what they were.
     ///
     /// # Errors
     /// A switch cannot be set. Those that were are put back, unless they were an earlier agent's, whose guests may run.
-    pub fn acquire(sysfs: Sysfs, file: PathBuf) -> Result<Self, SwitchError> {
+    pub fn acquire(sysfs: UsbDevices, file: PathBuf) -> Result<Self, SwitchError> {
         let kept = fileopen::read(&file, KEPT_MAX).ok();
         let before: Before =
             kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
@@ -209,16 +209,16 @@ impl Grants {
 }
 
 /// Lets a driver, or usbfs, claim a device's interfaces. Interfaces come anew with each configuration.
-pub(crate) fn admit(sysfs: &Sysfs, id: &BusId, share: &Share) -> Result<(), SwitchError> {
+pub(crate) fn admit(sysfs: &UsbDevices, id: &BusId, share: &Share) -> Result<(), SwitchError> {
     set(sysfs, id, share, "1")
 }
 
 /// Takes a device's interfaces from whoever has them.
-pub(crate) fn withdraw(sysfs: &Sysfs, id: &BusId, share: &Share) -> Result<(), SwitchError> {
+pub(crate) fn withdraw(sysfs: &UsbDevices, id: &BusId, share: &Share) -> Result<(), SwitchError> {
     set(sysfs, id, share, "0")
 }
 
-fn set(sysfs: &Sysfs, id: &BusId, share: &Share, value: &str) -> Result<(), SwitchError> {
+fn set(sysfs: &UsbDevices, id: &BusId, share: &Share, value: &str) -> Result<(), SwitchError> {
     for interface in sysfs.interfaces(id, share) {
         write(sysfs.interface(id, &interface).join("authorized"), value)?;
     }
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
     use usbsysfs::devices::testing::tree;
 
-    fn read(sysfs: &Sysfs, file: &str) -> String {
+    fn read(sysfs: &UsbDevices, file: &str) -> String {
         fs::read_to_string(sysfs.folder().join(file)).unwrap().trim().to_owned()
     }
 
@@ -278,7 +278,7 @@ mod tests {
             fs::create_dir_all(devices.join(name)).unwrap();
             fs::write(devices.join(name).join("authorized"), authorised).unwrap();
         }
-        let sysfs = Sysfs::at(&devices);
+        let sysfs = UsbDevices::at(&devices);
         let (grants, id) = (Grants(sysfs.clone()), "1-4.2".parse::<BusId>().unwrap());
         let part = |numbers: [u8; 1]| Share::Interfaces(numbers.into());
         let both =
@@ -363,7 +363,7 @@ mod tests {
         let write = |path: PathBuf, text: &str| fs::write(path, text).unwrap();
         write(module.join("authorized_default"), "-1\n");
         write(devices.join("usb1/authorized_default"), "2\n");
-        let sysfs = Sysfs::at(&devices);
+        let sysfs = UsbDevices::at(&devices);
         let parameter = || fs::read_to_string(module.join("authorized_default")).unwrap();
         let mut authorization =
             UsbAuthorization::acquire(sysfs.clone(), dir.path().join("before.json")).unwrap();

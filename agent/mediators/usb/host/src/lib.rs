@@ -31,4 +31,4 @@ pub mod export;
 
 pub use authorization::{Grants, UsbAuthorization};
 pub use export::{Export, ExportEvent};
-pub use usbsysfs::{BusId, Found, Plugged, Sysfs, Vetted, bus_id};
+pub use usbsysfs::{BusId, Found, Plugged, UsbDevices, Vetted, bus_id};

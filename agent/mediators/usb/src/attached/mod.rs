@@ -16,7 +16,7 @@ use std::task::{Wake, Waker};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use usbfilter::{Counts, Event, Filter};
-use usbhost::{BusId, Export, Sysfs, Vetted};
+use usbhost::{BusId, Export, UsbDevices, Vetted};
 
 pub(super) use domain_socket::{Connection, DomainSocket};
 use redir_pump::RedirPump;
@@ -196,7 +196,11 @@ impl Serving {
     ///
     /// # Errors
     /// The device cannot be opened or claimed; why, in words.
-    pub(super) fn run(self, sysfs: Sysfs, tell: &dyn Fn(DeviceThreadEvent)) -> Result<(), String> {
+    pub(super) fn run(
+        self,
+        sysfs: UsbDevices,
+        tell: &dyn Fn(DeviceThreadEvent),
+    ) -> Result<(), String> {
         let waker = Waker::from(Arc::clone(&self.waker));
         let export = Export::open(sysfs, self.vetted, waker).map_err(|error| explain(&error))?;
         let mut pump = RedirPump::new(self.stream, self.filter, export, self.commands, self.waker);

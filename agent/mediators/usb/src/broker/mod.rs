@@ -31,7 +31,7 @@ use monitor::{Permit, Stop};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
-use usbhost::{BusId, Sysfs, UsbAuthorization};
+use usbhost::{BusId, UsbAuthorization, UsbDevices};
 
 use super::attached::{DeviceThreadEvent, DomainSocket};
 use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
@@ -60,7 +60,7 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 const PLACES_MAX: usize = 128;
 
 pub(super) struct Broker {
-    sysfs: Sysfs,
+    sysfs: UsbDevices,
     domains: Vec<(String, Vec<DomainSocket>)>,
     policy: Arc<Policy>,
     break_glass: bool,

@@ -7,7 +7,7 @@ use std::{fs, io, thread};
 
 use nix::sys::eventfd::EventFd;
 use usbdescriptors::Share;
-use usbhost::{BusId, Grants, Sysfs, Vetted};
+use usbhost::{BusId, Grants, UsbDevices, Vetted};
 
 use crate::attached::{DeviceThreadEvent, Serving};
 use printable::explain;
@@ -60,7 +60,7 @@ pub(super) struct Place {
 /// What the thread of a place works with.
 #[derive(Clone)]
 pub(super) struct PlaceContext {
-    pub(super) sysfs: Sysfs,
+    pub(super) sysfs: UsbDevices,
     pub(super) grants: Grants,
     pub(super) reports: mpsc::Sender<ThreadReport>,
     pub(super) wake: Arc<EventFd>,

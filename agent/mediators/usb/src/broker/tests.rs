@@ -271,7 +271,7 @@ fn counts() -> usbfilter::Counts {
 fn setup(dir: &Path, endpoints: Vec<SocketEndpoint>) -> Setup {
     fs::create_dir(dir.join("devices")).unwrap();
     Setup {
-        sysfs: Sysfs::at(&dir.join("devices")),
+        sysfs: UsbDevices::at(&dir.join("devices")),
         switches: dir.join("switches.json"),
         domains: vec![("clinical".to_owned(), endpoints)],
         policy: Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap()),

@@ -57,17 +57,17 @@ pub struct Plugged {
 
 /// The folder of devices; another in tests.
 #[derive(Clone, Debug)]
-pub struct Sysfs {
+pub struct UsbDevices {
     devices: PathBuf,
 }
 
-impl Default for Sysfs {
+impl Default for UsbDevices {
     fn default() -> Self {
         Self { devices: PathBuf::from("/sys/bus/usb/devices") }
     }
 }
 
-impl Sysfs {
+impl UsbDevices {
     /// Makes one of another folder than the kernel's.
     #[must_use]
     pub fn at(devices: &Path) -> Self {
@@ -316,13 +316,13 @@ pub mod testing {
 
     use std::fs;
 
-    use super::Sysfs;
+    use super::UsbDevices;
 
     /// Makes a folder with a controller and a stick.
     #[must_use]
-    pub fn tree() -> (tempfile::TempDir, Sysfs) {
+    pub fn tree() -> (tempfile::TempDir, UsbDevices) {
         let dir = tempfile::tempdir().unwrap();
-        let sysfs = Sysfs::at(dir.path());
+        let sysfs = UsbDevices::at(dir.path());
         for (device, files) in [
             ("usb1", &[("authorized_default", "1"), ("interface_authorized_default", "1")][..]),
             (

@@ -8,7 +8,7 @@ use policy::request::{HidUse, UsbDescription, UsbFunction};
 use usbdescriptors::{Indivisible, Setting, Share, kind};
 
 use crate::bus_id::BusId;
-use crate::devices::Sysfs;
+use crate::devices::UsbDevices;
 use crate::vetted::Vetted;
 
 /// What is known of a device before the policy is asked.
@@ -147,7 +147,7 @@ impl Identity {
 ///
 /// # Errors
 /// There is none, or what it says makes no sense.
-pub fn described(sysfs: &Sysfs, id: &BusId) -> Result<UsbDescription, String> {
+pub fn described(sysfs: &UsbDevices, id: &BusId) -> Result<UsbDescription, String> {
     let found = sysfs.find(id).ok_or_else(|| {
         format!("no USB device is plugged in at {id}: `bulkhead usb list` or `lsusb -t` shows where they are")
     })?;

@@ -7,12 +7,12 @@ use nusb::MaybeFuture;
 
 use super::ExportError;
 use crate::authorization;
-use usbsysfs::Sysfs;
+use usbsysfs::UsbDevices;
 use usbsysfs::Vetted;
 
 /// Opens the device, by its own node and without a look at any other: a device in a reset holds up whoever asks the kernel for its
 /// texts. What nusb has read is compared with what was vetted before anything is done with it.
-pub(super) fn open(sysfs: &Sysfs, vetted: &Vetted) -> Result<nusb::Device, ExportError> {
+pub(super) fn open(sysfs: &UsbDevices, vetted: &Vetted) -> Result<nusb::Device, ExportError> {
     let (found, failed) = (vetted.found(), |source| ExportError::Usbfs { what: "open", source });
     let node = format!("/dev/bus/usb/{:03}/{:03}", found.bus, found.address);
     let node = OpenOptions::new().read(true).write(true).open(node).map_err(|error| {
@@ -51,13 +51,13 @@ pub(super) fn configuration_of(device: &nusb::Device) -> u8 {
 /// has an interface already keeps it, also over a reset: so of a device of which the seat has a part the seat's driver has it before the
 /// port is taken.
 pub(super) struct Hold {
-    pub(super) sysfs: Sysfs,
+    pub(super) sysfs: UsbDevices,
     pub(super) vetted: Vetted,
     _port: usbport::Claim,
 }
 
 impl Hold {
-    pub(super) fn take(sysfs: Sysfs, vetted: Vetted) -> Result<Self, ExportError> {
+    pub(super) fn take(sysfs: UsbDevices, vetted: Vetted) -> Result<Self, ExportError> {
         let (hub, port) = vetted.found().bus_id.parent().ok_or(ExportError::Gone)?;
         let node = sysfs.node(&hub).ok_or(ExportError::Gone)?;
         let port = usbport::Claim::take(&node, port).map_err(ExportError::Port)?;

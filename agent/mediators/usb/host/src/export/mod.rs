@@ -30,7 +30,7 @@ use usbredir::{Body, Packet, Status};
 use hold::{Hold, configuration_of, open};
 use pipe::{PendingTransfer, Pipe, UsbEndpoint, boxed, ended, status};
 pub use reading::read_descriptors;
-use usbsysfs::Sysfs;
+use usbsysfs::UsbDevices;
 use usbsysfs::Vetted;
 
 /// Longest a control request may take.
@@ -99,7 +99,7 @@ impl Export {
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn open(sysfs: Sysfs, vetted: Vetted, waker: Waker) -> Result<Self, ExportError> {
+    pub fn open(sysfs: UsbDevices, vetted: Vetted, waker: Waker) -> Result<Self, ExportError> {
         let mut this = Self {
             device: open(&sysfs, &vetted)?,
             interfaces: BTreeMap::new(),

@@ -16,7 +16,7 @@ use usbdescriptors::{PinnedDescriptor, kind};
 use super::hold::{Hold, configuration_of, open};
 use super::{CONTROL_TIMEOUT, ExportError};
 use crate::authorization;
-use usbsysfs::Sysfs;
+use usbsysfs::UsbDevices;
 use usbsysfs::Vetted;
 
 /// Longest that all of it may take.
@@ -31,7 +31,7 @@ const ENGLISH: u16 = 0x0409;
 /// # Errors
 /// The device cannot be used, or does not answer in time.
 pub fn read_descriptors(
-    sysfs: &Sysfs,
+    sysfs: &UsbDevices,
     vetted: &Vetted,
 ) -> Result<Vec<PinnedDescriptor>, ExportError> {
     let several = vetted.device().configurations.len() > 1 && vetted.share().is_whole();
