@@ -20,6 +20,7 @@
 //! | `<state>/handover.json` | former drivers of what is handed over; in `<runtime>` while the state cannot be written | root alone |
 //! | `<state>/setup.json` | what `bulkhead setup` changed, with the former content, until it is undone | root alone |
 //! | `<state>/rescue-boots` | boots without Bulkhead, until they are in the audit log | root alone |
+//! | `<state>/program/` | bundles of Bulkhead's package, and which is in force; see the crate `program` | root alone |
 //! | `<state>/log/` | serial logs | root alone |
 //! | `<state>/discard/<domain>/` | this start's copies of disks that forget | root alone |
 
@@ -173,6 +174,12 @@ impl Layout {
     #[must_use]
     pub fn setup_lock(state: &Path) -> PathBuf {
         state.join("setup.lock")
+    }
+
+    /// Returns the store of Bulkhead's own package.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.state.join("program")
     }
 
     /// Returns what `bulkhead-rescue.service` notes.

@@ -5,7 +5,7 @@
 //!  policy check, trust show, ... --> policy    (no agent needed)
 //!  audit show, verify, ... --> audit           (no agent needed)
 //!  images pack, install, ...  --> images      (no agent needed)
-//!  program pack, sign, ...    --> program     (no agent needed)
+//!  program pack, install, ... --> program     (no agent needed)
 //!  doctor, setup           --> bulkhead-agent doctor, bulkhead-agent setup: programs that examine and change this PC (no agent needed)
 //!                  |
 //!                  +--> answer: text for people, or one JSON object (`--json`), and the exit status
@@ -31,6 +31,7 @@ mod images;
 mod in_force;
 mod page;
 mod passphrase;
+mod pc_trust;
 mod plain;
 mod policy;
 mod program;
@@ -157,7 +158,7 @@ enum Command {
     /// Make, sign, install and activate guest images; needs no agent that runs
     #[command(subcommand)]
     Images(images::ImagesCommand),
-    /// Make, sign and check bundles that update Bulkhead itself; needs no agent that runs
+    /// Update Bulkhead itself by a signed bundle, go back, and make and sign such bundles; needs no agent that runs
     #[command(subcommand)]
     Program(program::ProgramCommand),
     /// Look into the audit log: is it whole, what is in it, for the monitoring centre; needs no agent

@@ -103,6 +103,7 @@ impl EventLoop {
             }
             // Before the start of a domain that lets one of them come into force.
             self.running.note_images(&self.options.layout.images);
+            self.running.note_programs(&self.options.layout.programs());
             self.running.supervisor.process_events();
             let Self { running, server, .. } = &mut self;
             // Before the requests: the same client may have asked for more behind it.

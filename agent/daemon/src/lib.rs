@@ -65,6 +65,7 @@ use images::outboxes::Outboxes;
 use images::recording::ImageNotes;
 use monitor::Stop;
 use printable::explain;
+use program::notes::ProgramNotes;
 use recorder::Recorder;
 use recorder::tally::Tallies;
 use systemd::rescue;
@@ -210,6 +211,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         tallies: Tallies::default(),
         image_notes: ImageNotes::default(),
         outboxes: Outboxes::default(),
+        program_notes: ProgramNotes::default(),
         budget: Budget::default(),
         states: States::default(),
         renewals: Renewals::default(),
@@ -232,6 +234,7 @@ struct Running {
     renewals: Renewals,
     image_notes: ImageNotes,
     outboxes: Outboxes,
+    program_notes: ProgramNotes,
 }
 
 impl Running {

@@ -315,6 +315,12 @@ impl Running {
         let now = Moment::now();
         self.image_notes.record(folder, now, |events| self.monitor.note(events).is_some());
     }
+
+    /// Writes down what was done with Bulkhead's own package by command since somebody looked.
+    pub(super) fn note_programs(&mut self, folder: &std::path::Path) {
+        let now = Moment::now();
+        self.program_notes.record(folder, now, |events| self.monitor.note(events).is_some());
+    }
 }
 
 /// Returns the reply that it is done, or why not.

@@ -24,9 +24,10 @@ const CONTEXT: usize = 3;
 pub(crate) const SERVICE: &str = "bulkhead-agent.service";
 /// Where systemd notes that it is enabled, with what its unit names in `Also=`. One without the others is worse than none: the host's services would
 /// take the domains' NICs, or nobody would.
-pub(crate) const WANTED: [&str; 3] = [
+pub(crate) const WANTED: [&str; 4] = [
     "etc/systemd/system/multi-user.target.wants/bulkhead-agent.service",
     "etc/systemd/system/multi-user.target.wants/bulkhead-rescue.service",
+    "etc/systemd/system/multi-user.target.wants/bulkhead-update.service",
     "etc/systemd/system/sysinit.target.wants/bulkhead-claim.service",
 ];
 

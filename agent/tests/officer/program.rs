@@ -150,3 +150,81 @@ fn a_bundle_of_one_purpose_is_none_for_the_other() {
         assert!(why.contains("a guest image"), "{why}");
     }
 }
+
+/// Runs a command on a PC that has the office's trust store.
+fn on_pc(office: &Office, words: &[&str]) -> Output {
+    let (machine, state) = (office.path("machine.toml"), office.path("state"));
+    run(&[&["program"], words, &["--machine", &machine, "--state", &state, "--json"]].concat())
+}
+
+#[test]
+fn a_pc_refuses_what_is_damaged_of_another_purpose_or_kind_of_pc_or_not_signed_by_enough() {
+    let office = Office::new();
+    let Some(package) = office.package("bulkhead", "0.3.0") else { return };
+    assert!(office.pack(&package, "7", "5").status.success());
+    let bundle = office.path("7.bundle");
+    let refused = |says: &str| {
+        let output = on_pc(&office, &["install", &bundle]);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        let why = json(&output)["error"].to_string();
+        assert!(why.contains(says), "{why}");
+        let kept = fs::read_dir(office.path("state/program"));
+        let names = kept.into_iter().flatten().flatten().map(|entry| entry.file_name());
+        for name in names {
+            assert!(name.to_string_lossy().starts_with('.'), "{name:?} was kept");
+        }
+    };
+    refused("2 officers have to sign it, and no signature holds");
+    assert!(office.sign(&bundle, "kim").status.success());
+    assert!(office.sign(&bundle, "park").status.success());
+    refused("and only kim did; park signed it and may not sign a program");
+    assert!(office.sign(&bundle, "lee").status.success());
+    let whole = fs::read(&bundle).unwrap();
+    // What comes next asks dpkg which package this system has: none of ours.
+    if !Command::new("dpkg-query").args(["--show", "bulkhead"]).output().unwrap().status.success() {
+        refused("is not installed on this system");
+    }
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&bundle, &damaged).unwrap();
+    refused("is not the one that was signed");
+    fs::write(&bundle, &whole[..whole.len() - 1]).unwrap();
+    refused("it is cut off");
+    fs::write(&bundle, "a web page").unwrap();
+    refused("it is not a bundle");
+    fs::remove_file(&bundle).unwrap();
+    refused("is not there");
+    fs::write(&bundle, &whole).unwrap();
+    fs::rename(office.path("trust.toml"), office.path("away")).unwrap();
+    refused("there is no trust store");
+    fs::rename(office.path("away"), office.path("trust.toml")).unwrap();
+    // For another kind of PC, by its manifest and by its package.
+    let control = office.dir.path().join("tree-bulkhead-0.3.0/DEBIAN/control");
+    let text = fs::read_to_string(&control).unwrap().replace("amd64", "s390x");
+    fs::write(&control, text).unwrap();
+    let tree = control.parent().unwrap().parent().unwrap();
+    let foreign = office.path("foreign.deb");
+    assert!(
+        Command::new("dpkg-deb").arg("--build").arg(tree).arg(&foreign).status().unwrap().success()
+    );
+    fs::remove_file(&bundle).unwrap();
+    assert!(office.pack(&foreign, "7", "5").status.success());
+    for officer in ["kim", "lee"] {
+        assert!(office.sign(&bundle, officer).status.success());
+    }
+    refused("it is for s390x, and this PC is");
+}
+
+#[test]
+fn a_pc_that_never_had_a_bundle_says_so_and_has_nothing_to_install_or_to_go_back_to() {
+    let office = Office::new();
+    let shown = on_pc(&office, &["status"]);
+    assert!(shown.status.success());
+    let shown = json(&shown);
+    assert!(shown["in_force"].is_null() && shown["pending"].is_null());
+    assert_eq!(shown["floor"], 1);
+    assert!(on_pc(&office, &["apply"]).status.success());
+    let refused = on_pc(&office, &["rollback"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(json(&refused)["error"].to_string().contains("no package before"));
+}

@@ -400,6 +400,68 @@ catalogue! {
         /// how long it was
         seconds: u64,
     }
+    /// a version of Bulkhead that a bundle brought is in force
+    ProgramInForce = "program-in-force" by Account {
+        /// when it was, by the PC's clock then
+        at: String,
+        /// the SHA-256 digest of its manifest, as `program sign` shows it
+        manifest: Option<String>,
+        /// `true` if it was there before, and somebody wanted it back
+        rollback: Option<bool>,
+        /// its serial
+        serial: u64,
+        /// the user who wanted it
+        @who uid: u32,
+        /// the version of the package
+        version: String,
+        /// what there is to say of it: that no agent was running that could show that it works
+        @outcome why: Option<String>,
+    }
+    /// a bundle with a version of Bulkhead was taken, to be installed: this is written before
+    ProgramInstalled = "program-installed" by Account {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the lowest serial that may come from then on, if no floor before is higher
+        floor: Option<u64>,
+        /// the SHA-256 digest of its manifest, as `program sign` shows it
+        manifest: Option<String>,
+        /// its serial
+        serial: u64,
+        /// the officers who signed it
+        @who signers: Vec<String>,
+        /// the serial of the trust store by which they may, if that has one
+        trust: Option<u64>,
+        /// the user who did it
+        @who uid: u32,
+        /// the version of the package
+        version: String,
+    }
+    /// a version of Bulkhead was refused
+    ProgramRefused = "program-refused" by Account {
+        /// when it was, by the PC's clock then
+        at: String,
+        /// its serial, if it is known
+        serial: Option<u64>,
+        /// the user who tried
+        @who uid: u32,
+        /// the version of the package, if it is known
+        version: Option<String>,
+        /// why
+        @outcome why: String,
+    }
+    /// a new version of Bulkhead did not work
+    ProgramReturned = "program-returned" {
+        /// when it was, by the PC's clock then
+        at: String,
+        /// the serial that is in force again; none if there was nothing to go back to
+        @outcome back: Option<u64>,
+        /// its serial
+        serial: u64,
+        /// the version of the package
+        version: String,
+        /// why, and why nothing came back if nothing did
+        @outcome why: String,
+    }
     /// somebody asked for what they may not
     RequestRefused = "refused" by Account {
         /// the account of the user, where the PC has one of that number

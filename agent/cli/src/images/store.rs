@@ -9,15 +9,15 @@ use ::images::record::{Record, Standing};
 use ::images::store::{Arrival, Store, StoreError, standing};
 use config::files::{FilesError, read_machine_text};
 use config::machine::{Boot, Context, DomainHardware, Kind, Machine};
-use config::policy_store::PolicyStore;
 use nix::unistd::getuid;
-use policy::signature::TrustStore;
+use policy::signature::{Purpose, TrustStore};
 use serde::Serialize;
 use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, print};
 use super::progress::Progress;
 use super::{Pc, described, size};
+use crate::pc_trust;
 use printable::explain;
 
 /// What is to be done, for the note that it is refused.
@@ -57,24 +57,9 @@ impl Pc {
         Store::at(&self.images)
     }
 
-    /// Returns the trust store that counts on this PC, and warns if the one in the file is refused and does not count.
+    /// Returns the trust store that counts on this PC.
     fn trust(&self) -> Result<TrustStore, String> {
-        // The policy is not read.
-        let file = self.machine.with_file_name("policy.toml");
-        let store = PolicyStore::for_looking(&file, &self.machine, &self.state);
-        let (trust, report) = store.trust().map_err(|error| explain(&error))?;
-        if let Some(refused) = report.refused {
-            complain(&format!(
-                "bulkhead: warning: the trust store is refused, and the one before (serial {}) counts: {}\n",
-                refused.serial, refused.why
-            ));
-        }
-        trust.ok_or_else(|| {
-            format!(
-                "there is no trust store {}, and images are taken signed only: have the security office lay one down in which officers may sign for `image`",
-                self.machine.with_file_name("trust.toml").display()
-            )
-        })
+        pc_trust::read(&self.machine, &self.state, Purpose::Image)
     }
 
     /// Returns the domains of this PC's machine file whose image this is; `None` where there is no such file yet, or it cannot be read.

@@ -1,6 +1,7 @@
-//! `bulkhead program`: bundles of Bulkhead's own package are made and signed. The work is the crate `program`'s.
+//! `bulkhead program`: bundles of Bulkhead's own package are made, signed and installed. The work is the crate `program`'s.
 
 mod office;
+mod pc;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,34 @@ pub(super) enum ProgramCommand {
         #[arg(long, value_name = "FILE", default_value = super::trust::TRUST)]
         trust: PathBuf,
     },
+    /// Keep a bundle once it is found signed, and have its package installed under running desktops; it goes back by itself if its agent does not work
+    Install {
+        /// The bundle
+        file: PathBuf,
+        /// Install it with the next boot
+        #[arg(long)]
+        later: bool,
+        /// Install it though there is nothing to go back to
+        #[arg(long)]
+        no_way_back: bool,
+        #[command(flatten)]
+        pc: pc::Pc,
+    },
+    /// Show what is installed, by which bundle, what was before, and what is under way
+    Status {
+        #[command(flatten)]
+        pc: pc::Pc,
+    },
+    /// Install the version before again, unless it is below the floor
+    Rollback {
+        #[command(flatten)]
+        pc: pc::Pc,
+    },
+    /// Install what waits, or go on with what was interrupted: what bulkhead-update.service runs
+    Apply {
+        #[command(flatten)]
+        pc: pc::Pc,
+    },
 }
 
 /// What a bundle is made of.
@@ -63,6 +92,12 @@ pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
             office::sign(common, file, key, passphrase)
         }
         ProgramCommand::Check { file, trust } => office::check(common, file, trust),
+        ProgramCommand::Install { file, later, no_way_back, pc } => {
+            pc::install(common, pc, file, *later, *no_way_back)
+        }
+        ProgramCommand::Status { pc } => pc::status(common, pc),
+        ProgramCommand::Rollback { pc } => pc::roll_back(common, pc),
+        ProgramCommand::Apply { pc } => pc::apply(common, pc),
     }
 }
 

@@ -1,0 +1,70 @@
+//! What the commands do with the store: a bundle is taken into it, to be installed by [`crate::update`], or the one before is to come back.
+
+use images::notes;
+use policy::signature::TrustStore;
+
+use crate::manifest::ApprovedBundle;
+use crate::notes::{ProgramNote, What};
+use crate::record::{Admission, Has, Kept};
+use crate::store::{Store, StoreError};
+
+/// Who wants it, and what they take upon them.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// The user.
+    pub uid: u32,
+    /// There may be nothing to go back to.
+    pub no_way_back: bool,
+}
+
+/// A bundle that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// What becomes of it.
+    pub admission: Admission,
+    /// What it is.
+    pub kept: Kept,
+}
+
+/// Takes a bundle into the store if it may come, and has it wait; one that the PC has already is only kept. It is noted for the audit log before.
+///
+/// # Errors
+/// It may not come, or cannot be written or noted: nothing is changed then.
+pub fn take(
+    store: &Store,
+    bundle: &ApprovedBundle,
+    trust: &TrustStore,
+    has: &Has,
+    wish: Wish,
+) -> Result<Taken, StoreError> {
+    let lock = store.lock()?;
+    let mut record = store.record()?;
+    let kept = Kept::of(bundle.bundle().head(), bundle.signers());
+    let admission = record.admit(&kept, has, wish.no_way_back)?;
+    store.keep(bundle, trust, &lock)?;
+    let note = ProgramNote {
+        trust: bundle.trust_serial(),
+        ..ProgramNote::of(What::Installed, Some(&kept), wish.uid)
+    };
+    let noted = notes::add(store.folder(), note);
+    noted.map_err(|source| StoreError::File { path: store.folder().to_owned(), source })?;
+    match &admission {
+        Admission::IsThere => record.is_there(kept.clone()),
+        Admission::Update { back } => record.wait(kept.clone(), back.clone(), wish.uid),
+    }
+    store.write(&record)?;
+    store.tidy(&record);
+    Ok(Taken { admission, kept })
+}
+
+/// Has the package before come back; returns which.
+///
+/// # Errors
+/// There is none, it may not come back, or an update is under way.
+pub fn roll_back(store: &Store, uid: u32) -> Result<Kept, StoreError> {
+    let _lock = store.lock()?;
+    let mut record = store.record()?;
+    let kept = record.wait_for_the_one_before(uid)?;
+    store.write(&record)?;
+    Ok(kept)
+}

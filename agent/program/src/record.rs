@@ -1,0 +1,382 @@
+//! Which package a PC has by a bundle, which one is to come, and how far that is: `record.json`. Pure: nothing here reads or writes a file.
+//!
+//! ```text
+//!  install --> Waiting --> Installing --> Proving ------------------------------> in force
+//!                  |            |            |  the agent does not come up
+//!                  v            '----+-------'
+//!               refused              v
+//!                                Returning --> ProvingReturn --> returned
+//!                                    |
+//!                                    '--> stuck: there is nothing to go back to, or it may not come back
+//! ```
+//! Each arrow is one replacement of the file, before what comes after it is done: whoever finds the record after a power cut does the same step again.
+
+use images::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{Head, PackageVersion};
+
+/// The only format of records there is.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A package whose bundle is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// The serial of its bundle.
+    pub serial: u64,
+    /// Its version.
+    pub version: PackageVersion,
+    /// The floor that its bundle brings.
+    pub floor: u64,
+    /// The digest of the bundle's manifest.
+    pub manifest: Digest,
+    /// Who had signed it when it was installed.
+    pub signers: Vec<String>,
+}
+
+impl Kept {
+    /// Returns what is kept of a bundle that these officers signed.
+    #[must_use]
+    pub fn of(head: &Head, signers: &[String]) -> Self {
+        Self {
+            serial: head.manifest.serial,
+            version: head.manifest.version.clone(),
+            floor: head.manifest.floor,
+            manifest: head.digest(),
+            signers: signers.to_vec(),
+        }
+    }
+}
+
+/// How far an update is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Stage {
+    /// It waits for `bulkhead-update.service`.
+    Waiting,
+    /// dpkg installs it.
+    Installing,
+    /// It is installed, and its agent is to show that it works.
+    Proving,
+    /// dpkg installs the one before.
+    Returning {
+        /// Why the new one did not stay.
+        why: String,
+    },
+    /// The one before is installed, and its agent is to show that it works.
+    ProvingReturn {
+        /// Why the new one did not stay.
+        why: String,
+    },
+}
+
+/// An update that is not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// What is to come.
+    pub to: Kept,
+    /// What is gone back to if it does not work; `None` if nothing is.
+    pub back: Option<Kept>,
+    /// It is the one before, which somebody wants back.
+    pub rollback: bool,
+    /// The user who wanted it.
+    pub uid: u32,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The agent that it brought works.
+    InForce,
+    /// It did not work, and the one before is there again.
+    Returned,
+    /// It did not work, and nothing could be gone back to.
+    Stuck,
+    /// It was not installed.
+    Refused,
+}
+
+/// The last update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Last {
+    /// The serial of what was to come.
+    pub serial: u64,
+    /// Its version.
+    pub version: PackageVersion,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, and what to do; `None` if all is well.
+    pub why: Option<String>,
+}
+
+/// The newest bundle that was ever begun to be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Newest {
+    /// Its serial.
+    pub serial: u64,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+}
+
+/// What is known of a PC's packages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub(crate) format: u32,
+    /// The newest bundle that was ever begun to be installed.
+    pub newest: Option<Newest>,
+    /// The lowest serial that may come; never goes down.
+    pub floor: u64,
+    /// What the PC has by a bundle.
+    pub in_force: Option<Kept>,
+    /// What it had before.
+    pub before: Option<Kept>,
+    /// What is under way.
+    pub pending: Option<Pending>,
+    /// What became of the last update.
+    pub last: Option<Last>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            newest: None,
+            floor: 1,
+            in_force: None,
+            before: None,
+            pending: None,
+            last: None,
+        }
+    }
+}
+
+/// What the PC has, as dpkg says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Has {
+    /// The version of the package that is installed.
+    pub version: PackageVersion,
+    /// Whether the offered one is older.
+    pub offered_is_older: bool,
+    /// Whether the offered one is this one, file by file.
+    pub offered_is_this: bool,
+}
+
+/// What becomes of a bundle that is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The PC has this package already: nothing is installed, and later ones can go back to it.
+    IsThere,
+    /// It is to be installed, with this to go back to.
+    Update {
+        /// What is gone back to if it does not work.
+        back: Option<Kept>,
+    },
+}
+
+/// Why a bundle is not taken. Each says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Another one is under way.
+    #[error(
+        "the update to {version} (serial {serial}) is under way: wait for it; `bulkhead program status` says how far it is"
+    )]
+    UnderWay {
+        /// The serial of that.
+        serial: u64,
+        /// Its version.
+        version: PackageVersion,
+    },
+    /// It is older than one that was there.
+    #[error(
+        "serial {serial} is older than {newest}, the newest that this PC ever had: have it packed with a higher serial if it is meant"
+    )]
+    Older {
+        /// Its serial.
+        serial: u64,
+        /// The newest.
+        newest: u64,
+    },
+    /// It has the serial of another.
+    #[error("serial {0} was another bundle's on this PC: have it packed with a higher serial")]
+    OtherContent(u64),
+    /// It is below the floor.
+    #[error(
+        "serial {serial} is below the floor {floor}, which officers signed: take a newer bundle"
+    )]
+    BelowFloor {
+        /// Its serial.
+        serial: u64,
+        /// The floor.
+        floor: u64,
+    },
+    /// It brings an older version than is there, which came otherwise.
+    #[error(
+        "version {offered} is older than {has}, which this PC has by no bundle, so that no serial says what officers want: install the bundle of {has} first, or a newer version"
+    )]
+    OlderVersion {
+        /// The version in the bundle.
+        offered: PackageVersion,
+        /// The version that is installed.
+        has: PackageVersion,
+    },
+    /// There is nothing to go back to.
+    #[error(
+        "there is no bundle of {0}, which this PC has, to go back to if the new one does not work: install that one first (it only is kept), or say --no-way-back"
+    )]
+    NoWayBack(PackageVersion),
+    /// It forbids what would be gone back to.
+    #[error(
+        "its floor {floor} forbids going back to serial {serial}, which this PC has, if it does not work: say --no-way-back if that is meant"
+    )]
+    FloorForbidsBack {
+        /// Its floor.
+        floor: u64,
+        /// The serial of what the PC has.
+        serial: u64,
+    },
+    /// There is none before.
+    #[error("there is no package before to go back to: install a bundle")]
+    NoneBefore,
+}
+
+impl Record {
+    /// Returns what becomes of a bundle that enough officers signed, on a PC that has this.
+    ///
+    /// # Errors
+    /// It may not come.
+    pub fn admit(
+        &self,
+        offered: &Kept,
+        has: &Has,
+        no_way_back: bool,
+    ) -> Result<Admission, NotAdmitted> {
+        let serial = offered.serial;
+        self.is_idle()?;
+        if let Some(newest) = self.newest {
+            if serial < newest.serial {
+                return Err(NotAdmitted::Older { serial, newest: newest.serial });
+            }
+            if serial == newest.serial && offered.manifest != newest.manifest {
+                return Err(NotAdmitted::OtherContent(serial));
+            }
+        }
+        self.is_above_floor(serial)?;
+        if has.offered_is_this {
+            return Ok(Admission::IsThere);
+        }
+        // What came by other ways than a bundle is none of the record's.
+        let current = self.in_force.as_ref().filter(|kept| kept.version == has.version);
+        let is_newer = current.is_some_and(|kept| serial > kept.serial);
+        if has.offered_is_older && !is_newer {
+            let (offered, has) = (offered.version.clone(), has.version.clone());
+            return Err(NotAdmitted::OlderVersion { offered, has });
+        }
+        if no_way_back {
+            return Ok(Admission::Update { back: None });
+        }
+        let Some(current) = current else {
+            return Err(NotAdmitted::NoWayBack(has.version.clone()));
+        };
+        let floor = self.floor.max(offered.floor);
+        if current.serial < floor {
+            return Err(NotAdmitted::FloorForbidsBack { floor, serial: current.serial });
+        }
+        Ok(Admission::Update { back: Some(current.clone()) })
+    }
+
+    fn is_idle(&self) -> Result<(), NotAdmitted> {
+        match &self.pending {
+            // What nobody has begun with gives way.
+            Some(Pending { stage: Stage::Waiting, .. }) | None => Ok(()),
+            Some(Pending { to, .. }) => {
+                let (serial, version) = (to.serial, to.version.clone());
+                Err(NotAdmitted::UnderWay { serial, version })
+            }
+        }
+    }
+
+    pub(crate) fn is_above_floor(&self, serial: u64) -> Result<(), NotAdmitted> {
+        if serial < self.floor {
+            return Err(NotAdmitted::BelowFloor { serial, floor: self.floor });
+        }
+        Ok(())
+    }
+
+    /// Takes note that the PC has this package already.
+    pub(crate) fn is_there(&mut self, kept: Kept) {
+        self.raise(&kept);
+        self.pending = None;
+        self.last = Some(last(&kept, Outcome::InForce, None));
+        self.in_force = Some(kept);
+    }
+
+    /// Has an update wait.
+    pub(crate) fn wait(&mut self, to: Kept, back: Option<Kept>, uid: u32) {
+        let stage = Stage::Waiting;
+        self.pending = Some(Pending { to, back, rollback: false, uid, stage });
+    }
+
+    /// Has the one before wait; returns it.
+    ///
+    /// # Errors
+    /// There is none, it may not come, or an update is under way.
+    pub(crate) fn wait_for_the_one_before(&mut self, uid: u32) -> Result<Kept, NotAdmitted> {
+        self.is_idle()?;
+        let to = self.before.clone().ok_or(NotAdmitted::NoneBefore)?;
+        self.is_above_floor(to.serial)?;
+        let (back, stage) = (self.in_force.clone(), Stage::Waiting);
+        self.pending = Some(Pending { to: to.clone(), back, rollback: true, uid, stage });
+        Ok(to)
+    }
+
+    /// Goes on to the next stage. From here on nothing older comes, and nothing below its floor.
+    pub(crate) fn go_on(&mut self, next: Stage) {
+        let Some(pending) = &mut self.pending else { return };
+        pending.stage = next;
+        if pending.stage == Stage::Installing && !pending.rollback {
+            let to = pending.to.clone();
+            self.raise(&to);
+        }
+    }
+
+    fn raise(&mut self, kept: &Kept) {
+        self.newest = Some(Newest { serial: kept.serial, manifest: kept.manifest });
+        self.floor = self.floor.max(kept.floor);
+    }
+
+    /// Ends what is under way.
+    pub(crate) fn end(&mut self, outcome: Outcome, why: Option<String>) {
+        let Some(Pending { to, back, rollback, stage, .. }) = self.pending.take() else { return };
+        self.last = Some(last(&to, outcome, why));
+        match outcome {
+            Outcome::InForce => {
+                self.before = if rollback { None } else { back };
+                self.in_force = Some(to);
+            }
+            // What is there is half of something, or what nobody vouches for: what was in force is no more.
+            Outcome::Stuck if stage != Stage::Waiting => {
+                self.before = self.in_force.take().or(self.before.take());
+            }
+            Outcome::Returned | Outcome::Refused | Outcome::Stuck => {}
+        }
+    }
+
+    /// Returns the serials whose bundles are kept.
+    pub(crate) fn kept(&self) -> Vec<u64> {
+        let pending = self.pending.iter().flat_map(|it| [Some(&it.to), it.back.as_ref()]);
+        let all = [self.in_force.as_ref(), self.before.as_ref()].into_iter().chain(pending);
+        all.flatten().map(|kept| kept.serial).collect()
+    }
+}
+
+fn last(kept: &Kept, outcome: Outcome, why: Option<String>) -> Last {
+    Last { serial: kept.serial, version: kept.version.clone(), outcome, why }
+}
