@@ -1,6 +1,6 @@
 //! What agent/fuzz calls: any bytes and any order of events must be without effect on anybody but their sender.
 
-use crate::event::ClipboardEvent;
+use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
 use monitor::Denial;

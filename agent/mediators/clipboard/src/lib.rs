@@ -33,7 +33,6 @@
 #![forbid(unsafe_code)]
 
 pub mod content;
-mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod judgement;

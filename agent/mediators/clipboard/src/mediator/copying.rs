@@ -1,6 +1,6 @@
 //! Copying: asking a guest for its clipboard, and telling its answer from others.
 
-use crate::event::ClipboardEvent;
+use crate::mediator::ClipboardEvent;
 use audit::events::ClipboardCopied;
 
 use super::limits::HELD_FOR;

@@ -16,7 +16,7 @@
 //! is on the record with what the policy had said, and why it came to nothing.
 //! In `Recording` the content is with the monitor: it comes back in the permit, and there is nothing else to offer.
 
-use crate::event::ClipboardEvent;
+use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::{ClipboardNotDelivered, ClipboardPaste, Verdict};

@@ -1,6 +1,6 @@
 //! What the policy says of a paste.
 
-use crate::event::ClipboardEvent;
+use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::ClipboardPaste;

@@ -33,7 +33,9 @@ mod words;
 
 use std::sync::Arc;
 
+use audit::AuditEvent;
 use audit::events::{ClipboardStreamRefused, ClipboardTaken};
+use monitor::Request;
 use policy::Policy;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
@@ -41,7 +43,6 @@ use sha2::{Digest, Sha256};
 use worker_link::Job;
 
 use crate::content;
-use crate::event::ClipboardEvent;
 use crate::vdagent::{Message, Outbox, Read, Secret};
 pub use crossing::Paste;
 use crossing::{Crossing, Pressed, Stage};
@@ -64,6 +65,26 @@ pub enum Hotkey {
     Copy,
     /// Offer it to the front.
     Paste,
+}
+
+/// An event of the clipboard for the daemon.
+#[derive(Debug)]
+pub enum ClipboardEvent {
+    /// The monitor is to decide this request; the answer is [`ClipboardMediator::permitted`] or
+    /// [`ClipboardMediator::refused`].
+    Authorize(Request<Paste>),
+    /// This event belongs into the audit log.
+    Note(AuditEvent),
+    /// The operation that a hotkey began has ended.
+    Completed(Option<Ticket>, Outcome),
+    /// A person is to be asked; the answer is [`ClipboardMediator::answered`].
+    Ask(Option<Ticket>, u64, String),
+    /// The question of this number is withdrawn.
+    Withdraw(u64),
+    /// A guest's agent has announced itself, or is gone.
+    Agent(DomainIndex, bool),
+    /// A picture takes longer to be decoded than a moment; `false`: none does any more.
+    Preparing(bool),
 }
 
 /// An effect that the caller must carry out.

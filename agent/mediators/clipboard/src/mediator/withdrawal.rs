@@ -1,6 +1,6 @@
 //! Taking back what is offered to guests, or on its way to them.
 
-use crate::event::ClipboardEvent;
+use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::ClipboardWithdrawn;

@@ -22,7 +22,7 @@ mod worker;
 use std::io;
 use std::sync::Arc;
 
-pub use crate::event::ClipboardEvent;
+pub use crate::mediator::ClipboardEvent;
 use crate::mediator::{DomainIndex, Hotkey, Paste, Ticket};
 use monitor::{Denial, MediatorId, MediatorThread, Permit};
 use policy::Policy;

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::content::{Changes, Rejected, Sanitized, of_worker};
-use crate::event::ClipboardEvent;
+use crate::mediator::ClipboardEvent;
 use crate::mediator::limits::{DECODE_MAX, PREPARING_AFTER};
 use crate::mediator::{Hotkey, Output, Time};
 use crate::vdagent::spec::content::IMAGE_PNG;

@@ -1,6 +1,6 @@
 //! Two domains, their agents, and whoever carries out what the mediator says.
 
-use crate::event::ClipboardEvent;
+use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::Record;
