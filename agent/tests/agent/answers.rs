@@ -133,6 +133,18 @@ fn calls(command: &str) -> &'static [&'static str] {
             "trust verify {}/new-trust.toml --trust {}/trust.toml",
             "trust verify {}/nothere.toml --trust {}/trust.toml",
         ],
+        "program pack" => &[
+            "program pack {}/program.bundle --package {}/policy.toml --serial 1",
+            "program pack {}/program.bundle --package {}/nothere --serial 1",
+        ],
+        "program sign" => &["program sign {}/desk.bundle --key {}/kim"],
+        "program check" => &["program check {}/desk.bundle --trust {}/trust.toml"],
+        "program install" => {
+            &["program install {}/desk.bundle --machine {}/machine.toml --state {}/state"]
+        }
+        "program status" => &["program status --machine {}/machine.toml --state {}/state"],
+        "program rollback" => &["program rollback --machine {}/machine.toml --state {}/state"],
+        "program apply" => &["program apply --machine {}/machine.toml --state {}/state"],
         "audit verify" => &["audit verify {}/state/audit", "audit verify {}"],
         "audit show" => &[
             "audit show {}/state/audit",
