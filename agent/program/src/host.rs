@@ -1,14 +1,17 @@
 //! The PC itself: dpkg, systemd and the command line of the agent, each asked as a person would.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use clock::Moment;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use policy::signature::TrustStore;
 
 use crate::manifest::{Architecture, PACKAGE, PackageVersion};
@@ -25,6 +28,9 @@ pub const UPDATE: &str = "bulkhead-update.service";
 const SYSTEMD: &str = "/run/systemd/system";
 /// The command line that the package brings.
 const PROGRAM: &str = "/usr/bin/bulkhead";
+/// What apt and whoever else has packages installed lock (dpkg(1), `DPKG_FRONTEND_LOCKED`), and how long that is waited for.
+const FRONTEND: &str = "/var/lib/dpkg/lock-frontend";
+const FRONTEND_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Between two looks at the agent's service; systemd starts it again after 500 ms.
 const STEP: Duration = Duration::from_millis(250);
 /// What `bulkhead status` ends with if no agent answers.
@@ -39,6 +45,8 @@ fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+    // Where it matters, this process has the lock.
+    command.env("DPKG_FRONTEND_LOCKED", "1");
     command
 }
 
@@ -140,12 +148,14 @@ pub fn is_at_work() -> bool {
 pub struct Host<T, S> {
     trust: T,
     say: S,
+    /// Locked.
+    frontend: Option<File>,
 }
 
 impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Host<T, S> {
     /// Returns this PC, whose trust store is read by `trust`, and which says by `say` what it does.
     pub const fn new(trust: T, say: S) -> Self {
-        Self { trust, say }
+        Self { trust, say, frontend: None }
     }
 }
 
@@ -154,12 +164,41 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
         (self.trust)()
     }
 
+    fn take_dpkg(&mut self) -> Result<(), String> {
+        if self.frontend.is_some() {
+            return Ok(());
+        }
+        let cannot = |error: io::Error| format!("{FRONTEND} cannot be locked: {error}");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o640);
+        let file = fileopen::regular_with(Path::new(FRONTEND), &mut options).map_err(cannot)?;
+        let began = Moment::now();
+        let mut said = false;
+        while !lock(&file).map_err(cannot)? {
+            if !said {
+                self.say("waits until somebody else's work with packages is done");
+                said = true;
+            }
+            if began.elapsed() > FRONTEND_WAIT {
+                return Err(format!(
+                    "somebody else has packages installed or removed ({FRONTEND} is locked)"
+                ));
+            }
+            thread::sleep(STEP);
+        }
+        self.frontend = Some(file);
+        Ok(())
+    }
+
     fn settle(&mut self) {
-        // Other packages may be what it fails at; of ours the installation tells.
-        match ask("dpkg", &["--force-confold", "--configure", "-a"]) {
+        // Of this package alone: what others left half done is not for this service's sandbox.
+        if version().is_ok() {
+            return;
+        }
+        match ask("dpkg", &["--force-confold", "--configure", PACKAGE]) {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
-                self.say(&format!("`dpkg --configure -a`: {}", last_line(&output.stderr)));
+                self.say(&format!("`dpkg --configure {PACKAGE}`: {}", last_line(&output.stderr)));
             }
             Err(why) => self.say(&why),
         }
@@ -215,6 +254,22 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
 
     fn say(&mut self, words: &str) {
         (self.say)(words);
+    }
+}
+
+/// Locks a file as dpkg does, by a record lock over all of it; `false`: somebody else has it.
+fn lock(file: &File) -> io::Result<bool> {
+    let whole = nix::libc::flock {
+        l_type: i16::try_from(nix::libc::F_WRLCK).unwrap_or_default(),
+        l_whence: 0, // SEEK_SET
+        l_start: 0,
+        l_len: 0, // to the end, wherever that will be
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -41,6 +41,12 @@ pub fn take(
     let mut record = store.record()?;
     let kept = Kept::of(bundle.bundle().head(), bundle.signers());
     let admission = record.admit(&kept, has, wish.no_way_back)?;
+    if let Admission::Update { back: Some(back) } = &admission
+        && !wish.no_way_back
+    {
+        // An officer of the one before may have been withdrawn since, or its file be damaged.
+        store.package(back, trust)?;
+    }
     store.keep(bundle, trust, &lock)?;
     let note = ProgramNote {
         trust: bundle.trust_serial(),

@@ -279,17 +279,19 @@ impl Record {
             let (offered, has) = (offered.version.clone(), has.version.clone());
             return Err(NotAdmitted::OlderVersion { offered, has });
         }
-        if no_way_back {
-            return Ok(Admission::Update { back: None });
-        }
-        let Some(current) = current else {
-            return Err(NotAdmitted::NoWayBack(has.version.clone()));
-        };
         let floor = self.floor.max(offered.floor);
-        if current.serial < floor {
-            return Err(NotAdmitted::FloorForbidsBack { floor, serial: current.serial });
+        let back = match current {
+            None => Err(NotAdmitted::NoWayBack(has.version.clone())),
+            Some(current) if current.serial < floor => {
+                Err(NotAdmitted::FloorForbidsBack { floor, serial: current.serial })
+            }
+            Some(current) => Ok(current.clone()),
+        };
+        // A way back that there is is kept all the same.
+        match back {
+            Err(refused) if !no_way_back => Err(refused),
+            back => Ok(Admission::Update { back: back.ok() }),
         }
-        Ok(Admission::Update { back: Some(current.clone()) })
     }
 
     fn is_idle(&self) -> Result<(), NotAdmitted> {

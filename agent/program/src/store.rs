@@ -53,6 +53,11 @@ pub enum StoreError {
     /// Somebody else is at work.
     #[error("an update is at work: wait for it; `bulkhead program status` says how far it is")]
     Busy,
+    /// It is not begun with now, and nothing is lost by that.
+    #[error(
+        "{0}; the update waits: `systemctl start bulkhead-update` begins with it, and so does the next boot"
+    )]
+    NotNow(String),
     /// What is kept is not what was signed, or not by enough any more.
     #[error("the bundle with the serial {serial} that this PC keeps cannot be used")]
     Kept {

@@ -21,7 +21,13 @@ pub trait Pc {
     /// Nobody may, or it cannot be read; in words.
     fn trust(&mut self) -> Result<TrustStore, String>;
 
-    /// Has dpkg finish what was interrupted.
+    /// Keeps others from dpkg until this is dropped.
+    ///
+    /// # Errors
+    /// Somebody else is at work with it for longer than is waited; in words.
+    fn take_dpkg(&mut self) -> Result<(), String>;
+
+    /// Has dpkg finish what was interrupted of this package.
     fn settle(&mut self);
 
     /// Has dpkg install a package.
@@ -66,6 +72,10 @@ pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Option<Last>, StoreError> {
             store.tidy(&record);
             return Ok(record.last);
         };
+        // Whoever else is at work with dpkg is no fault of the update's.
+        if !matches!(pending.stage, Stage::Proving | Stage::ProvingReturn { .. }) {
+            pc.take_dpkg().map_err(StoreError::NotNow)?;
+        }
         let step = step(store, pc, &record, &pending);
         note(store, &pending, &step);
         match step {
@@ -86,10 +96,14 @@ enum Step {
 fn step(store: &Store, pc: &mut dyn Pc, record: &Record, pending: &Pending) -> Step {
     let Pending { to, back, stage, .. } = pending;
     match stage {
-        Stage::Waiting => match package(store, pc, record, to) {
-            Ok(_) => Step::Next(Stage::Installing),
-            Err(why) => Step::End(Outcome::Refused, Some(why)),
-        },
+        // The way back is there, and may be gone, or it is not begun.
+        Stage::Waiting => {
+            let ways = [Some(to), back.as_ref()].into_iter().flatten();
+            match ways.map(|kept| package(store, pc, record, kept)).find_map(Result::err) {
+                None => Step::Next(Stage::Installing),
+                Some(why) => Step::End(Outcome::Refused, Some(why)),
+            }
+        }
         Stage::Installing => {
             pc.say(&format!("installs bulkhead {} (serial {})", to.version, to.serial));
             match installed(store, pc, record, to) {

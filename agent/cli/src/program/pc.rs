@@ -60,7 +60,7 @@ impl Pc {
         };
         // An ordinary user changes nothing, and notes nothing; where nothing was ever kept there is no folder yet.
         let store = self.store();
-        if getuid().is_root() && store.lock().is_ok() {
+        if getuid().is_root() && store.folder().is_dir() {
             let _ = notes::add(store.folder(), note);
         }
         common.fail(Failure::No, why)
@@ -161,7 +161,7 @@ fn begin(common: &Common, pc: &Pc, kept: &Kept, later: bool) -> Outcome {
         return common.fail(Failure::No, &why);
     }
     if later {
-        return waits("it is installed at the next boot, once both desktops run");
+        return waits("it is installed at the next boot, once the agent is ready");
     }
     match follow(common, &pc.store()) {
         Ok(Some(last)) => ended(common, &last),

@@ -46,6 +46,8 @@ struct FakePc {
     breaks_dpkg: Vec<&'static str>,
     /// Versions whose agent does not come up.
     bad: Vec<&'static str>,
+    /// Somebody else has packages installed.
+    dpkg_is_busy: bool,
     /// The agent does not run before.
     no_agent: bool,
     /// Calls until the power goes: once before what is asked is done, once after.
@@ -70,6 +72,11 @@ impl Pc for FakePc {
     fn trust(&mut self) -> Result<TrustStore, String> {
         self.tick();
         Ok(self.trust.clone())
+    }
+
+    fn take_dpkg(&mut self) -> Result<(), String> {
+        self.tick();
+        if self.dpkg_is_busy { Err("somebody else is at work".to_owned()) } else { Ok(()) }
     }
 
     fn settle(&mut self) {
@@ -133,6 +140,7 @@ impl Ward {
             has: Some("1.0".to_owned()),
             breaks_dpkg: Vec::new(),
             bad: Vec::new(),
+            dpkg_is_busy: false,
             no_agent: false,
             power: None,
             said: Vec::new(),
@@ -416,4 +424,54 @@ fn a_record_of_a_newer_bulkhead_or_one_that_is_damaged_is_named_and_left_alone()
         assert!(error.contains(says), "{error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
     }
+}
+
+#[test]
+fn an_update_waits_while_somebody_else_is_at_work_with_dpkg() {
+    let mut ward = Ward::with_a_way_back();
+    ward.offer(2, 1, "2.0", false).unwrap();
+    ward.pc.dpkg_is_busy = true;
+    let why = run(&ward.store, &mut ward.pc).unwrap_err().to_string();
+    assert!(why.contains("somebody else") && why.contains("waits"), "{why}");
+    let record = ward.record();
+    assert_eq!(record.pending.map(|pending| pending.stage), Some(Stage::Waiting));
+    assert_eq!(ward.pc.has.as_deref(), Some("1.0"));
+    ward.pc.dpkg_is_busy = false;
+    assert_eq!(ended(ward.run()), (2, Outcome::InForce));
+}
+
+#[test]
+fn no_update_begins_whose_way_back_cannot_be_used() {
+    let mut ward = Ward::with_a_way_back();
+    let kept = ward.store.folder().join("1.bundle");
+    let whole = fs::read(&kept).unwrap();
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let offer = |ward: &Ward| {
+        let approved = ward.approved(2, 1, "2.0");
+        let has = Has {
+            version: "1.0".parse().unwrap(),
+            offered_is_older: false,
+            offered_is_this: false,
+        };
+        let wish = crate::install::Wish { uid: 0, no_way_back: false };
+        crate::install::take(&ward.store, &approved, &ward.pc.trust, &has, wish)
+    };
+    fs::write(&kept, &damaged).unwrap();
+    let why = offer(&ward).unwrap_err().to_string();
+    assert!(why.contains("serial 1"), "{why}");
+    // And if it is damaged while the update waits.
+    fs::write(&kept, &whole).unwrap();
+    offer(&ward).unwrap();
+    fs::write(&kept, &damaged).unwrap();
+    assert_eq!(ended(ward.run()), (2, Outcome::Refused));
+    assert_eq!(ward.pc.has.as_deref(), Some("1.0"));
+}
+
+#[test]
+fn a_way_back_that_there_is_is_kept_also_by_who_needs_none() {
+    let ward = Ward::with_a_way_back();
+    assert!(matches!(ward.offer(2, 1, "2.0", true), Ok(Admission::Update { back: Some(_) })));
+    let ward = Ward::new();
+    assert_eq!(ward.offer(2, 1, "2.0", true), Ok(Admission::Update { back: None }));
 }
