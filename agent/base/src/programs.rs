@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 /// Where the distribution's programs for an administrator are.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Which variables of the caller's a program gets.
+const LANGUAGE: [&str; 2] = ["LANG", "LANGUAGE"];
 /// Characters of what a program said that are quoted.
 const SAID_MAX: usize = 300;
 
@@ -15,9 +17,12 @@ const SAID_MAX: usize = 300;
 /// It is not there, or says that it failed; the error quotes the last line of what it said.
 pub fn run(program: &str, arguments: &[&str]) -> io::Result<()> {
     let words = || format!("`{program} {}`", arguments.join(" "));
+    // By it update-grub chooses the boot menu's language; messages are in English all the same.
+    let language = LANGUAGE.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let output = Command::new(program)
         .args(arguments)
         .env_clear()
+        .envs(language)
         .env("PATH", PATH)
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
