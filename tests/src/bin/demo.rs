@@ -11,7 +11,7 @@ use tests::seat::Person;
 use tests::ward::{Addresses, CLINICAL_NIC, INTERNET_NIC, Ward};
 use tests::{Failure, Outcome, desktops, ensure};
 
-const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917\n  --desktops      the full desktops in place of the small ones: build them first with\n                  scripts/build-images desktops; emulated twice over they take six minutes to come up";
+const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917\n  --desktops      the full desktops in place of the small ones: build them first with\n                  scripts/build-images desktops; emulated twice over they take ten minutes to come up";
 /// Where `--interactive` offers the screen: VNC display 17.
 const VNC: &str = "127.0.0.1:17";
 /// How long something may take to be seen.
