@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::power_cut::Recording;
 use crate::ward::{CLINICAL_MAC, INTERNET_MAC};
 use crate::wardpc::{Hardware, Output, System, images};
 use crate::{Network, Outcome, WardPc, ensure};
@@ -62,6 +63,7 @@ impl Installed {
                 initrd: made.join("initrd"),
                 disk,
                 cmdline: format!("{CMDLINE} {SIMULATED}"),
+                recording: None,
             },
             dir,
         })
@@ -81,6 +83,27 @@ impl Installed {
 
     /// Restarts it, with the command line that its boot loader's configuration has for its kernel now.
     pub fn restart(&mut self, pc: WardPc) -> Outcome<WardPc> {
+        self.shut_down(pc)?;
+        self.start()
+    }
+
+    /// Restarts it; what is written to its disk from then on is logged.
+    pub fn restart_recorded(&mut self, pc: WardPc) -> Outcome<(WardPc, Recording)> {
+        self.shut_down(pc)?;
+        let recording = Recording::begin(&self.system.disk, self.dir.path())?;
+        self.system.recording = Some(recording.clone());
+        Ok((self.start()?, recording))
+    }
+
+    /// Switches it on with its disk as it was when the power was cut behind a request (see [`Recording::cut`]).
+    pub fn start_after_cut(&mut self, recording: &Recording, behind: usize) -> Outcome<WardPc> {
+        recording.cut(behind, u64::try_from(behind)?, &self.system.disk)?;
+        self.system.recording = None;
+        self.start()
+    }
+
+    /// Ends it; it is to start with the command line that its boot loader's configuration has for its kernel now.
+    fn shut_down(&mut self, pc: WardPc) -> Outcome {
         let menu = run(
             &pc,
             "sed -n 's/^[[:space:]]*linux[[:space:]]*[^ ]* //p' /boot/grub/grub.cfg 2>/dev/null | head -n 1; sync",
@@ -91,8 +114,7 @@ impl Installed {
         pc.progress(&format!("it restarts with: {words}"));
         // Later, so that it can still say that it was told to.
         run(&pc, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")?;
-        pc.wait_off(OFF)?;
-        self.start()
+        pc.wait_off(OFF)
     }
 }
 

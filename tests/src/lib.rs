@@ -27,6 +27,7 @@ pub mod measure_usb;
 pub mod network;
 pub mod patience;
 pub mod peers;
+pub mod power_cut;
 pub mod qemu;
 pub mod qmp;
 pub mod runner;

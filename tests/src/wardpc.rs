@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::patience::{self, patience};
+use crate::power_cut::Recording;
 use crate::qmp::Qmp;
 use crate::watch::{self, Watch};
 use crate::{Failure, Network, Outcome, ensure};
@@ -64,6 +65,8 @@ pub struct System {
     pub disk: PathBuf,
     /// The kernel's command line.
     pub cmdline: String,
+    /// Where what is written to the disk is logged, if it is.
+    pub recording: Option<Recording>,
 }
 
 impl System {
@@ -76,6 +79,7 @@ impl System {
             // A busy machine gives the emulated timer too few ticks for the kernel's own check of it.
             cmdline: "console=ttyS0 panic=-1 quiet no_timer_check intel_iommu=on iommu=nopt"
                 .to_owned(),
+            recording: None,
         }
     }
 }
@@ -154,8 +158,11 @@ impl WardPc {
         }
         if hardware.system.is_some() {
             let disk = text(&system.disk);
-            qemu.args(["-drive", &format!("file={disk},format=raw,if=none,id=disk")])
-                .args(["-device", "virtio-blk-pci,drive=disk,romfile="]);
+            match &system.recording {
+                Some(recording) => qemu.args(["-blockdev", &recording.drive(&system.disk)]),
+                None => qemu.args(["-drive", &format!("file={disk},format=raw,if=none,id=disk")]),
+            };
+            qemu.args(["-device", "virtio-blk-pci,drive=disk,romfile="]);
         }
         qemu.args(&hardware.extra).stdin(Stdio::null());
         qemu.stdout(File::create(dir.join("qemu.log"))?)

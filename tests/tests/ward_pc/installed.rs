@@ -13,6 +13,7 @@ use tests::ward_test;
 use tests::{Failure, Outcome, WardPc, ensure};
 
 use super::seat::{SOON, in_front};
+use super::updates;
 
 /// Longest from the PC's start to what its domains show.
 pub(super) const UP: Duration = Duration::from_secs(240);
@@ -27,7 +28,7 @@ const INTERNET_SERVER: &str = "10.2.0.1";
 const CLINICAL_SERVER: &str = "10.1.0.1";
 
 /// What IT answers once for all PCs of this model.
-const ANSWERS: &str = r#"format = 1
+pub(super) const ANSWERS: &str = r#"format = 1
 enable = true
 
 [seat]
@@ -58,7 +59,7 @@ action = "read-only"
 "#;
 
 /// The guests' images, where IT lays them.
-const IMAGES: &str = "mkdir -p /var/lib/bulkhead/images/clinical /var/lib/bulkhead/images/internet; cd /var/lib/bulkhead/images; \
+pub(super) const IMAGES: &str = "mkdir -p /var/lib/bulkhead/images/clinical /var/lib/bulkhead/images/internet; cd /var/lib/bulkhead/images; \
     cp /share/vmlinuz clinical/; cp /share/small/desktop.cpio clinical/initrd; \
     echo 'console=ttyS0 quiet desktop.label=CLINICAL desktop.colour=#0f4722' > clinical/cmdline; \
     cp /share/vmlinuz internet/; cp /share/probe.cpio internet/initrd; echo 'console=ttyS0 quiet' > internet/cmdline";
@@ -101,7 +102,7 @@ fn probe(pc: &WardPc) -> Probe<'_> {
     Probe::new(pc, "/run/bulkhead/internet/org.bulkhead.probe.sock")
 }
 
-fn logs(pc: &WardPc) -> String {
+pub(super) fn logs(pc: &WardPc) -> String {
     let line = "journalctl --no-pager -b -o short-monotonic -u 'bulkhead-*' | tail -n 80; \
         journalctl --no-pager -b -p warning -o short-monotonic | tail -n 40; tail -c 1000 /var/lib/bulkhead/log/*.log; cat /etc/bulkhead/machine.toml";
     shell(pc, line).map_or_else(|Failure(error)| error, |output| output.stdout)
@@ -170,6 +171,7 @@ fn becomes_a_ward_pc(suite: &str) -> Outcome {
     with_logs(the_seat_switches(&pc))?;
     with_logs(a_stick_goes_to_its_domain(&pc))?;
     with_logs(guests_run_on(&pc))?;
+    with_logs(is_updated(&pc))?;
     with_logs(is_taken_back(&pc))
 }
 
@@ -342,6 +344,16 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
     let mut person = Person::at(pc)?;
     person.see("the clinical banner", SOON, in_front(CLINICAL))?;
     run(pc, "bulkhead audit verify").map(drop)
+}
+
+/// By bundles that officers signed; guests and their network are as before after each step.
+fn is_updated(pc: &WardPc) -> Outcome {
+    let guests = vmms(pc)?;
+    updates::come_by_bundle(pc, &|what| {
+        ensure!(vmms(pc)? == guests, "a guest was restarted: {what}");
+        ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the guest's network is gone: {what}");
+        Ok(())
+    })
 }
 
 /// By `setup --undo` and `apt purge`: the guests shut down, and the PC is as it was.

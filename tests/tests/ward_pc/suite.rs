@@ -19,5 +19,6 @@ mod renewal;
 mod seat;
 mod seat_trouble;
 mod sleep;
+mod updates;
 mod usb;
 mod vmm;
