@@ -1,8 +1,15 @@
 //! Programs of the distribution, as an administrator runs them.
 
-use std::io;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// Where the distribution's programs for an administrator are.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -10,31 +17,199 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 const LANGUAGE: [&str; 2] = ["LANG", "LANGUAGE"];
 /// Characters of what a program said that are quoted.
 const SAID_MAX: usize = 300;
+/// Bytes of each of a program's outputs that are kept: what comes after them is read and dropped.
+const OUTPUT_MAX: u64 = 1 << 20;
+/// Between two looks whether a program with a deadline has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A program that is to be run.
+#[derive(Debug)]
+pub struct Program<'a> {
+    name: &'a str,
+    arguments: &'a [&'a str],
+    variables: &'a [(&'a str, &'a str)],
+    input: Option<File>,
+    deadline: Option<Duration>,
+}
+
+/// What came of a program.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to its standard output, from its beginning.
+    pub output: Vec<u8>,
+    /// What it wrote to its standard error, from its beginning.
+    pub error: Vec<u8>,
+}
+
+impl Ended {
+    /// Returns the last line that it wrote to its standard error, fit to be shown.
+    #[must_use]
+    pub fn last_line(&self) -> String {
+        let said = String::from_utf8_lossy(&self.error);
+        let last =
+            said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+        printable::line(last.trim()).up_to(SAID_MAX).to_string()
+    }
+}
+
+impl<'a> Program<'a> {
+    /// Names a program and its arguments. It gets no input, and has all the time that it wants.
+    #[must_use]
+    pub const fn new(name: &'a str, arguments: &'a [&'a str]) -> Self {
+        Self { name, arguments, variables: &[], input: None, deadline: None }
+    }
+
+    /// Gives it these variables besides.
+    #[must_use]
+    pub const fn with(mut self, variables: &'a [(&'a str, &'a str)]) -> Self {
+        self.variables = variables;
+        self
+    }
+
+    /// Has it read this.
+    #[must_use]
+    pub fn reading(mut self, input: File) -> Self {
+        self.input = Some(input);
+        self
+    }
+
+    /// Has it killed, with all that it started in its process group, if it has not ended by then.
+    #[must_use]
+    pub const fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    fn words(&self) -> String {
+        format!("`{}`", [&[self.name], self.arguments].concat().join(" "))
+    }
+
+    /// Runs it and waits for its end, however that is.
+    ///
+    /// # Errors
+    /// It cannot be started (the kind says why), or did not end by its deadline (`TimedOut`).
+    pub fn run(self) -> io::Result<Ended> {
+        let words = self.words();
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{words}: {error}"));
+        // By it update-grub chooses the boot menu's language; messages are in English all the same.
+        let language: Vec<(&str, OsString)> =
+            LANGUAGE.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect();
+        let mut child = Command::new(self.name)
+            .args(self.arguments)
+            .env_clear()
+            .envs(language)
+            .env("PATH", PATH)
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.variables.iter().copied())
+            .stdin(self.input.map_or_else(Stdio::null, Stdio::from))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl+C is for whoever started it: a boot menu is made to its end.
+            .process_group(0)
+            .spawn()
+            .map_err(named)?;
+        let outputs = (child.stdout.take(), child.stderr.take());
+        thread::scope(|scope| {
+            let output = scope.spawn(|| outputs.0.map(kept).unwrap_or_default());
+            let error = scope.spawn(|| outputs.1.map(kept).unwrap_or_default());
+            let status = wait(&mut child, self.deadline).map_err(named);
+            let output = output.join().unwrap_or_default();
+            let error = error.join().unwrap_or_default();
+            Ok(Ended { status: status?, output, error })
+        })
+    }
+}
 
 /// Runs a program of the distribution and waits for its end.
 ///
 /// # Errors
 /// It is not there, or says that it failed; the error quotes the last line of what it said.
 pub fn run(program: &str, arguments: &[&str]) -> io::Result<()> {
-    let words = || format!("`{program} {}`", arguments.join(" "));
-    // By it update-grub chooses the boot menu's language; messages are in English all the same.
-    let language = LANGUAGE.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let output = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(language)
-        .env("PATH", PATH)
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        // Ctrl+C is for whoever started it: a boot menu is made to its end.
-        .process_group(0)
-        .output()
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", words())))?;
-    if output.status.success() {
+    let program = Program::new(program, arguments);
+    let words = program.words();
+    let ended = program.run()?;
+    if ended.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-    let last = printable::line(last.trim()).up_to(SAID_MAX);
-    Err(io::Error::other(format!("{} failed ({}): {last}", words(), output.status)))
+    Err(io::Error::other(format!("{words} failed ({}): {}", ended.status, ended.last_line())))
+}
+
+/// Reads to the end, and keeps the beginning.
+fn kept(mut from: impl Read) -> Vec<u8> {
+    let mut kept = Vec::new();
+    // What cannot be read is as if it had not been said; and a program that nobody listens to any more would wait, or fail.
+    let _ = from.by_ref().take(OUTPUT_MAX).read_to_end(&mut kept);
+    let _ = io::copy(&mut from, &mut io::sink());
+    kept
+}
+
+fn wait(child: &mut Child, deadline: Option<Duration>) -> io::Result<ExitStatus> {
+    let Some(deadline) = deadline else { return child.wait() };
+    // Looks are counted, as what keeps the time of deadlines stands on this crate.
+    let mut waited = Duration::ZERO;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if waited >= deadline {
+            let group = i32::try_from(child.id()).map_err(io::Error::other)?;
+            // That it has just ended changes nothing.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            child.wait()?;
+            let why = format!("it did not end within {} s, and was killed", deadline.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        thread::sleep(LOOK);
+        waited += LOOK;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell<'a>(arguments: &'a [&'a str; 2]) -> Program<'a> {
+        Program::new("sh", arguments)
+    }
+
+    #[test]
+    fn a_program_gets_a_fixed_path_english_messages_and_what_it_is_given_and_nothing_else() {
+        let ended = shell(&["-c", "env; echo said >&2; exit 3"]).with(&[("MORE", "1")]).run();
+        let ended = ended.unwrap();
+        let text = String::from_utf8(ended.output.clone()).unwrap();
+        let mut names: Vec<&str> = text.lines().filter_map(|line| line.split('=').next()).collect();
+        // The shell's own, and the caller's language where there is one.
+        names.retain(|name| !["PWD", "SHLVL", "_", "OLDPWD", "LANG", "LANGUAGE"].contains(name));
+        names.sort_unstable();
+        assert_eq!(names, ["LC_ALL", "MORE", "PATH"]);
+        assert!(text.contains("PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"), "{text}");
+        assert_eq!((ended.status.code(), ended.last_line().as_str()), (Some(3), "said"));
+        let error = run("sh", &["-c", "echo first >&2; echo last >&2; exit 1"]).unwrap_err();
+        assert!(error.to_string().ends_with(": last"), "{error}");
+        let missing = run("a-program-that-is-not-there", &[]).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_by_its_deadline_is_killed_with_what_it_started() {
+        // Its child has its output, and would keep it open for ten minutes.
+        let late = shell(&["-c", "sleep 600 & sleep 600"]).within(Duration::from_millis(100));
+        let error = late.run().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains("was killed"), "{error}");
+        assert!(shell(&["-c", "true"]).within(Duration::from_secs(60)).run().is_ok());
+    }
+
+    #[test]
+    fn a_program_reads_what_it_is_given_and_the_beginning_of_what_it_says_is_kept() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, b"word").unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        let ended = shell(&["-c", "cat; head -c 3000000 /dev/zero"]).reading(file).run().unwrap();
+        assert!(ended.status.success());
+        assert!(ended.output.starts_with(b"word\0"));
+        assert_eq!(ended.output.len() as u64, OUTPUT_MAX);
+    }
 }

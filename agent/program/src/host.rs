@@ -1,24 +1,26 @@
 //! The PC itself: dpkg, systemd and the command line of the agent, each asked as a person would.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use base::programs::{Ended, Program};
 use clock::Moment;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use policy::signature::TrustStore;
 
 use crate::manifest::{Architecture, PACKAGE, PackageVersion};
-use crate::package::last_line;
+use crate::passing::{self, NotInstalled};
 use crate::readiness::{Readiness, Sample, Verdict};
 use crate::record::Has;
 use crate::update::{Pc, Proof};
+use crate::worked::{AgentStatus, Worked};
 
 /// The agent's service.
 const AGENT: &str = "bulkhead-agent.service";
@@ -26,32 +28,32 @@ const AGENT: &str = "bulkhead-agent.service";
 pub const UPDATE: &str = "bulkhead-update.service";
 /// There while systemd is process 1.
 const SYSTEMD: &str = "/run/systemd/system";
-/// The command line that the package brings.
+/// The command line that the package brings, and the monitor.
 const PROGRAM: &str = "/usr/bin/bulkhead";
+const MONITOR: &str = "/usr/bin/bulkhead-vmm";
+/// Where the kernel says of each plug of a screen whether one is there.
+const PLUGS: &str = "/sys/class/drm";
+/// Bytes of what it says, which is a word.
+const STATUS_MAX: u64 = 64;
 /// What apt and whoever else has packages installed lock (dpkg(1), `DPKG_FRONTEND_LOCKED`), and how long that is waited for.
 const FRONTEND: &str = "/var/lib/dpkg/lock-frontend";
 const FRONTEND_WAIT: Duration = Duration::from_secs(10 * 60);
+/// What each program gets besides: nobody answers questions, and where it matters this process has the lock.
+const VARIABLES: [(&str, &str); 2] =
+    [("DEBIAN_FRONTEND", "noninteractive"), ("DPKG_FRONTEND_LOCKED", "1")];
+/// How long a question may take, and how long dpkg on a slow disk: both together leave time in the unit's `TimeoutStartSec=`.
+const QUESTION: Duration = Duration::from_secs(60);
+const DPKG: Duration = Duration::from_secs(20 * 60);
 /// Between two looks at the agent's service; systemd starts it again after 500 ms.
 const STEP: Duration = Duration::from_millis(250);
+/// How long domains that are on their way are waited for before an update, as after a boot.
+const SETTLES: Duration = Duration::from_secs(60);
 /// What `bulkhead status` ends with if no agent answers.
 const NO_AGENT: i32 = 2;
 
 /// Runs a program and returns what it says.
-fn ask(program: &str, arguments: &[&str]) -> Result<Output, String> {
-    command(program, arguments).output().map_err(|error| not_started(program, &error))
-}
-
-fn command(program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null());
-    command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
-    // Where it matters, this process has the lock.
-    command.env("DPKG_FRONTEND_LOCKED", "1");
-    command
-}
-
-fn not_started(program: &str, error: &io::Error) -> String {
-    format!("`{program}` cannot be started: {error}")
+fn ask(program: &str, arguments: &[&str]) -> io::Result<Ended> {
+    Program::new(program, arguments).with(&VARIABLES).within(QUESTION).run()
 }
 
 /// Returns what a program said, on one line and cut.
@@ -63,11 +65,11 @@ fn whole(said: &[u8]) -> String {
 
 /// Runs a program, and returns the first line of what it says if it succeeds.
 fn line(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = ask(program, arguments)?;
-    if !output.status.success() {
-        return Err(format!("`{program}`: {}", last_line(&output.stderr)));
+    let ended = ask(program, arguments).map_err(|error| error.to_string())?;
+    if !ended.status.success() {
+        return Err(format!("`{program}`: {}", ended.last_line()));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&ended.output);
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
@@ -107,10 +109,12 @@ pub fn version() -> Result<PackageVersion, String> {
 /// dpkg does not say, or the offered package cannot be read; in words.
 pub fn has(offered: &PackageVersion, package: &File) -> Result<Has, String> {
     let version = version()?;
-    let older = ask("dpkg", &["--compare-versions", offered.as_str(), "lt", version.as_str()])?;
-    let own = ask("dpkg-query", &["--control-show", PACKAGE, "md5sums"])?;
+    let said = |error: io::Error| error.to_string();
+    let older = ["--compare-versions", offered.as_str(), "lt", version.as_str()];
+    let older = ask("dpkg", &older).map_err(said)?;
+    let own = ask("dpkg-query", &["--control-show", PACKAGE, "md5sums"]).map_err(said)?;
     let theirs = crate::package::digests(package).map_err(|error| printable::explain(&error))?;
-    let offered_is_this = version == *offered && own.status.success() && own.stdout == theirs;
+    let offered_is_this = version == *offered && own.status.success() && own.output == theirs;
     Ok(Has { version, offered_is_older: older.status.success(), offered_is_this })
 }
 
@@ -126,6 +130,8 @@ pub fn has_systemd() -> bool {
 /// systemd does not; in words.
 pub fn start_update() -> Result<(), String> {
     line("systemctl", &["--quiet", "enable", UPDATE])?;
+    // An agent that ended again and again has it started each time, until systemd starts it no more for a while.
+    let _ = line("systemctl", &["reset-failed", UPDATE]);
     line("systemctl", &["start", "--no-block", UPDATE]).map(drop)
 }
 
@@ -195,41 +201,74 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
         if version().is_ok() {
             return;
         }
-        match ask("dpkg", &["--force-confold", "--configure", PACKAGE]) {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => {
-                self.say(&format!("`dpkg --configure {PACKAGE}`: {}", last_line(&output.stderr)));
-            }
-            Err(why) => self.say(&why),
+        match dpkg(&["--force-confold", "--configure", PACKAGE]) {
+            Ok(ended) if ended.status.success() => {}
+            Ok(ended) => self.say(&format!("`dpkg --configure {PACKAGE}`: {}", ended.last_line())),
+            Err(error) => self.say(&error.to_string()),
         }
     }
 
-    fn install(&mut self, package: &File) -> Result<(), String> {
+    fn install(&mut self, package: &File) -> Result<(), NotInstalled> {
         // dpkg and its helpers open it by this name; what is behind it, nobody can change.
         let path = format!("/proc/{}/fd/{}", std::process::id(), package.as_raw_fd());
-        let output = ask("dpkg", &["--force-confold", "--install", &path])?;
-        if output.status.success() {
+        let ended = match dpkg(&["--force-confold", "--install", &path]) {
+            Ok(ended) => ended,
+            Err(error) => return Err(passing::of(&error)),
+        };
+        if ended.status.success() {
             return Ok(());
         }
-        for said in String::from_utf8_lossy(&output.stderr).lines() {
+        for said in String::from_utf8_lossy(&ended.error).lines() {
             self.say(&printable::line(said).to_string());
         }
-        Err(format!("dpkg does not install it: {}", whole(&output.stderr)))
+        let said = whole(&ended.error);
+        if let Some(signal) = ended.status.signal() {
+            let why = format!("dpkg was killed by signal {signal} while it installed it: {said}");
+            return Err(NotInstalled::Passing(why));
+        }
+        let why = format!("dpkg does not install it: {said}");
+        Err(match passing::is_said(&ended.error) {
+            true => NotInstalled::Passing(why),
+            false => NotInstalled::Lasting(why),
+        })
     }
 
     fn version(&mut self) -> Result<PackageVersion, String> {
         version()
     }
 
-    fn prove(&mut self) -> Proof {
+    fn works(&mut self) -> Option<Worked> {
+        let began = Moment::now();
+        loop {
+            let said = agent_status().and_then(|json| AgentStatus::read(&json))?;
+            if !said.is_on_its_way() || began.elapsed() >= SETTLES {
+                return Some(said.works());
+            }
+            thread::sleep(STEP);
+        }
+    }
+
+    fn prove(&mut self, worked: Option<&Worked>) -> Proof {
+        if let Err(why) = monitor_starts() {
+            return Proof::Fails(why);
+        }
         if !has_systemd() {
-            return Proof::NoAgent;
+            return Proof::Waits(format!(
+                "nothing is proved where no systemd runs: `systemctl start {UPDATE}` once it does"
+            ));
         }
         let before = match sample() {
-            Ok(sample) if sample.state == "inactive" => return Proof::NoAgent,
+            Ok(sample) if sample.state == "inactive" => {
+                return Proof::Waits(format!(
+                    "no agent runs that could show that it works: `systemctl start {AGENT}` has it proved"
+                ));
+            }
             Ok(sample) => sample,
             Err(why) => return Proof::Fails(why),
         };
+        if let Err(why) = read_units() {
+            self.say(&why);
+        }
         while let Err(why) = line("systemctl", &["restart", "--no-block", AGENT]) {
             // A PC that shuts down starts nothing, which says nothing of the agent: it is looked at again after the next boot.
             if !is_shutting_down() {
@@ -243,10 +282,15 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
             // systemd may be reading its files anew.
             let unknown = |_| Sample { state: "unknown".to_owned(), pid: 0 };
             let sample = sample().unwrap_or_else(unknown);
-            match readiness.see(began.elapsed(), &sample) {
-                Verdict::Wait => {}
-                Verdict::Ask if answers() => return Proof::Works,
-                Verdict::Ask => {}
+            let verdict = match readiness.see(began.elapsed(), &sample) {
+                Verdict::Ask => agent_status().map_or(Verdict::Wait, |json| {
+                    readiness.answered(began.elapsed(), &lost(worked, &json))
+                }),
+                verdict => verdict,
+            };
+            match verdict {
+                Verdict::Wait | Verdict::Ask => {}
+                Verdict::Works => return Proof::Works,
                 Verdict::Fails(why) => return Proof::Fails(why),
             }
         }
@@ -273,25 +317,64 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Has dpkg do something.
+fn dpkg(arguments: &[&str]) -> io::Result<Ended> {
+    Program::new("dpkg", arguments).with(&VARIABLES).within(DPKG).run()
+}
+
+/// Looks whether the monitor runs on this PC at all. Guests that run have the one that they were started with.
+fn monitor_starts() -> Result<(), String> {
+    line(MONITOR, &["--version"])
+        .map(drop)
+        .map_err(|why| format!("its monitor does not start: {why}"))
+}
+
+/// Has systemd read the agent's unit if it has another one than the disk: what dpkg's script says of that is not waited for.
+fn read_units() -> Result<(), String> {
+    let needed = line("systemctl", &["show", "--property=NeedDaemonReload", "--value", AGENT])?;
+    if needed == "yes" {
+        line("systemctl", &["daemon-reload"])?;
+    }
+    Ok(())
+}
+
 /// Returns whether the PC is about to be off.
 fn is_shutting_down() -> bool {
     let said = ask("systemctl", &["is-system-running"]);
-    said.is_ok_and(|output| output.stdout.trim_ascii() == b"stopping")
+    said.is_ok_and(|ended| ended.output.trim_ascii() == b"stopping")
 }
 
 /// Returns what systemd says of the agent's service.
 fn sample() -> Result<Sample, String> {
-    let output =
-        ask("systemctl", &["show", "--property=ActiveState", "--property=ExecMainPID", AGENT])?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let show = ["show", "--property=ActiveState", "--property=ExecMainPID", AGENT];
+    let ended = ask("systemctl", &show).map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&ended.output);
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
     let state = value("ActiveState=").ok_or("systemd does not say how the agent is")?;
     let pid = value("ExecMainPID=").and_then(|pid| pid.parse().ok()).unwrap_or(0);
     Ok(Sample { state: state.to_owned(), pid })
 }
 
-/// Returns whether the agent answers the command line that came with it.
-fn answers() -> bool {
-    let status = command(PROGRAM, &["status"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.code().is_some_and(|code| code < NO_AGENT))
+/// Returns what the agent answers the command line that is there; `None` if it does not.
+fn agent_status() -> Option<Vec<u8>> {
+    let ended = ask(PROGRAM, &["status", "--json"]).ok()?;
+    ended.status.code().is_some_and(|code| code < NO_AGENT).then_some(ended.output)
+}
+
+/// Returns what worked and does not any more, by an agent's answer: one of which nothing can be read says of nothing that it works.
+fn lost(worked: Option<&Worked>, json: &[u8]) -> Vec<String> {
+    let now = AgentStatus::read(json).unwrap_or_default();
+    worked.map(|worked| worked.lost(&now, is_pulled)).unwrap_or_default()
+}
+
+/// Returns whether the kernel says that there is no screen at a plug.
+fn is_pulled(plug: &str) -> bool {
+    let plugs = fs::read_dir(PLUGS).into_iter().flatten().flatten();
+    let mut said = plugs.filter_map(|entry| {
+        let name = entry.file_name();
+        // card0-HDMI-A-1
+        let (_, own) = name.to_str()?.split_once('-')?;
+        (own == plug).then(|| fileopen::read(&entry.path().join("status"), STATUS_MAX).ok())?
+    });
+    said.any(|status| status.trim_ascii() == b"disconnected")
 }

@@ -5,7 +5,7 @@ use policy::signature::TrustStore;
 
 use crate::manifest::ApprovedBundle;
 use crate::notes::{ProgramNote, What};
-use crate::record::{Admission, Has, Kept};
+use crate::record::{Admission, Has, Kept, NotAdmitted, Record};
 use crate::store::{Store, StoreError};
 
 /// Who wants it, and what they take upon them.
@@ -52,8 +52,7 @@ pub fn take(
         trust: bundle.trust_serial(),
         ..ProgramNote::of(What::Installed, Some(&kept), wish.uid)
     };
-    let noted = notes::add(store.folder(), note);
-    noted.map_err(|source| StoreError::File { path: store.folder().to_owned(), source })?;
+    noted(store, note)?;
     match &admission {
         Admission::IsThere => record.is_there(kept.clone()),
         Admission::Update { back } => record.wait(kept.clone(), back.clone(), wish.uid),
@@ -63,14 +62,38 @@ pub fn take(
     Ok(Taken { admission, kept })
 }
 
-/// Has the package before come back; returns which.
+/// Has the package before come back; returns which. It is noted for the audit log before.
 ///
 /// # Errors
-/// There is none, it may not come back, or an update is under way.
+/// There is none, it may not come back, an update is under way, or it cannot be noted: nothing is changed then.
 pub fn roll_back(store: &Store, uid: u32) -> Result<Kept, StoreError> {
+    change(store, What::Rollback, uid, |record| record.wait_for_the_one_before(uid))
+}
+
+/// Calls off the update that waits; returns which. It is noted for the audit log before.
+///
+/// # Errors
+/// None waits, it was begun with, or it cannot be noted: nothing is changed then.
+pub fn cancel(store: &Store, uid: u32) -> Result<Kept, StoreError> {
+    change(store, What::Cancelled, uid, Record::call_off)
+}
+
+fn change(
+    store: &Store,
+    what: What,
+    uid: u32,
+    make: impl FnOnce(&mut Record) -> Result<Kept, NotAdmitted>,
+) -> Result<Kept, StoreError> {
     let _lock = store.lock()?;
     let mut record = store.record()?;
-    let kept = record.wait_for_the_one_before(uid)?;
+    let kept = make(&mut record)?;
+    noted(store, ProgramNote::of(what, Some(&kept), uid))?;
     store.write(&record)?;
+    store.tidy(&record);
     Ok(kept)
+}
+
+fn noted(store: &Store, note: ProgramNote) -> Result<(), StoreError> {
+    let added = notes::add(store.folder(), note);
+    added.map_err(|source| StoreError::File { path: store.folder().to_owned(), source })
 }

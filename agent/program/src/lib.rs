@@ -15,7 +15,9 @@
 //! | [`store`] | the folder with the bundles and the record |
 //! | [`install`] | what the commands do with it |
 //! | [`update`] | installing, proving and going back, step by step |
+//! | [`passing`] | why a package was not installed, and whether that passes; pure |
 //! | `readiness` | whether a restarted agent works; pure |
+//! | [`worked`] | what worked before, and has to work again; pure |
 //! | [`host`] | dpkg and systemd of this PC |
 //! | [`notes`] | what was done, for the audit log |
 //!
@@ -30,7 +32,9 @@ pub mod manifest;
 pub mod notes;
 pub mod pack;
 pub mod package;
+pub mod passing;
 mod readiness;
 pub mod record;
 pub mod store;
 pub mod update;
+pub mod worked;

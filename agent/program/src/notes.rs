@@ -1,7 +1,10 @@
 //! What is done with packages, for the audit log. The agent alone writes that, and takes these notes when it runs.
 
 use audit::AuditEvent;
-use audit::events::{ProgramInForce, ProgramInstalled, ProgramRefused, ProgramReturned, cut};
+use audit::events::{
+    ProgramCancelled, ProgramInForce, ProgramInstalled, ProgramNeitherWorks, ProgramNoted,
+    ProgramRefused, ProgramRetried, ProgramReturned, ProgramRollback, cut,
+};
 use images::digest::Digest;
 use images::notes::{self, Noted};
 use images::recording::PendingNotes;
@@ -13,7 +16,7 @@ use crate::record::Kept;
 pub type ProgramNotes = PendingNotes<ProgramNote>;
 
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     /// A bundle was taken into the store.
@@ -22,13 +25,23 @@ pub enum What {
     InForce,
     /// It did not.
     Returned,
+    /// It did not, and the one before, which is there again, does not either.
+    NeitherWorks,
+    /// An installation did not come to its end, and is tried again.
+    Retried,
+    /// Somebody wants the one before back.
+    Rollback,
+    /// Somebody called off what waited.
+    Cancelled,
     /// Something was refused.
     Refused,
+    /// What a newer version of Bulkhead has a word for, which an older one has to take into the log after a return.
+    #[serde(untagged)]
+    Other(String),
 }
 
-/// Something that was done with a package, or refused.
+/// Something that was done with a package, or refused. After a return an older version reads what a newer one wrote: what it does not know it passes over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ProgramNote {
     /// When, by the PC's clock.
     pub at: String,
@@ -52,6 +65,9 @@ pub struct ProgramNote {
     pub rollback: Option<bool>,
     /// The serial that the PC went back to.
     pub back: Option<u64>,
+    /// How often the installation was tried.
+    #[serde(default)]
+    pub tries: Option<u32>,
     /// Why.
     pub why: Option<String>,
 }
@@ -72,6 +88,7 @@ impl ProgramNote {
             trust: None,
             rollback: None,
             back: None,
+            tries: None,
             why: None,
         }
     }
@@ -88,7 +105,7 @@ impl Noted for ProgramNote {
 
     fn event(self) -> AuditEvent {
         let line = |text: &str| cut(&printable::line(text).to_string());
-        let Self { uid, what, manifest, floor, signers, trust, rollback, back, .. } = self;
+        let Self { uid, what, manifest, floor, signers, trust, rollback, back, tries, .. } = self;
         let at = line(&self.at);
         let (named, numbered) = (self.version.as_deref().map(line), self.serial);
         let (version, serial) = (named.clone().unwrap_or_default(), numbered.unwrap_or_default());
@@ -112,6 +129,20 @@ impl Noted for ProgramNote {
             What::Returned => {
                 ProgramReturned { at, back, serial, version, why: why.unwrap_or_default() }.into()
             }
+            What::NeitherWorks => {
+                ProgramNeitherWorks { at, back, serial, version, why: why.unwrap_or_default() }
+                    .into()
+            }
+            What::Retried => {
+                let (tries, why) = (u64::from(tries.unwrap_or_default()), why.unwrap_or_default());
+                ProgramRetried { at, serial, tries, version, why }.into()
+            }
+            What::Rollback => ProgramRollback { at, manifest, serial, uid, version }.into(),
+            What::Cancelled => ProgramCancelled { at, manifest, serial, uid, version }.into(),
+            What::Other(what) => {
+                let what = line(&what);
+                ProgramNoted { at, serial: numbered, uid, version: named, what, why }.into()
+            }
             What::Refused => ProgramRefused {
                 at,
                 serial: numbered,
@@ -121,5 +152,30 @@ impl Noted for ProgramNote {
             }
             .into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_of_a_newer_version_are_read_and_go_to_the_audit_log_whatever_they_say() {
+        let dir = tempfile::tempdir().unwrap();
+        notes::add(dir.path(), ProgramNote::of(What::Rollback, None, 7)).unwrap();
+        let file = dir.path().join(".notes.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("\"rollback\",", "\"a-newer-word\", \"more\": {},");
+        let text = text.replace("\"tries\": null,", "");
+        assert!(text.contains("a-newer-word") && !text.contains("tries"), "{text}");
+        std::fs::write(&file, text).unwrap();
+        let mut events = Vec::new();
+        notes::take(dir.path(), |notes: Vec<ProgramNote>| {
+            events.extend(notes.into_iter().map(Noted::event));
+            true
+        })
+        .unwrap();
+        let [AuditEvent::ProgramNoted(noted)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((noted.what.as_str(), noted.uid), ("a-newer-word", 7));
     }
 }

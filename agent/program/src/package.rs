@@ -1,16 +1,16 @@
 //! What a Debian package says of itself, by dpkg's own reader.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use base::programs::Program;
 use form::document::Mistake;
 
 use crate::manifest::{Architecture, PACKAGE, PackageVersion};
 
-/// Bytes of dpkg's words that are shown.
-const SAID_MAX: usize = 512;
+/// How long dpkg's reader may take for the largest package.
+const WITHIN: Duration = Duration::from_secs(120);
 
 /// Why a package is not one that a bundle can bring. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ impl Control {
     /// It is no package, or another one.
     pub fn of(package: &File) -> Result<Self, PackageError> {
         let field = |name: &str| {
-            let value = ask(package, ["--field", "-", name].map(OsStr::new))?;
+            let value = ask(package, ["--field", "-", name])?;
             Ok::<_, PackageError>(String::from_utf8_lossy(&value).trim().to_owned())
         };
         let found = field("Package")?;
@@ -68,31 +68,21 @@ impl Control {
 /// # Errors
 /// It is no package, or brings none.
 pub fn digests(package: &File) -> Result<Vec<u8>, PackageError> {
-    ask(package, ["--info", "-", "md5sums"].map(OsStr::new))
+    ask(package, ["--info", "-", "md5sums"])
 }
 
 /// Has dpkg's reader look at a package, which is its standard input.
-fn ask(package: &File, arguments: [&OsStr; 3]) -> Result<Vec<u8>, PackageError> {
+fn ask(package: &File, arguments: [&str; 3]) -> Result<Vec<u8>, PackageError> {
     let input = package.try_clone().and_then(|mut input| {
         // Where it stands, it stands for whoever read it before.
         input.seek(SeekFrom::Start(0))?;
         Ok(input)
     });
-    let output = Command::new("dpkg-deb")
-        .args(arguments)
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::from(input.map_err(PackageError::NoReader)?))
-        .output()
-        .map_err(PackageError::NoReader)?;
-    if output.status.success() {
-        return Ok(output.stdout);
+    let reader = Program::new("dpkg-deb", &arguments).within(WITHIN);
+    let ended = reader.reading(input.map_err(PackageError::NoReader)?).run();
+    let ended = ended.map_err(PackageError::NoReader)?;
+    if ended.status.success() {
+        return Ok(ended.output);
     }
-    Err(PackageError::NotAPackage(last_line(&output.stderr)))
-}
-
-/// Returns the last line of what a program said, fit to be shown.
-pub(crate) fn last_line(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-    images::notes::cut(printable::line(last.trim()).to_string()).chars().take(SAID_MAX).collect()
+    Err(PackageError::NotAPackage(ended.last_line()))
 }

@@ -9,6 +9,8 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(660);
 pub(crate) const STAYS: Duration = Duration::from_secs(10);
 /// How often systemd may start it: one that ends so often is no slow one.
 pub(crate) const STARTS_MAX: usize = 3;
+/// How long what worked before has to work again, once it answers.
+pub(crate) const AGAIN: Duration = Duration::from_secs(120);
 /// How long one that has ended is waited for.
 pub(crate) const GONE: Duration = Duration::from_secs(15);
 
@@ -28,6 +30,8 @@ pub(crate) enum Verdict {
     Wait,
     /// It is up and has stayed so: it is to be asked whether it answers.
     Ask,
+    /// It does what is wanted of it.
+    Works,
     /// It does not work.
     Fails(String),
 }
@@ -41,11 +45,13 @@ pub(crate) struct Readiness {
     /// The process that is up, and since when.
     up: Option<(u32, Duration)>,
     gone: Option<Duration>,
+    /// When it first answered, while something that worked did not.
+    answered: Option<Duration>,
 }
 
 impl Readiness {
     pub(crate) fn new(old: u32) -> Self {
-        Self { old, started: BTreeSet::new(), up: None, gone: None }
+        Self { old, started: BTreeSet::new(), up: None, gone: None, answered: None }
     }
 
     /// Takes what systemd says, so long after the restart.
@@ -59,7 +65,8 @@ impl Readiness {
                 "its agent ended {STARTS_MAX} times before it was ready"
             ));
         }
-        if now >= WITHIN {
+        let until = self.answered.map_or(WITHIN, |at| WITHIN.max(at + AGAIN));
+        if now >= until {
             return Verdict::Fails(format!(
                 "its agent was not ready and did not answer within {} s",
                 WITHIN.as_secs()
@@ -79,6 +86,22 @@ impl Readiness {
             Some((_, since)) if now.saturating_sub(since) >= STAYS => Verdict::Ask,
             _ => Verdict::Wait,
         }
+    }
+
+    /// Takes in what an agent that was asked answered: what of that which worked before does not.
+    pub(crate) fn answered(&mut self, now: Duration, lost: &[String]) -> Verdict {
+        if lost.is_empty() {
+            return Verdict::Works;
+        }
+        let since = *self.answered.get_or_insert(now);
+        if now.saturating_sub(since) < AGAIN {
+            return Verdict::Wait;
+        }
+        Verdict::Fails(format!(
+            "its agent is ready, and what worked before does not within {} s: {}",
+            AGAIN.as_secs(),
+            lost.join("; ")
+        ))
     }
 }
 
@@ -114,6 +137,22 @@ mod tests {
         assert_eq!(seen(&[&up[..], &again, &[(24, "active", 102)]].concat()), Verdict::Ask);
         // One that is slow, as its disk is.
         assert_eq!(seen(&[(1, "activating", 101), (600, "activating", 101)]), Verdict::Wait);
+    }
+
+    #[test]
+    fn what_worked_before_has_two_minutes_from_the_first_answer_on_however_often_it_is_asked() {
+        let lost = ["the domain clinical does not run".to_owned()];
+        let at = Duration::from_secs;
+        let mut readiness = Readiness::new(100);
+        assert_eq!(readiness.answered(at(600), &lost), Verdict::Wait);
+        assert_eq!(readiness.answered(at(719), &lost), Verdict::Wait);
+        // It is not for having been slow before that it fails meanwhile.
+        let up = Sample { state: "active".to_owned(), pid: 101 };
+        assert_eq!(readiness.see(at(661), &up), Verdict::Wait);
+        let Verdict::Fails(why) = readiness.answered(at(720), &lost) else { panic!("it works") };
+        assert!(why.contains("within 120 s: the domain clinical"), "{why}");
+        assert_eq!(readiness.answered(at(720), &[]), Verdict::Works);
+        assert!(matches!(readiness.see(at(720), &up), Verdict::Fails(_)));
     }
 
     #[test]

@@ -6,22 +6,26 @@
 //!                  v            '----+-------'
 //!               refused              v
 //!                                Returning --> ProvingReturn --> returned
-//!                                    |
+//!                                    |                |
+//!                                    |                '--> neither works
 //!                                    '--> stuck: there is nothing to go back to, or it may not come back
 //! ```
 //! Each arrow is one replacement of the file, before what comes after it is done: whoever finds the record after a power cut does the same step again.
+//! What is proved waits, where no agent runs; the two installations are tried again, where what stopped them passes.
+//!
+//! After a return an older version reads what a newer one wrote. What it does not know there it passes over; what it must not pass over is of another format.
 
 use images::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Head, PackageVersion};
+use crate::worked::Worked;
 
 /// The only format of records there is.
 pub(crate) const FORMAT: u32 = 1;
 
 /// A package whose bundle is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Kept {
     /// The serial of its bundle.
     pub serial: u64,
@@ -51,7 +55,7 @@ impl Kept {
 
 /// How far an update is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// It waits for `bulkhead-update.service`.
     Waiting,
@@ -73,7 +77,6 @@ pub enum Stage {
 
 /// An update that is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Pending {
     /// What is to come.
     pub to: Kept,
@@ -85,6 +88,27 @@ pub struct Pending {
     pub uid: u32,
     /// How far it is.
     pub stage: Stage,
+    /// What worked before; `None` if no agent said so, or nobody has asked yet.
+    #[serde(default)]
+    pub worked: Option<Worked>,
+    /// How often this step has failed for a reason that passes.
+    #[serde(default)]
+    pub failures: u32,
+    /// What it waits for, and what to do.
+    #[serde(default)]
+    pub waits: Option<String>,
+}
+
+impl Pending {
+    fn new(to: Kept, back: Option<Kept>, rollback: bool, uid: u32) -> Self {
+        let stage = Stage::Waiting;
+        Self { to, back, rollback, uid, stage, worked: None, failures: 0, waits: None }
+    }
+
+    /// Returns whether its next step is dpkg's.
+    pub(crate) const fn asks_dpkg(&self) -> bool {
+        !matches!(self.stage, Stage::Proving | Stage::ProvingReturn { .. })
+    }
 }
 
 /// What became of an update.
@@ -97,13 +121,17 @@ pub enum Outcome {
     Returned,
     /// It did not work, and nothing could be gone back to.
     Stuck,
+    /// It did not work, and neither does the one before, which is installed again.
+    NeitherWorks,
     /// It was not installed.
     Refused,
+    /// What a newer version of Bulkhead has a word for.
+    #[serde(other)]
+    Other,
 }
 
 /// The last update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Last {
     /// The serial of what was to come.
     pub serial: u64,
@@ -117,7 +145,6 @@ pub struct Last {
 
 /// The newest bundle that was ever begun to be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Newest {
     /// Its serial.
     pub serial: u64,
@@ -127,7 +154,6 @@ pub struct Newest {
 
 /// What is known of a PC's packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Record {
     pub(crate) format: u32,
     /// The newest bundle that was ever begun to be installed.
@@ -186,7 +212,7 @@ pub enum Admission {
 pub enum NotAdmitted {
     /// Another one is under way.
     #[error(
-        "the update to {version} (serial {serial}) is under way: wait for it; `bulkhead program status` says how far it is"
+        "the update to {version} (serial {serial}) is under way: wait for it; `bulkhead program status` says how far it is, and what it waits for"
     )]
     UnderWay {
         /// The serial of that.
@@ -245,6 +271,19 @@ pub enum NotAdmitted {
     /// There is none before.
     #[error("there is no package before to go back to: install a bundle")]
     NoneBefore,
+    /// None waits.
+    #[error("no update waits: there is nothing to call off")]
+    NoneWaits,
+    /// It was begun with.
+    #[error(
+        "the update to {version} (serial {serial}) was begun and cannot be called off: once it is in force, `bulkhead program rollback` has the one before come back"
+    )]
+    Begun {
+        /// Its serial.
+        serial: u64,
+        /// Its version.
+        version: PackageVersion,
+    },
 }
 
 impl Record {
@@ -322,8 +361,7 @@ impl Record {
 
     /// Has an update wait.
     pub(crate) fn wait(&mut self, to: Kept, back: Option<Kept>, uid: u32) {
-        let stage = Stage::Waiting;
-        self.pending = Some(Pending { to, back, rollback: false, uid, stage });
+        self.pending = Some(Pending::new(to, back, false, uid));
     }
 
     /// Has the one before wait; returns it.
@@ -334,15 +372,43 @@ impl Record {
         self.is_idle()?;
         let to = self.before.clone().ok_or(NotAdmitted::NoneBefore)?;
         self.is_above_floor(to.serial)?;
-        let (back, stage) = (self.in_force.clone(), Stage::Waiting);
-        self.pending = Some(Pending { to: to.clone(), back, rollback: true, uid, stage });
+        self.pending = Some(Pending::new(to.clone(), self.in_force.clone(), true, uid));
         Ok(to)
+    }
+
+    /// Calls off what waits; returns what that is.
+    ///
+    /// # Errors
+    /// Nothing waits, or it was begun with.
+    pub(crate) fn call_off(&mut self) -> Result<Kept, NotAdmitted> {
+        let Pending { to, stage, .. } = self.pending.clone().ok_or(NotAdmitted::NoneWaits)?;
+        if stage != Stage::Waiting {
+            return Err(NotAdmitted::Begun { serial: to.serial, version: to.version });
+        }
+        self.pending = None;
+        Ok(to)
+    }
+
+    /// Keeps what works before the update.
+    pub(crate) fn worked(&mut self, worked: Option<Worked>) {
+        if let Some(pending) = &mut self.pending {
+            pending.worked = worked;
+        }
+    }
+
+    /// Has what is under way wait where it is; `failed`: as its step did not come to its end.
+    pub(crate) fn stay(&mut self, why: String, failed: bool) {
+        if let Some(pending) = &mut self.pending {
+            pending.failures = pending.failures.saturating_add(u32::from(failed));
+            pending.waits = Some(why);
+        }
     }
 
     /// Goes on to the next stage. From here on nothing older comes, and nothing below its floor.
     pub(crate) fn go_on(&mut self, next: Stage) {
         let Some(pending) = &mut self.pending else { return };
         pending.stage = next;
+        (pending.failures, pending.waits) = (0, None);
         if pending.stage == Stage::Installing && !pending.rollback {
             let to = pending.to.clone();
             self.raise(&to);
@@ -367,7 +433,11 @@ impl Record {
             Outcome::Stuck if stage != Stage::Waiting => {
                 self.before = self.in_force.take().or(self.before.take());
             }
-            Outcome::Returned | Outcome::Refused | Outcome::Stuck => {}
+            Outcome::Returned
+            | Outcome::NeitherWorks
+            | Outcome::Refused
+            | Outcome::Stuck
+            | Outcome::Other => {}
         }
     }
 

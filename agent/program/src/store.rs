@@ -55,7 +55,7 @@ pub enum StoreError {
     Busy,
     /// It is not begun with now, and nothing is lost by that.
     #[error(
-        "{0}; the update waits: `systemctl start bulkhead-update` begins with it, and so does the next boot"
+        "{0}; the update waits: `systemctl start bulkhead-update` goes on with it, and so does the next start of the agent"
     )]
     NotNow(String),
     /// What is kept is not what was signed, or not by enough any more.

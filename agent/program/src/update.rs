@@ -10,8 +10,13 @@ use printable::explain;
 
 use crate::manifest::PackageVersion;
 use crate::notes::{ProgramNote, What};
+use crate::passing::{self, NotInstalled};
 use crate::record::{Kept, Last, Outcome, Pending, Record, Stage};
 use crate::store::{Store, StoreError};
+use crate::worked::Worked;
+
+/// How often an installation is tried that fails for a reason that passes.
+pub const TRIES_MAX: u32 = 3;
 
 /// What an update needs of the PC. Every method may be called again after a power cut in the middle of it.
 pub trait Pc {
@@ -33,8 +38,8 @@ pub trait Pc {
     /// Has dpkg install a package.
     ///
     /// # Errors
-    /// It does not; in words.
-    fn install(&mut self, package: &File) -> Result<(), String>;
+    /// It does not, for now or for good.
+    fn install(&mut self, package: &File) -> Result<(), NotInstalled>;
 
     /// Returns the version of the package that is installed whole.
     ///
@@ -42,8 +47,11 @@ pub trait Pc {
     /// None is, or dpkg does not say.
     fn version(&mut self) -> Result<PackageVersion, String>;
 
-    /// Restarts the agent, and waits until it has shown that it works.
-    fn prove(&mut self) -> Proof;
+    /// Returns what works, as the agent says; `None` if there is none, or it says nothing.
+    fn works(&mut self) -> Option<Worked>;
+
+    /// Looks whether the monitor starts, restarts the agent, and waits until that has shown that it works, and what worked before with it.
+    fn prove(&mut self, worked: Option<&Worked>) -> Proof;
 
     /// Says to whoever looks what is done now.
     fn say(&mut self, words: &str);
@@ -52,35 +60,68 @@ pub trait Pc {
 /// What came of a restart of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// It is ready, stayed up and answers.
+    /// It is ready, stayed up and answers, and what worked before works.
     Works,
-    /// It was not running, so that there is none to show anything.
-    NoAgent,
+    /// There is none to show anything: what is waited for, and what to do.
+    Waits(String),
     /// It does not work; why.
     Fails(String),
 }
 
-/// Does what waits, or goes on with what was interrupted. Returns what became of the last update.
+/// What came of looking after the updates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// None is under way; what became of the last one.
+    Ended(Option<Last>),
+    /// One is installed, and waits until it can be proved.
+    Waits {
+        /// What that is.
+        to: Kept,
+        /// What it waits for, and what to do.
+        why: String,
+    },
+}
+
+/// Does what waits, or goes on with what was interrupted.
 ///
 /// # Errors
-/// The store cannot be used; nothing was changed by that.
-pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Option<Last>, StoreError> {
+/// The store cannot be used, and nothing was changed by that; or a step is to be done later, from its beginning.
+pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Run, StoreError> {
+    // Whoever else is at work with dpkg is no fault of the update's; while that is waited for, it can still be called off.
+    let asks_dpkg = |pending: &Pending| pending.asks_dpkg();
+    if store.record()?.pending.as_ref().is_some_and(asks_dpkg) {
+        pc.take_dpkg().map_err(StoreError::NotNow)?;
+    }
     let _lock = store.lock()?;
     loop {
         let mut record = store.record()?;
         let Some(pending) = record.pending.clone() else {
             store.tidy(&record);
-            return Ok(record.last);
+            return Ok(Run::Ended(record.last));
         };
-        // Whoever else is at work with dpkg is no fault of the update's.
-        if !matches!(pending.stage, Stage::Proving | Stage::ProvingReturn { .. }) {
+        if pending.asks_dpkg() {
             pc.take_dpkg().map_err(StoreError::NotNow)?;
         }
         let step = step(store, pc, &record, &pending);
         note(store, &pending, &step);
         match step {
+            Step::Begin(worked) => {
+                record.worked(worked);
+                record.go_on(Stage::Installing);
+            }
             Step::Next(stage) => record.go_on(stage),
             Step::End(outcome, why) => record.end(outcome, why),
+            Step::Wait(why) => {
+                record.stay(why.clone(), false);
+                store.write(&record)?;
+                return Ok(Run::Waits { to: pending.to, why });
+            }
+            Step::Again { tries, why } => {
+                let why = format!("{why} (tried {tries} of {TRIES_MAX} times)");
+                record.stay(why.clone(), true);
+                store.write(&record)?;
+                return Err(StoreError::NotNow(why));
+            }
         }
         store.write(&record)?;
     }
@@ -89,36 +130,42 @@ pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Option<Last>, StoreError> {
 /// What comes of a stage.
 #[derive(Debug)]
 enum Step {
+    /// It is begun; what works before.
+    Begin(Option<Worked>),
     Next(Stage),
     End(Outcome, Option<String>),
+    /// It stays, and is no worse for that.
+    Wait(String),
+    /// It failed for a reason that passes, as often as this.
+    Again {
+        tries: u32,
+        why: String,
+    },
 }
 
 fn step(store: &Store, pc: &mut dyn Pc, record: &Record, pending: &Pending) -> Step {
-    let Pending { to, back, stage, .. } = pending;
+    let Pending { to, back, stage, worked, .. } = pending;
     match stage {
         // The way back is there, and may be gone, or it is not begun.
         Stage::Waiting => {
             let ways = [Some(to), back.as_ref()].into_iter().flatten();
             match ways.map(|kept| package(store, pc, record, kept)).find_map(Result::err) {
-                None => Step::Next(Stage::Installing),
-                Some(why) => Step::End(Outcome::Refused, Some(why)),
+                None => Step::Begin(pc.works()),
+                Some(error) => again(pending, error, |why| Step::End(Outcome::Refused, Some(why))),
             }
         }
         Stage::Installing => {
             pc.say(&format!("installs bulkhead {} (serial {})", to.version, to.serial));
             match installed(store, pc, record, to) {
                 Ok(()) => Step::Next(Stage::Proving),
-                Err(why) => failed(back.as_ref(), why),
+                Err(error) => again(pending, error, |why| failed(back.as_ref(), why)),
             }
         }
         Stage::Proving => {
             pc.say("restarts the agent, under running desktops, and waits until it works");
-            match pc.prove() {
+            match pc.prove(worked.as_ref()) {
                 Proof::Works => Step::End(Outcome::InForce, None),
-                Proof::NoAgent => {
-                    let why = "no agent was running that could show that it works";
-                    Step::End(Outcome::InForce, Some(why.to_owned()))
-                }
+                Proof::Waits(why) => Step::Wait(why),
                 Proof::Fails(why) => failed(back.as_ref(), why),
             }
         }
@@ -127,22 +174,36 @@ fn step(store: &Store, pc: &mut dyn Pc, record: &Record, pending: &Pending) -> S
             let Some(back) = back else { return failed(None, why.clone()) };
             match installed(store, pc, record, back) {
                 Ok(()) => Step::Next(Stage::ProvingReturn { why: why.clone() }),
-                Err(error) => {
+                Err(error) => again(pending, error, |error| {
                     let why = format!("{why}; and the one before does not come back: {error}");
                     Step::End(Outcome::Stuck, Some(why))
-                }
+                }),
             }
         }
         Stage::ProvingReturn { why } => {
             pc.say("restarts the agent of the one before");
-            let why = match pc.prove() {
-                Proof::Works | Proof::NoAgent => why.clone(),
-                Proof::Fails(again) => format!(
-                    "{why}; the agent of the one before does not work either ({again}): look at `journalctl -u bulkhead-agent`"
-                ),
-            };
-            Step::End(Outcome::Returned, Some(why))
+            match pc.prove(worked.as_ref()) {
+                Proof::Works => Step::End(Outcome::Returned, Some(why.clone())),
+                Proof::Waits(why) => Step::Wait(why),
+                Proof::Fails(again) => {
+                    let why = format!(
+                        "{why}; the one before does not work either: {again}; look at `journalctl -u bulkhead-agent`"
+                    );
+                    pc.say(&format!("NEITHER VERSION WORKS: {why}"));
+                    Step::End(Outcome::NeitherWorks, Some(why))
+                }
+            }
         }
+    }
+}
+
+/// Has a step done again later that failed for a reason that passes, so often; otherwise it is given up.
+fn again(pending: &Pending, error: NotInstalled, give_up: impl FnOnce(String) -> Step) -> Step {
+    let tries = pending.failures.saturating_add(1);
+    match error {
+        NotInstalled::Passing(why) if tries < TRIES_MAX => Step::Again { tries, why },
+        NotInstalled::Passing(why) => give_up(format!("{why} (tried {tries} times)")),
+        NotInstalled::Lasting(why) => give_up(why),
     }
 }
 
@@ -158,38 +219,63 @@ fn failed(back: Option<&Kept>, why: String) -> Step {
 }
 
 /// Returns a package that may come now: verified from the store, and not below the floor.
-fn package(store: &Store, pc: &mut dyn Pc, record: &Record, kept: &Kept) -> Result<File, String> {
-    record.is_above_floor(kept.serial).map_err(|error| explain(&error))?;
-    let trust = pc.trust()?;
-    store.package(kept, &trust).map_err(|error| explain(&error))
+fn package(
+    store: &Store,
+    pc: &mut dyn Pc,
+    record: &Record,
+    kept: &Kept,
+) -> Result<File, NotInstalled> {
+    let below = |error| NotInstalled::Lasting(explain(&error));
+    record.is_above_floor(kept.serial).map_err(below)?;
+    let trust = pc.trust().map_err(NotInstalled::Lasting)?;
+    store.package(kept, &trust).map_err(|error| passing::of(&error))
 }
 
-fn installed(store: &Store, pc: &mut dyn Pc, record: &Record, kept: &Kept) -> Result<(), String> {
+fn installed(
+    store: &Store,
+    pc: &mut dyn Pc,
+    record: &Record,
+    kept: &Kept,
+) -> Result<(), NotInstalled> {
     let package = package(store, pc, record, kept)?;
     pc.settle();
     pc.install(&package)?;
-    let version = pc.version()?;
+    let version = pc.version().map_err(NotInstalled::Lasting)?;
     if version != kept.version {
-        return Err(format!("after the installation dpkg has version {version}"));
+        let why = format!("after the installation dpkg has version {version}");
+        return Err(NotInstalled::Lasting(why));
     }
     Ok(())
 }
 
 /// Has what came of it in the audit log. It is done whether or not that can be noted: a PC is not left half updated for a full disk.
 fn note(store: &Store, pending: &Pending, step: &Step) {
-    let Step::End(outcome, why) = step else { return };
-    let Pending { to, back, rollback, uid, .. } = pending;
-    let (what, back) = match outcome {
-        Outcome::InForce => (What::InForce, None),
-        Outcome::Returned => (What::Returned, back.as_ref().map(|back| back.serial)),
-        Outcome::Stuck => (What::Returned, None),
-        Outcome::Refused => (What::Refused, None),
+    let Pending { to, back, rollback, uid, stage, .. } = pending;
+    let returned_to = back.as_ref().map(|back| back.serial);
+    let (what, back, tries, why) = match step {
+        Step::End(Outcome::InForce, why) => (What::InForce, None, None, why.clone()),
+        Step::End(Outcome::Returned, why) => (What::Returned, returned_to, None, why.clone()),
+        Step::End(Outcome::NeitherWorks, why) => {
+            (What::NeitherWorks, returned_to, None, why.clone())
+        }
+        Step::End(Outcome::Stuck, why) => (What::Returned, None, None, why.clone()),
+        Step::End(Outcome::Refused | Outcome::Other, why) => {
+            (What::Refused, None, None, why.clone())
+        }
+        Step::Again { tries, why } => (What::Retried, None, Some(*tries), Some(why.clone())),
+        Step::Begin(_) | Step::Next(_) | Step::Wait(_) => return,
+    };
+    // What is tried again on the way back is the one before.
+    let kept = match (stage, &pending.back) {
+        (Stage::Returning { .. }, Some(back)) if what == What::Retried => back,
+        _ => to,
     };
     let note = ProgramNote {
         rollback: Some(*rollback),
         back,
-        why: why.clone(),
-        ..ProgramNote::of(what, Some(to), *uid)
+        tries,
+        why,
+        ..ProgramNote::of(what, Some(kept), *uid)
     };
     if let Err(error) = notes::add(store.folder(), note) {
         tracing::error!("what became of the update is not in the audit log: {error}");

@@ -400,6 +400,19 @@ catalogue! {
         /// how long it was
         seconds: u64,
     }
+    /// an update of Bulkhead that waited is called off: this is written before
+    ProgramCancelled = "program-cancelled" by Account {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the SHA-256 digest of its manifest, as `program sign` shows it
+        manifest: Option<String>,
+        /// its serial
+        serial: u64,
+        /// the user who did it
+        @who uid: u32,
+        /// the version of the package
+        version: String,
+    }
     /// a version of Bulkhead that a bundle brought is in force
     ProgramInForce = "program-in-force" by Account {
         /// when it was, by the PC's clock then
@@ -414,7 +427,7 @@ catalogue! {
         @who uid: u32,
         /// the version of the package
         version: String,
-        /// what there is to say of it: that no agent was running that could show that it works
+        /// what there is to say of it
         @outcome why: Option<String>,
     }
     /// a bundle with a version of Bulkhead was taken, to be installed: this is written before
@@ -436,6 +449,34 @@ catalogue! {
         /// the version of the package
         version: String,
     }
+    /// a new version of Bulkhead did not work, and the one before, which is installed again, does not either: the PC needs somebody
+    ProgramNeitherWorks = "program-neither-works" {
+        /// when it was, by the PC's clock then
+        at: String,
+        /// the serial of the one before
+        @outcome back: Option<u64>,
+        /// its serial
+        serial: u64,
+        /// the version of the package
+        version: String,
+        /// why neither does
+        @outcome why: String,
+    }
+    /// a newer version of Bulkhead, which was there before, did something with packages that this one has no word for
+    ProgramNoted = "program-noted" by Account {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the serial that it was about, if there is one
+        serial: Option<u64>,
+        /// the user who wanted it
+        @who uid: u32,
+        /// the version of the package, if there is one
+        version: Option<String>,
+        /// the newer version's word for it
+        what: String,
+        /// why
+        @outcome why: Option<String>,
+    }
     /// a version of Bulkhead was refused
     ProgramRefused = "program-refused" by Account {
         /// when it was, by the PC's clock then
@@ -446,6 +487,19 @@ catalogue! {
         @who uid: u32,
         /// the version of the package, if it is known
         version: Option<String>,
+        /// why
+        @outcome why: String,
+    }
+    /// the installation of a version of Bulkhead did not come to its end, for a reason that passes, and is tried again with the next start of its service
+    ProgramRetried = "program-retried" {
+        /// when it was, by the PC's clock then
+        at: String,
+        /// its serial
+        serial: u64,
+        /// how often it was tried
+        tries: u64,
+        /// the version of the package
+        version: String,
         /// why
         @outcome why: String,
     }
@@ -461,6 +515,19 @@ catalogue! {
         version: String,
         /// why, and why nothing came back if nothing did
         @outcome why: String,
+    }
+    /// somebody wants the version of Bulkhead before back: this is written before
+    ProgramRollback = "program-rollback" by Account {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the SHA-256 digest of its manifest, as `program sign` shows it
+        manifest: Option<String>,
+        /// the serial of the one before
+        serial: u64,
+        /// the user who did it
+        @who uid: u32,
+        /// its version
+        version: String,
     }
     /// somebody asked for what they may not
     RequestRefused = "refused" by Account {

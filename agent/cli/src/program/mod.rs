@@ -38,7 +38,7 @@ pub(super) enum ProgramCommand {
     Install {
         /// The bundle
         file: PathBuf,
-        /// Install it with the next boot
+        /// Install it with the next start of the agent, as at a boot
         #[arg(long)]
         later: bool,
         /// Install it though there is nothing to go back to
@@ -54,6 +54,11 @@ pub(super) enum ProgramCommand {
     },
     /// Install the version before again, unless it is below the floor
     Rollback {
+        #[command(flatten)]
+        pc: pc::Pc,
+    },
+    /// Call off the update that waits: only while nothing of it was begun
+    Cancel {
         #[command(flatten)]
         pc: pc::Pc,
     },
@@ -97,6 +102,7 @@ pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
         }
         ProgramCommand::Status { pc } => pc::status(common, pc),
         ProgramCommand::Rollback { pc } => pc::roll_back(common, pc),
+        ProgramCommand::Cancel { pc } => pc::cancel(common, pc),
         ProgramCommand::Apply { pc } => pc::apply(common, pc),
     }
 }

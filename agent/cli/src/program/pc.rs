@@ -9,9 +9,9 @@ use ::program::install::{self, Wish};
 use ::program::manifest::{ApprovedBundle, Bundle, PACKAGE};
 use ::program::notes::{ProgramNote, What};
 use ::program::package::Control;
-use ::program::record::{Admission, Kept, Last, Outcome as Became, Record, Stage};
+use ::program::record::{Admission, Kept, Last, Outcome as Became, Pending, Record, Stage};
 use ::program::store::{Store, StoreError, sealed};
-use ::program::update;
+use ::program::update::{self, Run};
 use base::defaults;
 use clap::Args;
 use images::notes;
@@ -161,32 +161,46 @@ fn begin(common: &Common, pc: &Pc, kept: &Kept, later: bool) -> Outcome {
         return common.fail(Failure::No, &why);
     }
     if later {
-        return waits("it is installed at the next boot, once the agent is ready");
+        return waits(
+            "it is installed with the next start of the agent, as at a boot; `bulkhead program cancel` calls it off",
+        );
     }
     match follow(common, &pc.store()) {
-        Ok(Some(last)) => ended(common, &last),
-        Ok(None) => {
+        Ok(Followed::Ended(Some(last))) => ended(common, &last),
+        Ok(Followed::Ended(None)) => {
+            common.fail(Failure::No, "the update was called off by somebody else")
+        }
+        Ok(Followed::Idle(idle)) if idle.stage == Stage::Waiting && idle.waits.is_none() => {
             waits(&format!("`systemctl status {}` says why it does not begin", host::UPDATE))
         }
+        Ok(Followed::Idle(pending)) => stays(common, &pending),
         Err(error) => common.fail(Failure::No, &explain(&error)),
     }
 }
 
-/// Waits for the service, and says how far it is; `None` if it does not begin.
-fn follow(common: &Common, store: &Store) -> Result<Option<Last>, StoreError> {
+/// What came of waiting for the service.
+enum Followed {
+    /// It is done.
+    Ended(Option<Last>),
+    /// It is not at work, and this is under way.
+    Idle(Box<Pending>),
+}
+
+/// Waits for the service, and says how far it is.
+fn follow(common: &Common, store: &Store) -> Result<Followed, StoreError> {
     let (mut said, mut idle) = (None, 0);
     loop {
         let Record { pending, last, .. } = store.record()?;
-        let Some(pending) = pending else { return Ok(last) };
+        let Some(pending) = pending else { return Ok(Followed::Ended(last)) };
         if said.as_ref() != Some(&pending.stage) {
             if !common.json {
                 complain(&format!("{}\n", words(&pending.stage)));
             }
-            said = Some(pending.stage);
+            said = Some(pending.stage.clone());
         }
         idle = if host::is_at_work() { 0 } else { idle + 1 };
         if idle >= IDLE_MAX {
-            return Ok(None);
+            return Ok(Followed::Idle(Box::new(pending)));
         }
         thread::sleep(STEP);
     }
@@ -205,6 +219,23 @@ fn words(stage: &Stage) -> String {
         }
         Stage::ProvingReturn { .. } => "the agent of the one before is started".to_owned(),
     }
+}
+
+/// Says of an update that was begun, and that nobody is at work with, what it waits for.
+fn stays(common: &Common, pending: &Pending) -> Outcome {
+    let Pending { to, stage, waits, .. } = pending;
+    let Kept { serial, version, .. } = to;
+    let why = waits.as_deref().map_or_else(
+        || format!("`systemctl status {}` says why it does not go on", host::UPDATE),
+        ToOwned::to_owned,
+    );
+    let what = match stage {
+        Stage::Proving => "is installed and not in force yet",
+        _ => "is not in force yet",
+    };
+    let why = format!("bulkhead {version} (serial {serial}) {what}: {why}");
+    let report = json!({"serial": serial, "version": version, "outcome": "waiting", "why": waits});
+    common.answer(Err(why.clone()), &report, || complain(&format!("bulkhead: {why}\n")))
 }
 
 /// Says what became of an update.
@@ -227,7 +258,11 @@ fn became(last: &Last) -> String {
         Became::InForce => "is in force",
         Became::Returned => "did not work, and the one before is in force again",
         Became::Stuck => "did not work, and stays as it is",
+        Became::NeitherWorks => {
+            "DID NOT WORK, AND NEITHER DOES THE ONE BEFORE, which is installed again"
+        }
         Became::Refused => "was not installed",
+        Became::Other => "ended as a newer version of Bulkhead has a word for",
     };
     let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     format!("bulkhead {version} (serial {serial}) {what}{why}")
@@ -261,6 +296,9 @@ pub(super) fn status(common: &Common, pc: &Pc) -> Outcome {
         if let Some(pending) = &record.pending {
             let to = kept(&Some(pending.to.clone()), "");
             text += &format!("to come:   {to}: {}\n", words(&pending.stage));
+            if let Some(waits) = &pending.waits {
+                text += &format!("waits:     {waits}\n");
+            }
         }
         if let Some(last) = &record.last {
             text += &format!("last:      {}\n", became(last));
@@ -280,16 +318,47 @@ pub(super) fn roll_back(common: &Common, pc: &Pc) -> Outcome {
     }
 }
 
+/// Calls off the update that waits.
+pub(super) fn cancel(common: &Common, pc: &Pc) -> Outcome {
+    match install::cancel(&pc.store(), getuid().as_raw()) {
+        Ok(Kept { serial, version, .. }) => {
+            let report = json!({"serial": serial, "version": version});
+            common.done(&report, || {
+                print(&format!(
+                    "bulkhead {version} (serial {serial}) is called off, and was not installed\n"
+                ));
+            })
+        }
+        Err(error) => {
+            let why = format!("nothing is called off: {}", explain(&error));
+            pc.refuse(common, None, &why)
+        }
+    }
+}
+
 /// Installs what waits: what the service runs.
 pub(super) fn apply(common: &Common, pc: &Pc) -> Outcome {
     let mut host = Host::new(|| pc.trust(), |words: &str| complain(&format!("{words}\n")));
     match update::run(&pc.store(), &mut host) {
-        Ok(Some(last)) => {
+        // A service that failed is seen where nobody asks for the record.
+        Ok(Run::Ended(Some(last))) if last.outcome == Became::NeitherWorks => ended(common, &last),
+        Ok(Run::Ended(Some(last))) => {
             // That a package went back is the record's to say, and no failure of the service.
             let report = json!({"serial": last.serial, "outcome": last.outcome});
             common.done(&report, || print(&format!("{}\n", became(&last))))
         }
-        Ok(None) => common.done(&json!({}), || print(&format!("no update of {PACKAGE} waits\n"))),
+        Ok(Run::Ended(None)) => {
+            common.done(&json!({}), || print(&format!("no update of {PACKAGE} waits\n")))
+        }
+        Ok(Run::Waits { to, why }) => {
+            let report = json!({"serial": to.serial, "outcome": "waiting", "why": why});
+            common.done(&report, || {
+                print(&format!(
+                    "bulkhead {} (serial {}) is not in force yet: {why}\n",
+                    to.version, to.serial
+                ));
+            })
+        }
         Err(error) => common.fail(Failure::No, &explain(&error)),
     }
 }

@@ -48,8 +48,14 @@ struct FakePc {
     bad: Vec<&'static str>,
     /// Somebody else has packages installed.
     dpkg_is_busy: bool,
-    /// The agent does not run before.
+    /// The agent does not run.
     no_agent: bool,
+    /// How often dpkg finds the disk full.
+    full: u32,
+    /// What the agent said when it was asked what works.
+    worked: Option<Worked>,
+    /// What was held against a new version's answer, each time.
+    held: Vec<Option<Worked>>,
     /// Calls until the power goes: once before what is asked is done, once after.
     power: Option<usize>,
     said: Vec<String>,
@@ -83,8 +89,13 @@ impl Pc for FakePc {
         self.tick();
     }
 
-    fn install(&mut self, package: &File) -> Result<(), String> {
+    fn install(&mut self, package: &File) -> Result<(), NotInstalled> {
         self.tick();
+        if self.full > 0 {
+            self.full -= 1;
+            self.has = None;
+            return Err(NotInstalled::Passing("No space left on device".to_owned()));
+        }
         self.has = None;
         self.tick();
         assert!(package.write_at(b"x", 0).is_err(), "somebody could change it");
@@ -93,7 +104,7 @@ impl Pc for FakePc {
         let text = String::from_utf8(bytes).unwrap();
         let version = text.strip_prefix("bulkhead ").unwrap().to_owned();
         if self.breaks_dpkg.iter().any(|bad| *bad == version) {
-            return Err("its script fails".to_owned());
+            return Err(NotInstalled::Lasting("its script fails".to_owned()));
         }
         self.has = Some(version);
         self.tick();
@@ -105,11 +116,17 @@ impl Pc for FakePc {
         self.version_now().map(|version| version.parse().unwrap())
     }
 
-    fn prove(&mut self) -> Proof {
+    fn works(&mut self) -> Option<Worked> {
         self.tick();
+        self.worked.clone()
+    }
+
+    fn prove(&mut self, worked: Option<&Worked>) -> Proof {
+        self.tick();
+        self.held.push(worked.cloned());
         let version = self.version_now().unwrap();
         let proof = if self.no_agent {
-            Proof::NoAgent
+            Proof::Waits("no agent runs".to_owned())
         } else if self.bad.iter().any(|bad| *bad == version) {
             Proof::Fails("its agent ended 3 times before it was ready".to_owned())
         } else {
@@ -142,6 +159,9 @@ impl Ward {
             bad: Vec::new(),
             dpkg_is_busy: false,
             no_agent: false,
+            full: 0,
+            worked: Some(Worked { audit: true, ..Worked::default() }),
+            held: Vec::new(),
             power: None,
             said: Vec::new(),
         };
@@ -210,7 +230,23 @@ impl Ward {
     }
 
     fn run(&mut self) -> Option<Last> {
-        run(&self.store, &mut self.pc).unwrap()
+        match run(&self.store, &mut self.pc).unwrap() {
+            Run::Ended(last) => last,
+            waits @ Run::Waits { .. } => panic!("{waits:?}"),
+        }
+    }
+
+    /// Runs it where it cannot come to its end; returns why.
+    fn waits(&mut self) -> String {
+        match run(&self.store, &mut self.pc) {
+            Ok(Run::Waits { why, .. }) => why,
+            Ok(ended @ Run::Ended(_)) => panic!("{ended:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.record().pending.map(|pending| pending.stage)
     }
 
     fn record(&self) -> Record {
@@ -400,7 +436,7 @@ fn a_second_update_waits_its_turn_and_one_that_nobody_began_gives_way() {
     let mut ward = Ward::with_a_way_back();
     ward.offer(2, 1, "2.0", false).unwrap();
     ward.offer(3, 1, "3.0", false).unwrap();
-    ward.pc.power = Some(3);
+    ward.pc.power = Some(5);
     catch_unwind(AssertUnwindSafe(|| ward.run())).unwrap_err();
     assert_eq!(ward.record().pending.unwrap().stage, Stage::Installing);
     ward.pc.has = Some("1.0".to_owned());
@@ -475,3 +511,5 @@ fn a_way_back_that_there_is_is_kept_also_by_who_needs_none() {
     let ward = Ward::new();
     assert_eq!(ward.offer(2, 1, "2.0", true), Ok(Admission::Update { back: None }));
 }
+
+mod waiting;
