@@ -48,6 +48,8 @@ const DPKG: Duration = Duration::from_secs(20 * 60);
 const STEP: Duration = Duration::from_millis(250);
 /// How long domains that are on their way are waited for before an update, as after a boot.
 const SETTLES: Duration = Duration::from_secs(60);
+/// So many other packages may be unfinished before an update: more is a PC whose own installation was interrupted.
+const UNFINISHED_MAX: usize = 64;
 /// What `bulkhead status` ends with if no agent answers.
 const NO_AGENT: i32 = 2;
 
@@ -71,6 +73,18 @@ fn line(program: &str, arguments: &[&str]) -> Result<String, String> {
     }
     let text = String::from_utf8_lossy(&ended.output);
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+/// Returns the packages other than Bulkhead's that dpkg began to configure and has not, or whose triggers wait, of lines with state and name.
+fn unfinished(said: &str) -> Vec<String> {
+    let lines = said.lines().filter_map(|line| line.trim_end().split_once(' '));
+    let lines = lines.map(|(state, name)| (state, name.trim_start()));
+    // The second letter is the state: half-Configured (F), unpacked (U), triggers awaited (W), triggers pending (t); dpkg-query(1).
+    let unfinished = lines.filter(|(state, name)| {
+        let is_ours = name.split(':').next() == Some(PACKAGE);
+        !is_ours && state.chars().nth(1).is_some_and(|letter| "FUWt".contains(letter))
+    });
+    unfinished.map(|(_, name)| name.to_owned()).collect()
 }
 
 /// Returns the architecture of this PC's packages.
@@ -196,15 +210,41 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
         Ok(())
     }
 
-    fn settle(&mut self) {
-        // Of this package alone: what others left half done is not for this service's sandbox.
-        if version().is_ok() {
-            return;
+    fn unfinished(&mut self) -> Result<Vec<String>, String> {
+        let format = "--showformat=${db:Status-Abbrev} ${Package}:${Architecture}\\n";
+        let said = ask("dpkg-query", &["--show", format]).map_err(|error| error.to_string())?;
+        if !said.status.success() {
+            return Err(format!("`dpkg-query`: {}", said.last_line()));
         }
-        match dpkg(&["--force-confold", "--configure", PACKAGE]) {
-            Ok(ended) if ended.status.success() => {}
-            Ok(ended) => self.say(&format!("`dpkg --configure {PACKAGE}`: {}", ended.last_line())),
-            Err(error) => self.say(&error.to_string()),
+        let found = unfinished(&String::from_utf8_lossy(&said.output));
+        if found.len() > UNFINISHED_MAX {
+            return Err(format!(
+                "{} packages of this PC are not configured whole: `dpkg --configure -a` finishes them",
+                found.len()
+            ));
+        }
+        Ok(found)
+    }
+
+    fn settle(&mut self, before: &[String]) {
+        let others = match self.unfinished() {
+            Ok(found) => found,
+            Err(why) => {
+                self.say(&why);
+                Vec::new()
+            }
+        };
+        // What somebody else left half done is not for this service's sandbox.
+        let others = others.iter().filter(|package| !before.contains(package));
+        let own = version().is_err().then_some(PACKAGE);
+        for package in own.into_iter().chain(others.map(String::as_str)) {
+            match dpkg(&["--force-confold", "--configure", package]) {
+                Ok(ended) if ended.status.success() => {}
+                Ok(ended) => {
+                    self.say(&format!("`dpkg --configure {package}`: {}", ended.last_line()));
+                }
+                Err(error) => self.say(&error.to_string()),
+            }
         }
     }
 
@@ -377,4 +417,16 @@ fn is_pulled(plug: &str) -> bool {
         (own == plug).then(|| fileopen::read(&entry.path().join("status"), STATUS_MAX).ok())?
     });
     said.any(|status| status.trim_ascii() == b"disconnected")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dpkg_has_not_configured_whole_is_found_and_our_package_is_not_among_it() {
+        let said = "ii  adduser:all\niF  man-db:amd64\nit  libc-bin:amd64\niW  mailcap:all\niU  vim:amd64\nrc  old:amd64\niFR broken:all\niF  bulkhead:amd64\n\nnonsense\n";
+        let found = ["man-db:amd64", "libc-bin:amd64", "mailcap:all", "vim:amd64", "broken:all"];
+        assert_eq!(unfinished(said), found);
+    }
 }

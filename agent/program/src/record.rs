@@ -91,6 +91,9 @@ pub struct Pending {
     /// What worked before; `None` if no agent said so, or nobody has asked yet.
     #[serde(default)]
     pub worked: Option<Worked>,
+    /// Other packages that were not configured whole before this was begun: whoever left them so finishes them.
+    #[serde(default)]
+    pub unfinished: Vec<String>,
     /// How often this step has failed for a reason that passes.
     #[serde(default)]
     pub failures: u32,
@@ -102,7 +105,8 @@ pub struct Pending {
 impl Pending {
     fn new(to: Kept, back: Option<Kept>, rollback: bool, uid: u32) -> Self {
         let stage = Stage::Waiting;
-        Self { to, back, rollback, uid, stage, worked: None, failures: 0, waits: None }
+        let (worked, unfinished) = (None, Vec::new());
+        Self { to, back, rollback, uid, stage, worked, unfinished, failures: 0, waits: None }
     }
 
     /// Returns whether its next step is dpkg's.
@@ -389,10 +393,10 @@ impl Record {
         Ok(to)
     }
 
-    /// Keeps what works before the update.
-    pub(crate) fn worked(&mut self, worked: Option<Worked>) {
+    /// Keeps what works before the update, and which other packages are not configured whole.
+    pub(crate) fn before(&mut self, worked: Option<Worked>, unfinished: Vec<String>) {
         if let Some(pending) = &mut self.pending {
-            pending.worked = worked;
+            (pending.worked, pending.unfinished) = (worked, unfinished);
         }
     }
 

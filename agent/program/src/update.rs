@@ -32,8 +32,14 @@ pub trait Pc {
     /// Somebody else is at work with it for longer than is waited; in words.
     fn take_dpkg(&mut self) -> Result<(), String>;
 
-    /// Has dpkg finish what was interrupted of this package.
-    fn settle(&mut self);
+    /// Returns the other packages that dpkg has not configured whole.
+    ///
+    /// # Errors
+    /// dpkg does not say, or they are too many; in words.
+    fn unfinished(&mut self) -> Result<Vec<String>, String>;
+
+    /// Has dpkg finish what was interrupted of this package, and of others whose triggers it had pulled: all but those that were unfinished before.
+    fn settle(&mut self, before: &[String]);
 
     /// Has dpkg install a package.
     ///
@@ -105,8 +111,8 @@ pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Run, StoreError> {
         let step = step(store, pc, &record, &pending);
         note(store, &pending, &step);
         match step {
-            Step::Begin(worked) => {
-                record.worked(worked);
+            Step::Begin(worked, unfinished) => {
+                record.before(worked, unfinished);
                 record.go_on(Stage::Installing);
             }
             Step::Next(stage) => record.go_on(stage),
@@ -130,8 +136,8 @@ pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Run, StoreError> {
 /// What comes of a stage.
 #[derive(Debug)]
 enum Step {
-    /// It is begun; what works before.
-    Begin(Option<Worked>),
+    /// It is begun; what works before, and which other packages are not configured whole.
+    Begin(Option<Worked>, Vec<String>),
     Next(Stage),
     End(Outcome, Option<String>),
     /// It stays, and is no worse for that.
@@ -150,13 +156,16 @@ fn step(store: &Store, pc: &mut dyn Pc, record: &Record, pending: &Pending) -> S
         Stage::Waiting => {
             let ways = [Some(to), back.as_ref()].into_iter().flatten();
             match ways.map(|kept| package(store, pc, record, kept)).find_map(Result::err) {
-                None => Step::Begin(pc.works()),
+                None => match pc.unfinished() {
+                    Ok(unfinished) => Step::Begin(pc.works(), unfinished),
+                    Err(why) => Step::End(Outcome::Refused, Some(why)),
+                },
                 Some(error) => again(pending, error, |why| Step::End(Outcome::Refused, Some(why))),
             }
         }
         Stage::Installing => {
             pc.say(&format!("installs bulkhead {} (serial {})", to.version, to.serial));
-            match installed(store, pc, record, to) {
+            match installed(store, pc, record, pending, to) {
                 Ok(()) => Step::Next(Stage::Proving),
                 Err(error) => again(pending, error, |why| failed(back.as_ref(), why)),
             }
@@ -172,7 +181,7 @@ fn step(store: &Store, pc: &mut dyn Pc, record: &Record, pending: &Pending) -> S
         Stage::Returning { why } => {
             pc.say(&format!("goes back to the one before: {why}"));
             let Some(back) = back else { return failed(None, why.clone()) };
-            match installed(store, pc, record, back) {
+            match installed(store, pc, record, pending, back) {
                 Ok(()) => Step::Next(Stage::ProvingReturn { why: why.clone() }),
                 Err(error) => again(pending, error, |error| {
                     let why = format!("{why}; and the one before does not come back: {error}");
@@ -235,10 +244,11 @@ fn installed(
     store: &Store,
     pc: &mut dyn Pc,
     record: &Record,
+    pending: &Pending,
     kept: &Kept,
 ) -> Result<(), NotInstalled> {
     let package = package(store, pc, record, kept)?;
-    pc.settle();
+    pc.settle(&pending.unfinished);
     pc.install(&package)?;
     let version = pc.version().map_err(NotInstalled::Lasting)?;
     if version != kept.version {
@@ -263,7 +273,7 @@ fn note(store: &Store, pending: &Pending, step: &Step) {
             (What::Refused, None, None, why.clone())
         }
         Step::Again { tries, why } => (What::Retried, None, Some(*tries), Some(why.clone())),
-        Step::Begin(_) | Step::Next(_) | Step::Wait(_) => return,
+        Step::Begin(..) | Step::Next(_) | Step::Wait(_) => return,
     };
     // What is tried again on the way back is the one before.
     let kept = match (stage, &pending.back) {

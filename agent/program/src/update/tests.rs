@@ -54,6 +54,8 @@ struct FakePc {
     full: u32,
     /// What the agent said when it was asked what works.
     worked: Option<Worked>,
+    /// Packages whose configuration was interrupted: by somebody else, or as theirs are triggers that ours pulls.
+    unfinished: Vec<String>,
     /// What was held against a new version's answer, each time.
     held: Vec<Option<Worked>>,
     /// Calls until the power goes: once before what is asked is done, once after.
@@ -85,8 +87,14 @@ impl Pc for FakePc {
         if self.dpkg_is_busy { Err("somebody else is at work".to_owned()) } else { Ok(()) }
     }
 
-    fn settle(&mut self) {
+    fn unfinished(&mut self) -> Result<Vec<String>, String> {
         self.tick();
+        Ok(self.unfinished.clone())
+    }
+
+    fn settle(&mut self, before: &[String]) {
+        self.tick();
+        self.unfinished.retain(|package| before.contains(package));
     }
 
     fn install(&mut self, package: &File) -> Result<(), NotInstalled> {
@@ -107,7 +115,13 @@ impl Pc for FakePc {
             return Err(NotInstalled::Lasting("its script fails".to_owned()));
         }
         self.has = Some(version);
+        self.unfinished.push("man-db:all".to_owned());
         self.tick();
+        // One that was half configured when it is triggered stays so.
+        if self.unfinished.iter().filter(|package| *package == "man-db:all").count() == 1 {
+            self.unfinished.retain(|package| package != "man-db:all");
+        }
+        self.unfinished.dedup();
         Ok(())
     }
 
@@ -161,6 +175,7 @@ impl Ward {
             no_agent: false,
             full: 0,
             worked: Some(Worked { audit: true, ..Worked::default() }),
+            unfinished: vec!["vim:amd64".to_owned()],
             held: Vec::new(),
             power: None,
             said: Vec::new(),
@@ -332,6 +347,7 @@ fn after_a_power_cut_at_any_moment_the_same_comes_of_it() {
             ward.run();
             assert_eq!(ward.pc.has.as_deref(), Some(version), "after {after} steps");
             assert_eq!(ward.in_force(), Some(in_force), "after {after} steps");
+            assert_eq!(ward.pc.unfinished, ["vim:amd64"], "somebody else's, after {after} steps");
             assert_eq!(ward.record().pending, None);
             if !cut {
                 assert!(after > 8, "{after} steps in all");
@@ -436,7 +452,7 @@ fn a_second_update_waits_its_turn_and_one_that_nobody_began_gives_way() {
     let mut ward = Ward::with_a_way_back();
     ward.offer(2, 1, "2.0", false).unwrap();
     ward.offer(3, 1, "3.0", false).unwrap();
-    ward.pc.power = Some(5);
+    ward.pc.power = Some(7);
     catch_unwind(AssertUnwindSafe(|| ward.run())).unwrap_err();
     assert_eq!(ward.record().pending.unwrap().stage, Stage::Installing);
     ward.pc.has = Some("1.0".to_owned());
