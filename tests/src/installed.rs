@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::patience::patience;
 use crate::power_cut::Recording;
 use crate::ward::{CLINICAL_MAC, INTERNET_MAC};
 use crate::wardpc::{Hardware, Output, System, images};
@@ -19,6 +20,36 @@ const SIMULATED: &str = "console=ttyS0 panic=-1 no_timer_check";
 const LINE: Duration = Duration::from_secs(240);
 /// Longest from the order to restart until the PC has.
 const OFF: Duration = Duration::from_secs(180);
+
+/// Longest from the PC's start to what its domains show.
+pub const UP: Duration = Duration::from_secs(240);
+/// What IT answers once for all PCs of this model.
+pub const ANSWERS: &str = r#"format = 1
+enable = true
+
+[seat]
+backend = "kms"
+card = "/dev/dri/by-path/pci-0000:00:01.0-card"
+
+[domain.clinical]
+nic = "0000:00:05.0"
+memory = "384M"
+cpus = 1
+
+[domain.internet]
+nic = "0000:00:06.0"
+memory = "384M"
+cpus = 1
+
+[roles]
+user = ["nurse"]
+"#;
+
+/// The guests' images, where IT lays them.
+pub const IMAGES: &str = "mkdir -p /var/lib/bulkhead/images/clinical /var/lib/bulkhead/images/internet; cd /var/lib/bulkhead/images; \
+    cp /share/vmlinuz clinical/; cp /share/small/desktop.cpio clinical/initrd; \
+    echo 'console=ttyS0 quiet desktop.label=CLINICAL desktop.colour=#0f4722' > clinical/cmdline; \
+    cp /share/vmlinuz internet/; cp /share/probe.cpio internet/initrd; echo 'console=ttyS0 quiet' > internet/cmdline";
 
 /// The PC's disk and what its NICs are plugged into; they stay while the PC is switched off.
 pub struct Installed {
@@ -81,6 +112,21 @@ impl Installed {
         WardPc::start(self.dir.path(), &hardware)
     }
 
+    /// Switches a stock PC on and makes a ward PC of it by package and answer file, which its next start is.
+    pub fn set_up(&self) -> Outcome<WardPc> {
+        let pc = self.start()?;
+        becomes(&pc, "the stock system is up", "systemctl is-active multi-user.target", UP)?;
+        run(
+            &pc,
+            "update-grub 2>/dev/null; useradd --create-home nurse; systemctl is-system-running --wait || true",
+        )?;
+        run(&pc, "apt-get -qq -o Dpkg::Use-Pty=0 install /share/packages/bulkhead_*.deb")?;
+        run(&pc, IMAGES)?;
+        run(&pc, &format!("cat > /home/answers.toml <<'END'\n{ANSWERS}END"))?;
+        run(&pc, "bulkhead setup --answers /home/answers.toml --yes")?;
+        Ok(pc)
+    }
+
     /// Restarts it, with the command line that its boot loader's configuration has for its kernel now.
     pub fn restart(&mut self, pc: WardPc) -> Outcome<WardPc> {
         self.shut_down(pc)?;
@@ -103,7 +149,7 @@ impl Installed {
     }
 
     /// Ends it; it is to start with the command line that its boot loader's configuration has for its kernel now.
-    fn shut_down(&mut self, pc: WardPc) -> Outcome {
+    pub fn shut_down(&mut self, pc: WardPc) -> Outcome {
         let menu = run(
             &pc,
             "sed -n 's/^[[:space:]]*linux[[:space:]]*[^ ]* //p' /boot/grub/grub.cfg 2>/dev/null | head -n 1; sync",
@@ -132,4 +178,17 @@ pub fn run(pc: &WardPc, line: &str) -> Outcome<String> {
     let output = shell(pc, line)?;
     ensure!(output.status == Some(0), "`{line}`: {output:?}");
     Ok(output.stdout)
+}
+
+/// Waits until a shell line succeeds.
+pub fn becomes(pc: &WardPc, what: &str, line: &str, time: Duration) -> Outcome {
+    let start = Instant::now();
+    loop {
+        let output = shell(pc, line)?;
+        if output.status == Some(0) {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < patience(time), "{what}: not so: {output:?}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }

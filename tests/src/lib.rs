@@ -22,6 +22,7 @@ pub mod installed;
 pub mod isolation;
 pub mod measure;
 pub mod measure_builds;
+pub mod measure_installed;
 pub mod measure_seat;
 pub mod measure_usb;
 pub mod network;

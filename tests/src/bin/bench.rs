@@ -14,7 +14,7 @@ use tests::measure_builds::{Earlier, Row};
 use tests::measure_usb::{self, SIZES, Way};
 use tests::peers::{BZIMAGE, ELF, Vmm};
 use tests::wardpc::{Hardware, images};
-use tests::{Failure, Guest, Outcome, WardPc, measure_seat};
+use tests::{Failure, Guest, Outcome, WardPc, measure_installed, measure_seat};
 
 /// What is booted, each in each run.
 const BOOTS: [(Vmm, &str); 6] = [
@@ -41,7 +41,7 @@ fn main() {
                 _ => usage(),
             },
             "exits" | "memory" | "wall" | "instructions" | "disk" | "seat" | "clipboard"
-            | "policy" | "usb" => {
+            | "policy" | "usb" | "installed" => {
                 let _ = parts.insert(word);
             }
             _ => usage(),
@@ -68,7 +68,7 @@ fn main() {
 
 fn usage() -> ! {
     eprintln!(
-        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy] [usb] [before=FOLDER]"
+        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy] [usb] [installed] [before=FOLDER]"
     );
     std::process::exit(2);
 }
@@ -121,6 +121,11 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
         let dir = tempfile::tempdir()?;
         let pc = power_on(dir.path())?;
         usb(report, &pc, runs, &budgets)?;
+    }
+    if wanted("installed") {
+        let runs = (0..runs).map(|_| measure_installed::measure()).collect::<Outcome<Vec<_>>>()?;
+        report.line("\n## From the package to a desktop\n");
+        report.line(&measure_installed::table(&runs));
     }
     if wanted("seat") {
         let dir = tempfile::tempdir()?;

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tests::installed::{Installed, run, shell};
+use tests::installed::{Installed, UP, becomes, run, shell};
 use tests::patience::patience;
 use tests::ward_test;
 use tests::{Failure, Outcome, WardPc, ensure};
-
-use super::installed::{UP, becomes};
 
 /// Longest that a run of Ansible takes: dozens of Python programs, in an emulated PC.
 const PLAY: Duration = Duration::from_secs(900);

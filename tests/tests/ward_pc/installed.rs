@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::guest::Probe;
-use tests::installed::{Installed, run, shell};
+use tests::installed::{ANSWERS, IMAGES, Installed, UP, becomes, run, shell};
 use tests::patience::patience;
 use tests::seat::{Colour, Person};
 use tests::usb_device::{plug_stick, pull_stick};
@@ -15,8 +15,6 @@ use tests::{Failure, Outcome, WardPc, ensure};
 use super::seat::{SOON, in_front};
 use super::updates;
 
-/// Longest from the PC's start to what its domains show.
-pub(super) const UP: Duration = Duration::from_secs(240);
 /// Longest until systemd has started the agent once more, and the agent has taken up its guests.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The colours of the policy that the package brings.
@@ -27,28 +25,6 @@ const ADDRESS: &str = "10.2.0.2/24";
 const INTERNET_SERVER: &str = "10.2.0.1";
 const CLINICAL_SERVER: &str = "10.1.0.1";
 
-/// What IT answers once for all PCs of this model.
-pub(super) const ANSWERS: &str = r#"format = 1
-enable = true
-
-[seat]
-backend = "kms"
-card = "/dev/dri/by-path/pci-0000:00:01.0-card"
-
-[domain.clinical]
-nic = "0000:00:05.0"
-memory = "384M"
-cpus = 1
-
-[domain.internet]
-nic = "0000:00:06.0"
-memory = "384M"
-cpus = 1
-
-[roles]
-user = ["nurse"]
-"#;
-
 /// What the security office adds to the policy that the package brings.
 const RULES: &str = r#"
 [[usb]]
@@ -58,12 +34,6 @@ to = "internet"
 action = "read-only"
 "#;
 
-/// The guests' images, where IT lays them.
-pub(super) const IMAGES: &str = "mkdir -p /var/lib/bulkhead/images/clinical /var/lib/bulkhead/images/internet; cd /var/lib/bulkhead/images; \
-    cp /share/vmlinuz clinical/; cp /share/small/desktop.cpio clinical/initrd; \
-    echo 'console=ttyS0 quiet desktop.label=CLINICAL desktop.colour=#0f4722' > clinical/cmdline; \
-    cp /share/vmlinuz internet/; cp /share/probe.cpio internet/initrd; echo 'console=ttyS0 quiet' > internet/cmdline";
-
 /// What IT writes into the machine file itself: a core for the clinical domain; and what a test looks at, which no ward has.
 const BY_HAND: &str = r#"sed -i 's/^\[domain.clinical\]/&\ncores = 1\nserial = "file=clinical.log"/; s/^\[domain.internet\]/&\nserial = "file=internet.log"\nports = ["org.bulkhead.probe"]/' /etc/bulkhead/machine.toml"#;
 
@@ -72,19 +42,6 @@ const PICTURE: &str = r#"find / -xdev \( -path /proc -o -path /sys -o -path /dev
     -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log -o -path /var/tmp -o -path /var/lib/systemd -o -path /var/mail \
     -o -name '*passwd*' -o -name '*shadow*' -o -name 'group-' -o -name 'subuid*' -o -name 'subgid*' -o -path /etc/ld.so.cache -o -path /etc/.pwd.lock -o -path /boot/grub/grubenv \) -prune \
     -o -type d -printf '%p %M %U:%G\n' -o -printf '%p %M %U:%G %s %l\n' | sort; cat /etc/group /boot/grub/grub.cfg"#;
-
-/// Waits until a shell line succeeds.
-pub(super) fn becomes(pc: &WardPc, what: &str, line: &str, time: Duration) -> Outcome {
-    let start = Instant::now();
-    loop {
-        let output = shell(pc, line)?;
-        if output.status == Some(0) {
-            return Ok(());
-        }
-        ensure!(start.elapsed() < patience(time), "{what}: not so: {output:?}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
 
 /// What an ordinary account of the ward is told.
 fn status(pc: &WardPc) -> Outcome<Value> {
