@@ -2,11 +2,12 @@
 #![allow(
     clippy::indexing_slicing,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test program: serde_json values are indexed by key, and it may end on what it cannot do"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -73,14 +74,108 @@ const DEVICES: &[&str] = &[
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 fn metadata() -> Value {
+    let printed = locked_metadata(Path::new(env!("CARGO_MANIFEST_DIR")));
+    serde_json::from_slice(&printed.unwrap_or_else(|error| panic!("{error}")))
+        .expect("cargo prints JSON")
+}
+
+/// Returns what cargo says of the workspace in a folder, by its lock file as it is.
+///
+/// # Errors
+/// What cargo says is wrong.
+fn locked_metadata(folder: &Path) -> Result<Vec<u8>, String> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--filter-platform=x86_64-unknown-linux-gnu"])
         .args(["--format-version=1", "--locked"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(folder)
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("cargo prints JSON")
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root")
+}
+
+/// Returns the folders of the repository that have a lock file of their own: those of a workspace, of which the root is the first.
+fn workspaces() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![root().to_owned()];
+    while let Some(folder) = waiting.pop() {
+        if std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| is_workspace(&text))
+        {
+            found.push(folder.clone());
+        }
+        let entries = std::fs::read_dir(&folder).expect("a folder is read").flatten();
+        // A link leads elsewhere, or to what is looked at anyway.
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let hidden = |path: &Path| {
+            path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'))
+        };
+        let paths = folders.map(|entry| entry.path());
+        waiting.extend(paths.filter(|path| !path.ends_with("target") && !hidden(path)));
+    }
+    found.sort();
+    found
+}
+
+fn is_workspace(manifest: &str) -> bool {
+    manifest.lines().any(|line| line.trim() == "[workspace]")
+}
+
+/// Returns the versions of each crate in a lock file.
+fn versions(lock: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let text = std::fs::read_to_string(lock)
+        .unwrap_or_else(|error| panic!("{}: {error}: commit it", lock.display()));
+    let read: toml_edit::DocumentMut = text.parse().expect("cargo writes TOML");
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let packages = read["package"].as_array_of_tables().into_iter().flatten();
+    for package in packages {
+        let part = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+        versions.entry(part("name")).or_default().insert(part("version"));
+    }
+    versions
+}
+
+#[test]
+fn each_lock_file_is_what_its_manifest_says() {
+    let workspaces = workspaces();
+    assert!(workspaces.len() > 1, "the fuzz targets have workspaces of their own: {workspaces:?}");
+    let mut stale = Vec::new();
+    for folder in &workspaces {
+        if let Err(error) = locked_metadata(folder) {
+            let name = folder.strip_prefix(root()).unwrap_or(folder).join("Cargo.lock");
+            stale.push(format!("{}: {error}", name.display()));
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "run `cargo metadata --format-version=1 > /dev/null` in the folder, and commit the lock file: {}",
+        stale.join("\n")
+    );
+}
+
+#[test]
+fn what_is_fuzzed_is_built_of_the_versions_that_are_delivered() {
+    let delivered = versions(&root().join("Cargo.lock"));
+    let mut others = Vec::new();
+    for folder in workspaces().iter().filter(|folder| folder.as_path() != root()) {
+        let own = versions(&folder.join("Cargo.lock"));
+        for (name, found) in &own {
+            let Some(ours) = delivered.get(name) else { continue };
+            others.extend(found.difference(ours).map(|version| {
+                format!(
+                    "in {}: cargo update {name}@{version} --precise {}",
+                    folder.strip_prefix(root()).unwrap_or(folder).display(),
+                    ours.iter().next_back().map_or("", String::as_str)
+                )
+            }));
+        }
+    }
+    assert!(others.is_empty(), "{}", others.join("\n"));
 }
 
 fn packages() -> Vec<Value> {
@@ -129,6 +224,37 @@ fn the_daemon_links_no_tool_of_the_security_office_and_the_command_line_no_scree
     assert!(cli.contains("bulkhead-policy-tools"), "{cli:?}");
     let devices: Vec<_> = DEVICES.iter().filter(|name| cli.contains(**name)).collect();
     assert!(devices.is_empty(), "the command line links {devices:?}");
+}
+
+/// What decides what crosses, and what hands devices over, if asked by the agent alone.
+const AGENTS_OWN: &[&str] = &[
+    "bulkhead-monitor",
+    "bulkhead-clipboard",
+    "bulkhead-usb",
+    "bulkhead-usbfilter",
+    "bulkhead-handover",
+    "bulkhead-inforce",
+];
+
+#[test]
+fn the_command_line_links_no_mediator_no_monitor_and_nothing_that_hands_devices_over() {
+    let metadata = metadata();
+    let daemon = linked_with(&metadata, "bulkhead-daemon");
+    let unknown: Vec<_> = AGENTS_OWN.iter().filter(|name| !daemon.contains(**name)).collect();
+    assert!(
+        unknown.is_empty(),
+        "the agent does not link {unknown:?}: are they called otherwise now?"
+    );
+    let linked = linked_with(&metadata, "bulkhead-cli");
+    for name in AGENTS_OWN {
+        assert!(!linked.contains(*name), "the command line links {name}");
+    }
+    // Of what it and the agent share, nothing stands on the monitor either, as each mediator does, whatever it is called.
+    let ours = linked.iter().filter(|name| name.starts_with("bulkhead-"));
+    for name in ours {
+        let below = linked_with(&metadata, name);
+        assert!(!below.contains("bulkhead-monitor"), "{name} stands on the monitor");
+    }
 }
 
 /// Returns the crates of ours that a program's file names. Both programs are of one package, so that each could use what the other

@@ -32,6 +32,11 @@ use std::path::{Path, PathBuf};
 /// Devices that a domain can have at once: `--usb` sockets of its VMM.
 pub const DEVICES_PER_DOMAIN: usize = 4;
 
+/// The port that distributions' SPICE agents open in the guest: the clipboard's.
+pub const CLIPBOARD_PORT: &str = "com.redhat.spice.0";
+/// The ports that each guest has without being given them: a row for each mediator that speaks with a program in the guests.
+pub const MEDIATORS_PORTS: &[&str] = &[CLIPBOARD_PORT];
+
 /// Longest path of a Unix socket, in bytes: `sun_path` less its terminator.
 pub const SOCKET_PATH_MAX: usize = 107;
 

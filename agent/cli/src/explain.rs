@@ -6,9 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ::clipboard::content::{HELD_MAX, Rejected, refused};
-use ::clipboard::judgement::{Fit, judge};
 use clap::{Args, Subcommand};
+use clipboard_content::judgement::{Fit, judge};
+use clipboard_content::{HELD_MAX, Rejected, refused};
 use policy::Policy;
 use policy::decide::{Decision, Paste};
 use policy::document::{Mistake, nearest};

@@ -19,8 +19,7 @@ use super::passphrase::{NewSource, Source};
 use super::{Common, Failure, Outcome, complain, print};
 use base::durable;
 use base::secrets::NoDump;
-use config::files::{self, read_secret, read_small};
-use config::policy_store::signature_file;
+use config::files::{self, read_secret, read_small, signature_file};
 use control::commands::Request;
 use printable::explain;
 

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use super::signing::{SigningKey, add_signature, signatures, trust_store, unreadable};
 use super::{Common, Failure, Outcome, complain, print};
 use base::durable;
-use config::files::read_small;
-use config::policy_store::signature_file;
+use config::files::{read_small, signature_file};
 
 /// Where a PC's trust store is.
 pub(super) const TRUST: &str = "/etc/bulkhead/trust.toml";

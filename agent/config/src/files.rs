@@ -17,7 +17,7 @@ use base::secrets::{Access, NoDump};
 pub use refusal::{HigherSerial, Refusal};
 
 /// Largest file read, in bytes: a hundred times what a hospital writes.
-pub(crate) const FILE_MAX: u64 = 4 << 20;
+pub const FILE_MAX: u64 = 4 << 20;
 const VMM: &str = "bulkhead-vmm";
 
 /// Why the files cannot be used.
@@ -206,6 +206,14 @@ pub fn read_secret(path: &Path, kept: &NoDump) -> io::Result<Option<(Zeroizing<S
         Err(FileFault::Missing) => Ok(None),
         Err(fault) => Err(fault.into()),
     }
+}
+
+/// Returns where the signatures of a policy lie.
+#[must_use]
+pub fn signature_file(policy: &Path) -> PathBuf {
+    let mut name = policy.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
 }
 
 /// The VMM is not where it should be.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use audit::events::{AgentLeft, AgentStopped};
 use clock::Moment;
-use config::entries as policy_entries;
 use control::server::Server;
 use domains::agent_lock::AgentLock;
 use domains::{Adoption, entries, leftovers};
 use handover::handover::Handover;
+use inforce::entries as policy_entries;
 use monitor::Stop;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use super::preparation::check_socket_paths;
 use super::{DaemonError, Options};
-use config::configuration::Configuration;
 use config::files;
 use config::machine::Kind;
-use config::policy_store::PolicyStore;
+use inforce::configuration::Configuration;
+use inforce::policy_store::PolicyStore;
 
 /// The inputs without which no agent starts.
 pub(super) struct Needed {

@@ -4,13 +4,13 @@ use clock::Moment;
 
 use super::Running;
 use super::mediators::Mediators;
-use config::configuration::Unenforced;
 use control::protocol::{AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport};
 use control::reports::PressureReport;
 use domains::host_network::{Judgement, Rule};
 use domains::lifecycle::{State, Time};
 use domains::pressure::Pressing;
 use domains::{DomainRuntime, Supervisor};
+use inforce::configuration::Unenforced;
 
 pub(super) fn status(running: &Running) -> StatusReport {
     let Running { configuration, supervisor, seat, mediators, break_glass, monitor, .. } = running;

@@ -15,8 +15,6 @@ use super::mediators::{Mediator, Rules};
 use super::renewal::RENEWAL;
 use super::seat::SeatRequest;
 use super::{Running, report};
-use config::active::POLICY;
-use config::entries as policy_entries;
 use control::budget::{Admission, TOO_OFTEN};
 use control::commands::{Request, Serve};
 use control::protocol::Answer;
@@ -27,6 +25,8 @@ use domains::lifecycle::Event;
 use domains::renewal::planned::RenewalReason;
 use domains::{DomainRuntime, ImageNews, entries, screen};
 use images::outboxes;
+use inforce::active::POLICY;
+use inforce::entries as policy_entries;
 use seat::core::DomainIndex;
 
 impl Running {

@@ -111,7 +111,7 @@ impl Asked<'_> {
         // With vfio-pci it shows no MAC address; the agent knows the one that it had when it took it.
         let of_vfio = function.driver.as_deref() == Some(VFIO_PCI);
         let seen = pins.mac.as_deref().filter(|_| of_vfio);
-        match pins.check(&self.system.sysfs, function, seen) {
+        match handover::pins::check(pins, &self.system.sysfs, function, seen) {
             Ok(()) if seen.is_some() && function.interfaces.is_empty() => Finding::ok(
                 check,
                 "is what machine.toml says, as far as it shows: its MAC address is compared only while the host's driver has it",

@@ -51,11 +51,11 @@ use std::time::SystemTime;
 
 use base::durable;
 use config::files;
-use config::policy_store::PolicyStore;
 pub use control::findings::{Finding, Level, Repair};
 use domains::host_network::Rule;
 use handover::sysfs::HostSysfs;
 use images::store::Store;
+use inforce::policy_store::PolicyStore;
 use recorder::directory;
 
 use base::layout;

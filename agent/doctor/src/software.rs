@@ -12,13 +12,13 @@ use clock::Moment;
 
 use super::host::{NO_VM, Needs};
 use super::{Finding, InputFiles, SystemPaths, trust};
-use config::configuration::Configuration;
 use config::files::{self, FileFault, FilesError};
 use config::machine::{Boot, Context, Kind, Machine, VmHardware};
-use config::policy_store::PolicyStore;
 use domains::capture::clean;
 use images::manifest::ImageName;
 use images::store::Store;
+use inforce::configuration::Configuration;
+use inforce::policy_store::PolicyStore;
 use policy::signature::TrustStore;
 use printable::explain;
 

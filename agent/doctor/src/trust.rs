@@ -5,7 +5,8 @@ use std::path::Path;
 use policy::signature::{Purpose, TrustStore};
 
 use super::Finding;
-use config::policy_store::{PolicyStore, TrustRefused};
+use config::trust::TrustRefused;
+use inforce::policy_store::PolicyStore;
 
 const CHECK: &str = "trust-store";
 

@@ -16,6 +16,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+pub use claims::Screen;
+
 use super::PciAddress;
 use super::sysfs::HostSysfs;
 
@@ -29,18 +31,6 @@ const NAME_MAX: usize = 60;
 const KEY_A: usize = 30;
 const BTN_LEFT: usize = 0x110;
 const BTN_TOUCH: usize = 0x14a;
-
-/// Which graphics card the seat needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Screen {
-    /// There is no seat.
-    #[default]
-    None,
-    /// The first card that has a screen.
-    First,
-    /// The card whose device node this is.
-    Card(PathBuf),
-}
 
 /// Something the host uses a function for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

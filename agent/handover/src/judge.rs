@@ -6,7 +6,7 @@ use std::io;
 use hostpci::{Blocked, Function, InspectError, Member, Unusable, usable};
 
 use super::host_use::HostUse;
-use super::pins::Mismatch;
+use super::pins::{self, Mismatch};
 use super::sysfs::HostSysfs;
 use super::{Claims, PciAddress, Role, Wanted};
 
@@ -118,7 +118,7 @@ pub fn plan(
     known_mac: Option<&str>,
 ) -> Result<Plan, Refused> {
     let function = sysfs.inspect(wanted.address)?;
-    wanted.pins.check(sysfs, &function, known_mac)?;
+    pins::check(&wanted.pins, sysfs, &function, known_mac)?;
     kind(&function, wanted.role)?;
     let host_use =
         HostUse::look(sysfs, &claims.screen, &claims.disks).map_err(Refused::HostUnknown)?;

@@ -1,6 +1,6 @@
 //! The PC's PCI functions: which of them may be handed to a domain, and their hand-over to vfio-pci
 //! and back. What a function is and whether its IOMMU group can be given away is the crate `hostpci`'s,
-//! which the VMM asks too.
+//! which the VMM asks too; what the machine file says of them is the crate `claims`'.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -25,50 +25,4 @@ pub mod processor;
 pub mod reserve;
 pub mod sysfs;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-pub use hostpci::{Address as PciAddress, AddressError};
-
-use host_use::Screen;
-use pins::Pins;
-
-/// What a domain wants a function for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Nic,
-    /// A PCI function that is no NIC of the domain's.
-    Device,
-}
-
-impl Role {
-    /// Returns the role's name in messages.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Nic => "NIC",
-            Self::Device => "device",
-        }
-    }
-}
-
-/// A function that the machine file gives to a domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The function's address on the bus.
-    pub address: PciAddress,
-    pub role: Role,
-    /// What it must be.
-    pub pins: Pins,
-}
-
-/// What the machine file says of this PC as far as handing functions over depends on it.
-#[derive(Debug, Clone, Default)]
-pub struct Claims {
-    /// Which domain each function is for.
-    pub domains: BTreeMap<PciAddress, String>,
-    /// What the seat needs.
-    pub screen: Screen,
-    /// Disks of the domains, which are the host's to serve.
-    pub disks: Vec<PathBuf>,
-}
+pub use claims::{AddressError, Claims, PciAddress, Role, Wanted};

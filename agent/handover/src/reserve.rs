@@ -7,7 +7,7 @@ use hostpci::InspectError;
 
 use super::Wanted;
 use super::handover::VFIO_PCI;
-use super::pins::Mismatch;
+use super::pins::{self, Mismatch};
 use super::sysfs::HostSysfs;
 
 /// Why a NIC is not reserved. The hand-over will say the same, and what to do.
@@ -40,7 +40,7 @@ pub fn reserve(nic: &Wanted, sysfs: &HostSysfs) -> Result<bool, NotReserved> {
     if !function.class.is_network() {
         return Err(NotReserved::NotANic(function.describe()));
     }
-    nic.pins.check(sysfs, &function, None)?;
+    pins::check(&nic.pins, sysfs, &function, None)?;
     let attribute = sysfs.pci_device(nic.address).join("driver_override");
     let text = format!("{VFIO_PCI}\n");
     sysfs.kernel.write(&attribute, &text).map_err(NotReserved::Override)?;

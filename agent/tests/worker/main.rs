@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipboard::content::{HELD_MAX, Rejected, Sanitized, declared, picture};
 use clipboard::service::Program;
 use clipboard::service::decoding::Worker;
+use clipboard_content::{HELD_MAX, Rejected, Sanitized, declared, picture};
 use image::{DynamicImage, ImageFormat};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};

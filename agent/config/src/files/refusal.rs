@@ -71,9 +71,9 @@ pub enum Refusal {
 #[derive(Debug, Clone)]
 pub struct HigherSerial {
     /// Whether officers have to sign it.
-    pub(crate) signed: bool,
+    pub signed: bool,
     /// Where the PC keeps the last good one; `None` where it keeps none.
-    pub(crate) last_good: Option<PathBuf>,
+    pub last_good: Option<PathBuf>,
 }
 
 impl HigherSerial {

@@ -12,8 +12,8 @@ use super::pci;
 use super::values::{cmdline, image, memory, port_name, serial, word};
 use super::{Boot, Context, DOMAINS_MAX, Disk, DomainHardware, Kind, Serial, VmHardware};
 use crate::domain_policies::DomainPolicy;
-use clipboard::service::GUEST_PORT;
-use handover::Wanted;
+use base::layout::MEDIATORS_PORTS;
+use claims::Wanted;
 use images::manifest::HEALTH_PORT;
 
 /// Cores that a domain can have of its own.
@@ -327,8 +327,9 @@ fn read_ports(form: &mut Form<'_>, domain: Spanned<&str>, has_image: bool) -> Ve
     );
     let mut ports: Vec<String> = ports.into_iter().map(|port| port.value).collect();
     // Every guest may have a clipboard; the policy says what crosses. That of an image may say that it is up.
-    for (port, is_given) in [(GUEST_PORT, true), (HEALTH_PORT, has_image)] {
-        if is_given && !ports.iter().any(|named| named == port) {
+    let health = has_image.then_some(HEALTH_PORT);
+    for port in MEDIATORS_PORTS.iter().copied().chain(health) {
+        if !ports.iter().any(|named| named == port) {
             ports.push(port.to_owned());
         }
     }

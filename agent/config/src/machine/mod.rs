@@ -23,8 +23,7 @@ use vmm_control::MemorySize;
 use vmm_control::limits::DISKS_MAX;
 
 use crate::domain_policies::DomainPolicy;
-use handover::host_use::Screen;
-use handover::{Claims, PciAddress, Wanted};
+use claims::{Claims, PciAddress, Screen, Wanted};
 use images::manifest::{ImageName, Manifest, Version};
 
 pub use domain::HARDWARE;

@@ -7,8 +7,7 @@
 
 use form::document::{Form, Mistake, Value};
 
-use handover::pins::Pins;
-use handover::{PciAddress, Role, Wanted};
+use claims::{PciAddress, Pins, Role, Wanted};
 
 /// A PCI address, for messages.
 const EXAMPLE: &str = "\"0000:00:05.0\"";

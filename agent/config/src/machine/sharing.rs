@@ -11,7 +11,7 @@ use form::document::Sink;
 use super::Disk;
 use super::domain::{Body, Draft};
 use crate::domain_policies::DomainPolicy;
-use handover::PciAddress;
+use claims::PciAddress;
 
 pub(crate) fn check(sink: &Sink, drafts: &[Draft], domain_policies: Option<&[DomainPolicy]>) {
     functions(sink, drafts);

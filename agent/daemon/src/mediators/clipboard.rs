@@ -16,10 +16,10 @@ use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::seat::SeatClient;
 use crate::{DaemonError, record};
 use base::accounts::Accounts;
-use base::layout::Layout;
+use base::layout::{CLIPBOARD_PORT, Layout};
 use base::sockets::SocketEndpoint;
 use clipboard::service::{
-    CLIPBOARD, Clipboard, ClipboardEvent, Command, GUEST_PORT, Program, decoding, reserved_user,
+    CLIPBOARD, Clipboard, ClipboardEvent, Command, Program, decoding, reserved_user,
 };
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
@@ -62,7 +62,9 @@ impl Start for ClipboardClient {
         let endpoints = machine.domains.iter().map(|entry| {
             let endpoint = match entry.kind {
                 Kind::External => SocketEndpoint::Listen(layout.vdagent_socket(&entry.name)),
-                Kind::Vm(_) => SocketEndpoint::Connect(layout.port_socket(&entry.name, GUEST_PORT)),
+                Kind::Vm(_) => {
+                    SocketEndpoint::Connect(layout.port_socket(&entry.name, CLIPBOARD_PORT))
+                }
             };
             (entry.name.clone(), endpoint)
         });

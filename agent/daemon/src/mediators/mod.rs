@@ -16,8 +16,8 @@ use self::usb::UsbClient;
 use super::DaemonError;
 use super::renewal::RENEWAL;
 use base::layout::Layout;
-use config::active::POLICY;
 use config::machine::DomainHardware;
+use inforce::active::POLICY;
 
 pub(super) use self::mediator::{Duties, Mediator, Place, Rules};
 

@@ -1,6 +1,6 @@
 //! Who may sign what, and what the doctor says of it.
 
-use config::policy_store::PolicyStore;
+use inforce::policy_store::PolicyStore;
 use policy::signature::SecretKey;
 use zeroize::Zeroizing;
 

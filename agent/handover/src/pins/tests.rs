@@ -20,8 +20,8 @@ fn what_is_written_for_a_function_fits_it_and_says_all_that_is_known() {
         r#"{ address = "0000:03:00.0", id = "8086:10d3", mac = "52:54:00:ab:00:01", slot = "2" }"#
     );
     let all = pins(Some("8086:10d3"), Some("52:54:00:ab:00:01"), Some("2"));
-    assert_eq!(all.check(&pc.sysfs(), &function, None), Ok(()));
-    assert_eq!(Pins::default().check(&pc.sysfs(), &function, None), Ok(()));
+    assert_eq!(check(&all, &pc.sysfs(), &function, None), Ok(()));
+    assert_eq!(check(&Pins::default(), &pc.sysfs(), &function, None), Ok(()));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn each_difference_is_said_in_words_with_what_is_and_what_should_be() {
         (pins(None, Some("52:54:00:ab:00:02"), None), ["52:54:00:ab:00:01", "52:54:00:ab:00:02"]),
         (pins(None, None, Some("3")), ["no slot that has a name", "slot `3`"]),
     ] {
-        let error = pins.check(&pc.sysfs(), &function, None).unwrap_err().to_string();
+        let error = check(&pins, &pc.sysfs(), &function, None).unwrap_err().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
         assert!(error.contains("was probably added, moved or exchanged"), "{error}");
     }
@@ -47,7 +47,7 @@ fn a_mac_address_that_nobody_can_see_is_no_match() {
     let nic = pc.add("0000:03:00.0", 0x02_0000, Some("vfio-pci"), Some(7));
     let function = pc.sysfs().inspect(nic).unwrap();
     let mac = pins(None, Some("52:54:00:ab:00:01"), None);
-    let error = mac.check(&pc.sysfs(), &function, None).unwrap_err().to_string();
+    let error = check(&mac, &pc.sysfs(), &function, None).unwrap_err().to_string();
     assert!(error.contains("cannot be compared"), "{error}");
-    assert_eq!(mac.check(&pc.sysfs(), &function, Some("52:54:00:ab:00:01")), Ok(()));
+    assert_eq!(check(&mac, &pc.sysfs(), &function, Some("52:54:00:ab:00:01")), Ok(()));
 }

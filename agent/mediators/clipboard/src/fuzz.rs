@@ -48,8 +48,8 @@ pub fn mediator(input: &[u8]) {
             8 => mediator.record_lost(now),
             9 => {
                 let picture = now_bytes.to_vec().into();
-                let changes = crate::content::Changes::default();
-                let outcome = crate::content::of_worker(picture, changes);
+                let changes = clipboard_content::Changes::default();
+                let outcome = clipboard_content::of_worker(picture, changes);
                 mediator.decoded(decodes, outcome, now);
                 rest = later;
             }
@@ -81,7 +81,8 @@ pub fn content(input: &[u8]) {
     let Some((first, bytes)) = input.split_first() else { return };
     let types = policy::language::MediaType::WORDS;
     let Some((_, media_type)) = types.get(usize::from(*first) % types.len()) else { return };
-    let _ = crate::content::sanitize(*media_type, bytes);
-    let _ = crate::content::preview(*media_type, bytes);
-    let _ = crate::content::of_worker(bytes.to_vec().into(), crate::content::Changes::default());
+    let _ = clipboard_content::sanitize(*media_type, bytes);
+    let _ = clipboard_content::preview(*media_type, bytes);
+    let _ =
+        clipboard_content::of_worker(bytes.to_vec().into(), clipboard_content::Changes::default());
 }

@@ -7,7 +7,7 @@
 //!                                       |            |
 //!  policy ------------------------------+            +-- Job --> worker: a process that decodes one picture
 //!                                       |
-//!                                       +--> judgement, content: text and pictures, made fit to cross
+//!                                       +--> clipboard_content: text and pictures, made fit to cross
 //! ```
 //!
 //! A person copies in one desktop and pastes in another, each with a hotkey. The policy says what becomes of it, the reference monitor permits
@@ -16,8 +16,7 @@
 //! | module | what it does | I/O |
 //! | --- | --- | --- |
 //! | [`mediator`] | decides who may paste what, as a state machine; its caps and times are in [`mediator::limits`] | none |
-//! | [`judgement`] | has the policy judge content, and says what of it is fit to cross; for the mediator and for the command line's `explain` | none |
-//! | [`content`] | sanitises text, checks the picture that a worker made, and says in words what content is | none |
+//! | [`clipboard_content`] | is a crate of its own, as the command line's `explain` asks it too: has the policy judge content, sanitises text, and checks the picture that a worker made | none |
 //! | [`vdagent`] | speaks the guests' protocol: bytes into messages, messages into bytes | none |
 //! | [`operations`] | keeps what became of the command line's hotkeys | none |
 //! | [`service`] | is the running mediator: a thread with the guests' sockets, the clock, and the processes that decode pictures | all there is |
@@ -32,10 +31,8 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
-pub mod content;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
-pub mod judgement;
 pub mod mediator;
 pub mod operations;
 pub mod service;

@@ -6,8 +6,8 @@ use audit::events::ClipboardCopied;
 use super::limits::HELD_FOR;
 use super::words::{Outcome, label, no_agent, nothing_copied, too_often};
 use super::{ClipboardMediator, DomainIndex, Guest, Held, Pull, Ticket, Time, hash};
-use crate::content;
 use crate::vdagent::{Secret, number};
+use clipboard_content as content;
 
 impl ClipboardMediator {
     pub(super) fn copy(&mut self, from: DomainIndex, ticket: Option<Ticket>, now: Time) {

@@ -26,8 +26,8 @@ use policy::language::MediaType;
 
 use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
 use super::{ClipboardMediator, DomainIndex, Output, Ticket, Time};
-use crate::content::Rejected;
 use crate::vdagent::Secret;
+use clipboard_content::Rejected;
 
 /// The effect of a paste: this content is offered to this guest. It is the very content that the audit entry has the hash of, and whoever
 /// has a permit for it can offer no other.

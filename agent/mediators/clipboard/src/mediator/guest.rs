@@ -8,9 +8,9 @@ use ratelimit::RateLimiter;
 
 use super::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX, OFFERED_FOR, UNASKED};
 use super::{Paste, Time};
-use crate::content;
 use crate::vdagent::spec::capability;
 use crate::vdagent::{Capabilities, Message, Outbox, Reader, Secret, media_type, number};
+use clipboard_content as content;
 
 /// What is offered to a guest's programs.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use ratelimit::Rate;
 
 use super::Time;
-pub use crate::content::HELD_MAX;
+pub use clipboard_content::HELD_MAX;
 
 /// How long copied content waits for its paste: long enough to switch and find the place, not long enough to be forgotten.
 pub const HELD_FOR: Time = Time::from_secs(300);

@@ -42,8 +42,8 @@ use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
 use worker_link::Job;
 
-use crate::content;
 use crate::vdagent::{Message, Outbox, Read, Secret};
+use clipboard_content as content;
 pub use crossing::Paste;
 use crossing::{Crossing, Pressed, Stage};
 use guest::Guest;

@@ -25,8 +25,8 @@ use zeroize::Zeroizing;
 
 use super::group::Group;
 use super::program::Program;
-use crate::content::{self, Changes, Rejected, Sanitized};
 use crate::vdagent::Secret;
+use clipboard_content::{self as content, Changes, Rejected, Sanitized};
 
 /// Workers that were killed and are not gone yet. While there are more the next waits: each has memory until it is gone.
 const ENDING_MAX: usize = 4;

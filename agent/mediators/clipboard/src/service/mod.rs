@@ -32,9 +32,6 @@ use worker::Service;
 
 use base::sockets::SocketEndpoint;
 
-/// The port that distributions' SPICE agents open in the guest.
-pub const GUEST_PORT: &str = "com.redhat.spice.0";
-
 /// A command of the daemon to the clipboard.
 #[derive(Debug)]
 pub enum Command {

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use crate::content::Rejected;
 use crate::mediator::{ClipboardMediator, Output, Time};
+use clipboard_content::Rejected;
 use clock::{Alarm, Moment};
 use monitor::mediator_thread::Ends;
 use nix::errno::Errno;

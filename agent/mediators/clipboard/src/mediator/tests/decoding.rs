@@ -1,11 +1,11 @@
 //! Pictures, which are decoded elsewhere.
 
 use super::world::*;
-use crate::content::{Changes, Rejected, Sanitized, of_worker};
 use crate::mediator::ClipboardEvent;
 use crate::mediator::limits::{DECODE_MAX, PREPARING_AFTER};
 use crate::mediator::{Hotkey, Output, Time};
 use crate::vdagent::spec::content::IMAGE_PNG;
+use clipboard_content::{Changes, Rejected, Sanitized, of_worker};
 
 const SAMPLE: &[u8] = include_bytes!("../../../pictures/src/samples/out-meta.png");
 

@@ -8,10 +8,10 @@ use monitor::{Denial, Request};
 use policy::Policy;
 use worker_link::Job;
 
-use crate::content::{Changes, Rejected, Sanitized};
 use crate::mediator::{ClipboardMediator, Hotkey, Outcome, Output, Paste, Time};
 use crate::vdagent::Secret;
 use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
+use clipboard_content::{Changes, Rejected, Sanitized};
 
 /// The trusted domain.
 pub(super) const A: usize = 0;
@@ -281,13 +281,13 @@ impl World {
     /// The picture that waits for it is decoded, by what the worker does.
     pub(super) fn decode(&mut self) {
         let (id, job, picture) = self.to_decode.remove(0);
-        let declared = crate::content::declared(job.kind);
+        let declared = clipboard_content::declared(job.kind);
         let most = usize::try_from(job.most).unwrap();
         let outcome = pictures::encode_anew(job.kind, &picture, most)
-            .map_err(|why| crate::content::refused(declared, why))
+            .map_err(|why| clipboard_content::refused(declared, why))
             .and_then(|pictures::Encoded { png, turned, made_opaque, first_of }| {
                 let changes = Changes { turned, made_opaque, first_of, ..Changes::default() };
-                crate::content::of_worker(png, changes)
+                clipboard_content::of_worker(png, changes)
             });
         self.decoded(id, outcome);
     }

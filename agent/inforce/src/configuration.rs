@@ -6,11 +6,13 @@ use std::sync::Arc;
 use policy::Policy;
 use policy::enforcement::{self, GapOccurrence};
 
-use crate::domain_policies::{self, DomainPolicy};
-use crate::files::{FilesError, read_machine_text};
-use crate::machine::{Context, Kind, Machine};
-use crate::policy_store::{InForce, PolicyStore, TrustReport, Unsaved};
+use config::domain_policies::{self, DomainPolicy};
+use config::files::{FilesError, read_machine_text};
+use config::machine::{Context, Kind, Machine};
+use config::trust::TrustReport;
 use control::protocol::PolicyReport;
+
+use crate::policy_store::{InForce, PolicyStore, Unsaved};
 
 /// The machine file and the policy in force, checked against each other.
 pub struct Configuration {

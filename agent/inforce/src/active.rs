@@ -13,18 +13,20 @@ use audit::AuditEvent;
 use clock::Moment;
 
 use base::mailbox::Liveness;
+use claims::Wanted;
 use control::roles::Caller;
 use control::server::Ticket;
-use handover::Wanted;
 use monitor::{MediatorId, Monitor};
 use policy::Policy;
 use printable::explain;
 
+use config::domain_policies::{self, DomainPolicy};
+use config::machine::{Disk, Kind, Machine};
+use config::trust::TrustReport;
+
 use crate::configuration::{self, Configuration};
-use crate::domain_policies::{self, DomainPolicy};
 use crate::entries;
-use crate::machine::{Disk, Kind, Machine};
-use crate::policy_store::{Candidate, PolicyStore, TrustFound, TrustReport};
+use crate::policy_store::{Candidate, PolicyStore, TrustFound};
 
 /// What the monitor knows it by: which policy is in force.
 pub const POLICY: MediatorId = MediatorId::new("policy");

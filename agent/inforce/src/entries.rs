@@ -6,7 +6,8 @@ use control::entries::account;
 use control::roles::Caller;
 
 use crate::configuration::Configuration;
-use crate::policy_store::{Candidate, TrustChange, TrustReport};
+use crate::policy_store::Candidate;
+use config::trust::{TrustChange, TrustReport};
 
 /// Returns the event that the agent runs, under this policy.
 #[must_use]

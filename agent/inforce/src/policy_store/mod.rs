@@ -5,13 +5,11 @@
 //! | --- | --- | --- |
 //! | `policy.toml`, `policy.toml.sig` | the policy and its signatures | the security office, by `bulkhead policy apply` or IT's roll-out |
 //! | `trust.toml`, `trust.toml.sig` beside the machine file | who may sign what, how many must, and the signatures of a change; without it policies are taken unsigned | IT |
-//! | `<state>/trust.json` | the trust store whose changes have to be signed, see [`trust`] | the agent |
+//! | `<state>/trust.json` | the trust store whose changes have to be signed, see [`config::trust`] | the agent |
 //! | `<state>/policy.json` | the last good one, whole, so that a refused or missing file stops no desktop | the agent |
 //!
 //! The last good one is written first, in one piece: a PC that loses power in the middle of a roll-out comes back with the new policy
 //! or the old one, never with neither.
-
-mod trust;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,14 +20,12 @@ use policy::Policy;
 use policy::signature::{PolicyText, Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, FilesError, HigherSerial, read_small};
 use base::durable;
 use base::layout;
+pub use config::files::Refusal;
+use config::files::{self, FilesError, HigherSerial, read_small, signature_file};
+use config::trust::{Memory, TrustFiles, TrustInForce, TrustReport};
 use printable::explain;
-
-pub use crate::files::Refusal;
-use trust::{Memory, TrustFiles, TrustInForce};
-pub use trust::{TrustChange, TrustRefused, TrustReport};
 
 /// The files that the policy in force comes from: the policy, the trust store, and the last good policy.
 #[derive(Debug, Clone)]
@@ -371,14 +367,6 @@ impl PolicyStore {
             None
         })
     }
-}
-
-/// Returns where the signatures of a policy lie.
-#[must_use]
-pub fn signature_file(policy: &Path) -> PathBuf {
-    let mut name = policy.as_os_str().to_owned();
-    name.push(".sig");
-    name.into()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use policy::Policy;
 use policy::decide::{Decision, Paste, PasteVerdict, Reason};
 use worker_link::Kind;
 
-use crate::content::{self, Changes, Rejected, Sanitized};
+use crate::{Changes, Rejected, Sanitized, picture, sanitize};
 
 /// What of content is fit to cross.
 #[derive(Debug)]
@@ -38,9 +38,9 @@ pub fn judge<'p>(policy: &'p Policy, paste: &Paste<'_>) -> Judgement<'p> {
         }
         _ if matches!(verdict.verdict.reason(), Reason::NotText) => Err(Rejected::NotText),
         (None, Some(content)) if verdict.verdict.decision() != Decision::Deny => {
-            match content::picture(paste.media_type) {
+            match picture(paste.media_type) {
                 Some(kind) => Ok(Fit::Picture(kind)),
-                None => content::sanitize(paste.media_type, content).map(Fit::Sanitized),
+                None => sanitize(paste.media_type, content).map(Fit::Sanitized),
             }
         }
         _ => Ok(Fit::Unknown),

@@ -8,6 +8,10 @@
 //!
 //! HTML does not occur: the guests' protocol has no type for it, so formatted text arrives as plain text.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+#![forbid(unsafe_code)]
+
+pub mod judgement;
 mod png;
 mod text;
 

@@ -15,14 +15,13 @@ use std::path::{Path, PathBuf};
 use policy::signature::{Officer, Signatures, TrustStore, TrustText};
 use serde::{Deserialize, Serialize};
 
-use super::signature_file;
-use crate::files::{Refusal, read_small};
+use crate::files::{Refusal, read_small, signature_file};
 use base::{durable, layout};
 use printable::explain;
 
 /// The files of trust stores: the one that was laid down, and the one that the PC remembers.
 #[derive(Debug, Clone)]
-pub(super) struct TrustFiles {
+pub struct TrustFiles {
     file: PathBuf,
     /// `None` where nothing is remembered.
     remembered: Option<PathBuf>,
@@ -32,12 +31,12 @@ pub(super) struct TrustFiles {
 
 /// The trust store that counts.
 #[derive(Debug)]
-pub(super) struct TrustInForce {
+pub struct TrustInForce {
     /// `None` if policies are taken unsigned.
-    pub(super) store: Option<TrustStore>,
-    pub(super) report: TrustReport,
+    pub store: Option<TrustStore>,
+    pub report: TrustReport,
     /// What is to be remembered.
-    pub(super) unsaved: Option<Memory>,
+    pub unsaved: Option<Memory>,
 }
 
 /// What there is to say of the trust store that counts.
@@ -70,13 +69,13 @@ pub struct TrustRefused {
 
 /// What is remembered of a trust store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Memory {
+pub struct Memory {
     text: String,
 }
 
 impl TrustFiles {
     /// Makes the store beside the machine file, and in the agent's state.
-    pub(super) fn new(machine: &Path, state: Option<&Path>) -> Self {
+    pub fn new(machine: &Path, state: Option<&Path>) -> Self {
         Self {
             file: machine.with_file_name("trust.toml"),
             remembered: state.map(|state| state.join("trust.json")),
@@ -85,7 +84,7 @@ impl TrustFiles {
     }
 
     /// Makes the same for somebody who may perhaps not read what root remembers, and decides nothing.
-    pub(super) fn for_looking(machine: &Path, state: &Path) -> Self {
+    pub fn for_looking(machine: &Path, state: &Path) -> Self {
         let this = Self::new(machine, Some(state));
         let read = this.remembered.as_ref().map(|path| fileopen::regular(path));
         match read {
@@ -97,12 +96,12 @@ impl TrustFiles {
     }
 
     /// Returns what is remembered, if whoever looks may not read it: then nothing says that the file counts.
-    pub(super) fn hidden(&self) -> Option<&Path> {
+    pub fn hidden(&self) -> Option<&Path> {
         self.hidden.as_deref()
     }
 
     /// Finds the trust store that counts here and now. Nothing is changed.
-    pub(super) fn in_force(&self) -> Result<TrustInForce, Refusal> {
+    pub fn in_force(&self) -> Result<TrustInForce, Refusal> {
         let text = self.read(&self.file)?;
         match self.remembered()? {
             None => self.laid_down(text),
@@ -117,7 +116,7 @@ impl TrustFiles {
     }
 
     /// Writes down which trust store counts, for the next start.
-    pub(super) fn remember(&self, memory: Option<&Memory>) -> Result<(), Refusal> {
+    pub fn remember(&self, memory: Option<&Memory>) -> Result<(), Refusal> {
         let (Some(memory), Some(path)) = (memory, &self.remembered) else { return Ok(()) };
         let write = || {
             layout::state_directory(durable::directory(path)).map_err(io::Error::other)?;
