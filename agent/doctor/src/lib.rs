@@ -12,6 +12,7 @@
 //! | `seat` | screen, keyboard, pointer, font |
 //! | `software` | the two files, images, memory, the VMM |
 //! | `trust` | who may sign what on this PC |
+//! | `program` | updates of Bulkhead that came by a bundle |
 //! | `service` | the unit, the modules it wants, who has which role |
 //! | `usb` | USB controllers, and whether they withhold what is plugged in |
 //! | `worker` | what decodes pictures that are pasted |
@@ -33,6 +34,7 @@ mod meaning;
 mod platform;
 mod pressure;
 mod processor;
+mod program;
 pub mod repair;
 mod seat;
 mod service;
@@ -134,6 +136,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(platform::secure_boot(system));
     findings.push(platform::encryption(system, &inputs.state));
     findings.push(software::vmm(inputs, needs));
+    findings.push(program::examine(&inputs.state));
     findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));
     findings.extend(service::unit(system));
     findings.push(service::modules(system));

@@ -62,6 +62,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("policy-signature", "the last good policy counts, and what the new one changes does not"),
     ("pressure", "a desktop that slows the other one down is named nowhere"),
     (
+        "program",
+        "Bulkhead runs in another version than was meant, or a desktop may not start; the cause stands in the finding",
+    ),
+    (
         "reset",
         "the desktop with this card may not start again after a fault, or find in it what the one before left",
     ),

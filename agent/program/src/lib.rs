@@ -19,6 +19,7 @@
 //! | `readiness` | whether a restarted agent works; pure |
 //! | [`worked`] | what worked before, and has to work again; pure |
 //! | [`host`] | dpkg and systemd of this PC |
+//! | [`fuzz`] | the way in for fuzzing |
 //! | [`notes`] | what was done, for the audit log |
 //!
 //! The file itself, whatever it brings, is [`images::container`]'s.
@@ -26,6 +27,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
 pub mod host;
 pub mod install;
 pub mod manifest;

@@ -52,6 +52,8 @@ use handover::sysfs::HostSysfs;
 use images::store::Store;
 use policy::Policy;
 use printable::explain;
+use program::record::{Pending, Stage};
+use program::store::Store as ProgramStore;
 
 use alone::Alone;
 use answers::Answers;
@@ -240,6 +242,7 @@ fn undo(
             .map(|()| report)
             .map_err(|error| Stop::refused(format!("cannot clean {}: {error}", file.display())));
     }
+    no_update_is_under_way(&options.state)?;
     journal.unchanged_since().map_err(refused)?;
     if options.dry_run {
         report.result = SetupResult::Proposed;
@@ -256,6 +259,21 @@ fn undo(
     report.result = SetupResult::Changed;
     report.message = "everything that setup changed is as it was. An agent that runs goes on until it is stopped (`systemctl stop bulkhead-agent`) or the PC is restarted".to_owned();
     Ok(report)
+}
+
+/// Refuses while an update of Bulkhead is to be made or is being made: without its service it would stay half done. One that only waits for an agent is none: its
+/// package is installed whole. A record that cannot be read keeps nobody off, as no update goes on by it.
+fn no_update_is_under_way(state: &Path) -> Result<(), Stop> {
+    let record = ProgramStore::at(&state.join("program")).record().unwrap_or_default();
+    let Some(Pending { to, stage, waits, .. }) = record.pending else { return Ok(()) };
+    let is_installed = matches!(stage, Stage::Proving | Stage::ProvingReturn { .. });
+    if is_installed && waits.is_some() {
+        return Ok(());
+    }
+    Err(Stop::refused(format!(
+        "the update of Bulkhead to {} (serial {}) waits or is under way: call it off (`bulkhead program cancel`), or wait for its end (`bulkhead program status`), and run this again",
+        to.version, to.serial
+    )))
 }
 
 /// Takes the lock that keeps other setups off; `None` if there is no state directory, or nothing is to be changed.

@@ -144,6 +144,12 @@ pub(super) fn check(common: &Common, file: &Path, trust: &Path) -> Outcome {
         Err(outcome) => return outcome,
     };
     let needed = store.threshold(Purpose::Program).unwrap_or_default();
+    if needed == 1 {
+        complain(&format!(
+            "bulkhead: warning: by {} one officer alone can bring any program onto the PCs: `bulkhead trust threshold {0} program=2`\n",
+            trust.display()
+        ));
+    }
     let signers = bundle.approve(&store).map(|approved| approved.signers().to_vec());
     if let Some(fields) = report.as_object_mut() {
         fields.insert("signers".to_owned(), json!(signers.as_deref().unwrap_or_default()));

@@ -260,3 +260,35 @@ fn the_effects_on_this_pc_are_whole_and_say_why_they_fail() {
     let error = ThisPc.run("ls", &["/no/such/file"]).unwrap_err().to_string();
     assert!(error.contains("No such file"), "{error}");
 }
+
+#[test]
+fn nothing_is_taken_back_in_the_middle_of_an_update_of_bulkhead() {
+    let ward = Ward::stock();
+    let options = ward.answers(ANSWERS);
+    expect(&ward.run(&options), SetupResult::Changed, &[]);
+    let folder = options.state.join("program");
+    fs::create_dir(&folder).unwrap();
+    let digest = "0".repeat(64);
+    let record = |stage: &str, waits: &str| {
+        let to = format!(
+            "{{\"serial\": 7, \"version\": \"2.0\", \"floor\": 1, \"manifest\": \"{digest}\", \"signers\": []}}"
+        );
+        let pending = format!(
+            "{{\"to\": {to}, \"back\": null, \"rollback\": false, \"uid\": 0, \"stage\": \"{stage}\", \"waits\": {waits}}}"
+        );
+        let text = format!(
+            "{{\"format\": 1, \"newest\": null, \"floor\": 1, \"in_force\": null, \"before\": null, \"pending\": {pending}, \"last\": null}}"
+        );
+        fs::write(folder.join("record.json"), text).unwrap();
+    };
+    let before = ward.read("boot/grub/grub.cfg");
+    for stage in ["waiting", "installing", "proving"] {
+        record(stage, "null");
+        let words = ["2.0 (serial 7)", "bulkhead program cancel", "bulkhead program status"];
+        expect(&ward.run(&ward.undoing()), SetupResult::Refused, &words);
+        assert_eq!(ward.read("boot/grub/grub.cfg"), before, "{stage}");
+    }
+    // One that is installed, and waits for an agent that somebody stopped for good.
+    record("proving", "\"no agent runs\"");
+    expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);
+}
