@@ -36,6 +36,8 @@ pub const DEVICES_PER_DOMAIN: usize = 4;
 pub const CLIPBOARD_PORT: &str = "com.redhat.spice.0";
 /// The ports that each guest has without being given them: a row for each mediator that speaks with a program in the guests.
 pub const MEDIATORS_PORTS: &[&str] = &[CLIPBOARD_PORT];
+/// What the device mapper calls the encrypted volume that `bulkhead setup` makes for the state, while it is open.
+pub const STATE_VOLUME: &str = "bulkhead_state";
 
 /// Longest path of a Unix socket, in bytes: `sun_path` less its terminator.
 pub const SOCKET_PATH_MAX: usize = 107;

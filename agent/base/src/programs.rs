@@ -127,11 +127,19 @@ impl<'a> Program<'a> {
 /// # Errors
 /// It is not there, or says that it failed; the error quotes the last line of what it said.
 pub fn run(program: &str, arguments: &[&str]) -> io::Result<()> {
+    output(program, arguments).map(drop)
+}
+
+/// Runs a program as [`run`] does, and returns what it wrote to its standard output.
+///
+/// # Errors
+/// As those of [`run`].
+pub fn output(program: &str, arguments: &[&str]) -> io::Result<Vec<u8>> {
     let program = Program::new(program, arguments);
     let words = program.words();
     let ended = program.run()?;
     if ended.status.success() {
-        return Ok(());
+        return Ok(ended.output);
     }
     Err(io::Error::other(format!("{words} failed ({}): {}", ended.status, ended.last_line())))
 }

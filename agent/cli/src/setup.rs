@@ -27,6 +27,12 @@ pub(super) struct SetupArgs {
     /// Take back everything that setup changed, also after a crash half-way
     #[arg(long)]
     undo: bool,
+    /// Move state and images onto this block device, encrypted (LUKS2), opened by the TPM where there is one
+    #[arg(long, value_name = "VOLUME", conflicts_with = "undo")]
+    encrypt_state: Option<PathBuf>,
+    /// The same block device once more, if what is on it may be lost
+    #[arg(long, value_name = "VOLUME", requires = "encrypt_state")]
+    erase: Option<PathBuf>,
     /// The machine file, which is written
     #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
     machine: PathBuf,
@@ -50,10 +56,23 @@ const TASK: Task = Task {
 };
 
 pub(super) fn run(common: &Common, args: &SetupArgs) -> Outcome {
-    let SetupArgs { answers, dry_run, yes, undo, machine, policy, images, state } = args;
+    let SetupArgs {
+        answers,
+        dry_run,
+        yes,
+        undo,
+        encrypt_state,
+        erase,
+        machine,
+        policy,
+        images,
+        state,
+    } = args;
     let flags = [("--dry-run", *dry_run), ("--yes", *yes), ("--undo", *undo)];
     let options = [
         ("--answers", answers.as_ref()),
+        ("--encrypt-state", encrypt_state.as_ref()),
+        ("--erase", erase.as_ref()),
         ("--machine", Some(machine)),
         ("--policy", Some(policy)),
         ("--images", Some(images)),

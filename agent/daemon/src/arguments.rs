@@ -80,6 +80,12 @@ pub struct SetupArguments {
     /// Take back what was changed
     #[arg(long)]
     pub undo: bool,
+    /// Move state and images onto this block device, encrypted
+    #[arg(long, value_name = "VOLUME")]
+    pub encrypt_state: Option<PathBuf>,
+    /// The same block device, if what is on it may be lost
+    #[arg(long, value_name = "VOLUME")]
+    pub erase: Option<PathBuf>,
     /// Which hardware this PC has; written
     #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
     pub machine: PathBuf,

@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | `host` | KVM, IOMMU, VFIO, cgroups, the host's network |
 //! | `processor` | what one domain may find out of another by the processor |
-//! | `platform` | what listens, Secure Boot, whether the disk is encrypted |
+//! | `platform` | what listens, Secure Boot |
+//! | `encryption` | whether the disk is encrypted, and what opens it |
 //! | `pressure` | whether a domain that hammers the disk slows the others down, and whether anybody hears of it |
 //! | `sleep` | whether the PC can sleep |
 //! | `devices` | every function the machine file hands over |
@@ -29,6 +30,7 @@
 pub mod audit_log;
 mod clock;
 mod devices;
+mod encryption;
 mod host;
 mod meaning;
 mod platform;
@@ -134,7 +136,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(host::network(machine.map(Rule::of), &leaving));
     findings.push(platform::listening(system));
     findings.push(platform::secure_boot(system));
-    findings.push(platform::encryption(system, &inputs.state));
+    findings.push(encryption::examine(system, &inputs.state));
     findings.push(software::vmm(inputs, needs));
     findings.push(program::examine(&inputs.state));
     findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));

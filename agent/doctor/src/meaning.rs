@@ -16,7 +16,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("clock", "times in the audit log are wrong, and signatures and renewals go by the wrong hour"),
     ("clock-source", "desktops are a little slower"),
     ("cores", "the desktops that were to have cores of their own do not start"),
-    ("encryption", "who takes the disk out reads what is on it; nobody at the PC notices anything"),
+    (
+        "encryption",
+        "without the volume no desktop starts; or who takes the disk out reads what is on it, and nobody at the PC notices anything",
+    ),
     ("hand-over", "the desktop that is to have this card does not start"),
     ("host-network", "no desktop starts as long as the host is in a network itself"),
     ("host-use", "the desktop that is to have this card does not start"),

@@ -1,12 +1,9 @@
-//! What somebody outside, or with the PC in hand, could get at: services that listen, the firmware's part in the start, the disk.
+//! What somebody outside, or with the PC in hand, could get at: services that listen, the firmware's part in the start.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
-
-use nix::sys::stat::{major, minor};
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::{Finding, SystemPaths, text};
 
@@ -19,11 +16,6 @@ const SECURE_BOOT: &str = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa
 const NAMED_MAX: usize = 8;
 /// Open files of one process that are looked at for a socket.
 const FILES_MAX: usize = 4096;
-/// Block devices on block devices: a file system on LVM on encryption on RAID on a partition is five.
-const DEPTH_MAX: usize = 8;
-/// What the kernel's device mapper calls an encrypted volume begins so (`dm/uuid`), and so what is only checked.
-const ENCRYPTED: &str = "CRYPT-";
-const CHECKED: [&str; 2] = ["CRYPT-VERITY-", "CRYPT-INTEGRITY-"];
 
 /// Examines whether anything on the host waits for connections from outside.
 pub(super) fn listening(system: &SystemPaths) -> Finding {
@@ -144,71 +136,6 @@ pub(super) fn secure_boot(system: &SystemPaths) -> Finding {
     }
 }
 
-/// Examines whether the disk under the state directory is of use to who takes it out of the PC.
-pub(super) fn encryption(system: &SystemPaths, state: &Path) -> Finding {
-    let check = "encryption";
-    // Where there is no state directory yet, its file system is that of the nearest folder above.
-    let there = state.ancestors().find_map(|path| fs::metadata(path).ok());
-    let Some(device) = there.map(|metadata| metadata.dev()) else {
-        return Finding::warn(
-            check,
-            format!("not looked at: {} cannot be read", state.display()),
-            "run this command as root",
-        );
-    };
-    let device =
-        system.sysfs.path("dev/block").join(format!("{}:{}", major(device), minor(device)));
-    if !device.exists() {
-        return Finding::warn(
-            check,
-            format!(
-                "not looked at: the file system of {} names no disk, as btrfs and those in memory do",
-                state.display()
-            ),
-            "`lsblk -f` shows whether there is a `crypto_LUKS` below it",
-        );
-    }
-    if is_encrypted(&device, DEPTH_MAX) {
-        return Finding::ok(check, format!("the disk with {} is encrypted", state.display()));
-    }
-    let tpm = text(&system.sysfs.path("class/tpm/tpm0/tpm_version_major"));
-    let unlock = match tpm.as_deref() {
-        Some("2") => {
-            "this PC has a TPM 2.0, which can unlock it at each start (systemd-cryptenroll)"
-        }
-        _ => "this PC shows no TPM 2.0, so somebody types a passphrase at each start",
-    };
-    Finding::warn(
-        check,
-        format!(
-            "{} is on a disk that is not encrypted: who takes it out reads what is there, the key that signs the audit log among it, and guests' disks unless they lie elsewhere",
-            state.display()
-        ),
-        format!(
-            "install Debian on an encrypted disk (LUKS, in the installer's guided partitioning); {unlock}"
-        ),
-    )
-}
-
-/// Returns whether a block device is an encrypted volume, or is made of such alone.
-fn is_encrypted(device: &Path, depth: usize) -> bool {
-    let (Ok(device), Some(depth)) = (fs::canonicalize(device), depth.checked_sub(1)) else {
-        return false;
-    };
-    let is_cipher = |uuid: String| {
-        uuid.starts_with(ENCRYPTED) && !CHECKED.iter().any(|checked| uuid.starts_with(checked))
-    };
-    if text(&device.join("dm/uuid")).is_some_and(is_cipher) {
-        return true;
-    }
-    let below = fs::read_dir(device.join("slaves")).into_iter().flatten().flatten();
-    let mut below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
-    if device.join("partition").exists() {
-        below.extend(device.parent().map(Path::to_owned));
-    }
-    !below.is_empty() && below.iter().all(|device| is_encrypted(device, depth))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -230,7 +157,7 @@ mod tests {
         99: 000080FE00000000FF005450B6AF01FE:0222 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000   998        0 25000 2 0000000000000000 0\n";
 
     struct Pc {
-        pc: FakePc,
+        _files: FakePc,
         system: SystemPaths,
     }
 
@@ -241,7 +168,7 @@ mod tests {
             let (proc, dev, root) = (dir.join("proc"), dir.join("dev"), dir.join("root"));
             fs::create_dir_all(proc.join("net")).unwrap();
             let system = SystemPaths { sysfs: pc.sysfs(), proc, dev, root };
-            Self { pc, system }
+            Self { _files: pc, system }
         }
 
         fn sys(&self, file: &str, content: impl AsRef<[u8]>) {
@@ -296,30 +223,5 @@ mod tests {
         assert!(secure_boot(&pc.system).message.contains("off"));
         pc.sys(SECURE_BOOT, [6, 0, 0, 0, 1]);
         assert_eq!(secure_boot(&pc.system).level, Level::Ok);
-    }
-
-    #[test]
-    fn a_state_directory_below_lvm_on_an_encrypted_partition_is_encrypted() {
-        let pc = Pc::new();
-        let state = pc.pc.dir.path().join("state/not/there");
-        assert!(encryption(&pc.system, &state).message.starts_with("not looked at"));
-        let number = fs::metadata(pc.pc.dir.path()).unwrap().dev();
-        let volume = pc.system.sysfs.path("devices/virtual/block/dm-1");
-        let luks = pc.system.sysfs.path("devices/virtual/block/dm-0");
-        fs::create_dir_all(volume.join("slaves")).unwrap();
-        fs::create_dir_all(&luks).unwrap();
-        symlink(&luks, volume.join("slaves/dm-0")).unwrap();
-        let named = pc.system.sysfs.path("dev/block");
-        fs::create_dir_all(&named).unwrap();
-        symlink(&volume, named.join(format!("{}:{}", major(number), minor(number)))).unwrap();
-        let found = encryption(&pc.system, &state);
-        assert_eq!(found.level, Level::Warn);
-        assert!(found.remedy.unwrap().contains("passphrase"));
-        pc.sys("class/tpm/tpm0/tpm_version_major", "2\n");
-        assert!(encryption(&pc.system, &state).remedy.unwrap().contains("TPM 2.0"));
-        pc.sys("devices/virtual/block/dm-0/dm/uuid", "CRYPT-INTEGRITY-0123\n");
-        assert_eq!(encryption(&pc.system, &state).level, Level::Warn);
-        pc.sys("devices/virtual/block/dm-0/dm/uuid", "CRYPT-LUKS2-0123-root_crypt\n");
-        assert_eq!(encryption(&pc.system, &state).level, Level::Ok);
     }
 }

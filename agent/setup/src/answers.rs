@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::domain_policies::DomainPolicy;
 use config::files::{FileFault, text_given};
@@ -24,12 +24,17 @@ use recorder::AUDITOR_GROUP;
 use vmm_control::MemorySize;
 use vmm_control::limits::CPUS_MAX;
 
+use crate::volume::{UnlockBy, Wish};
+
 /// The only format there is.
 const FORMAT: u32 = 1;
 /// Largest answer file, in bytes: a few dozen lines.
 const FILE_MAX: u64 = 64 << 10;
 /// People whom one file gives one role.
 const PEOPLE_MAX: usize = 200;
+/// PCRs of a TPM, and the last of them.
+const PCRS_MAX: usize = 24;
+const HIGHEST_PCR: u8 = 23;
 /// Longest name of an account that Linux has, in bytes.
 const NAME_MAX: usize = 32;
 /// Longest name of an interface, in bytes (`IFNAMSIZ` less its terminator).
@@ -57,6 +62,8 @@ pub(crate) struct Answers {
     pub(crate) domains: BTreeMap<String, DomainAnswers>,
     /// Groups, and who is to be in them.
     pub(crate) members: Vec<(&'static str, String)>,
+    /// Whether state and images go onto an encrypted volume.
+    pub(crate) encrypted_state: Wish,
 }
 
 /// What was answered of one domain.
@@ -165,6 +172,9 @@ fn whole(mut form: Form<'_>, domain_policies: &[DomainPolicy]) -> Option<Answers
         roles.close();
         Some(())
     });
+    if let Some(wish) = form.optional("encrypted_state", encrypted_state) {
+        answers.encrypted_state = wish;
+    }
     form.close();
     Some(answers)
 }
@@ -180,6 +190,40 @@ fn domain(mut form: Form<'_>) -> DomainAnswers {
     };
     form.close();
     answers
+}
+
+fn encrypted_state(value: Value<'_>) -> Option<Wish> {
+    let mut form = value.form("[encrypted_state]")?;
+    let path = |v: Value<'_>| v.checked(absolute(v.string()?));
+    let wish = Wish {
+        volume: form.optional("volume", path),
+        erase: form.optional("erase", path),
+        unlock: form.optional("unlock", |v| {
+            let words = [
+                ("tpm2", UnlockBy::Tpm2),
+                ("passphrase", UnlockBy::Passphrase),
+                ("key-file", UnlockBy::KeyFile),
+            ];
+            v.choice("what opens the volume", &words)
+        }),
+        pcrs: form.optional("pcrs", |v| {
+            v.list_of(PCRS_MAX, |pcr| pcr.integer("a PCR of the TPM", 0..=HIGHEST_PCR))
+        }),
+        key_file: form.optional("key_file", path),
+        recovery_key_file: form.optional("recovery_key_file", path),
+    };
+    form.close();
+    Some(wish)
+}
+
+fn absolute(text: &str) -> Result<PathBuf, Mistake> {
+    if text.starts_with('/') && !text.chars().any(char::is_control) {
+        return Ok(PathBuf::from(text));
+    }
+    Err(Mistake::new(
+        format!("\"{}\" is not the whole path of a file or device", text.escape_debug()),
+        "write it from the root, such as /dev/disk/by-partlabel/state",
+    ))
 }
 
 fn nic(value: Value<'_>) -> Option<NicAnswer> {

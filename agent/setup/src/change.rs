@@ -13,6 +13,7 @@ use similar::TextDiff;
 
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
+use crate::volume::{Former as FormerCopies, Move, Volume};
 
 /// Largest file that is changed, in bytes.
 const FILE_MAX: u64 = 4 << 20;
@@ -43,6 +44,12 @@ pub(crate) enum Change {
     Group { name: String },
     /// An account is put into a group.
     Member { user: String, group: String },
+    /// A block device becomes an encrypted volume.
+    Volume(Volume),
+    /// The state is moved onto it.
+    Move(Move),
+    /// What was moved is removed where it lay.
+    Former(FormerCopies),
     /// The agent starts at each boot.
     Service,
 }
@@ -100,6 +107,9 @@ impl Change {
             Self::File(file) => file.shown(),
             Self::Group { name } => (format!("make the group {name}"), None),
             Self::Member { user, group } => (format!("put {user} into the group {group}"), None),
+            Self::Volume(volume) => (volume.shown(), None),
+            Self::Move(moved) => (moved.shown(), None),
+            Self::Former(copies) => (copies.shown(), None),
             Self::Service => {
                 (format!("start Bulkhead at each boot (`systemctl enable {SERVICE}`)"), None)
             }
@@ -116,6 +126,9 @@ impl Change {
             Self::File(file) => file.reversal().shown(),
             Self::Group { name } => (format!("remove the group {name}"), None),
             Self::Member { user, group } => (format!("take {user} out of the group {group}"), None),
+            Self::Volume(volume) => (volume.shown_back(), None),
+            Self::Move(moved) => (moved.shown_back(), None),
+            Self::Former(copies) => (copies.shown_back(), None),
             Self::Service => {
                 (format!("start Bulkhead no more at a boot (`systemctl disable {SERVICE}`)"), None)
             }
@@ -127,12 +140,15 @@ impl Change {
     ///
     /// # Errors
     /// What the step of it that failed said.
-    pub(crate) fn make(&self, effects: &mut dyn Effects) -> io::Result<()> {
+    pub(crate) fn make(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
         match self {
             Self::Folder { path } => effects.make_folder(path),
             Self::File(file) => file.make(effects),
             Self::Group { name } => effects.run("groupadd", &["--system", name]),
             Self::Member { user, group } => effects.run("gpasswd", &["--add", user, group]),
+            Self::Volume(volume) => volume.make(pc, effects),
+            Self::Move(moved) => moved.make(pc, effects),
+            Self::Former(copies) => copies.make(pc, effects),
             Self::Service => effects.run("systemctl", &["enable", SERVICE]),
         }
     }
@@ -150,6 +166,10 @@ impl Change {
                 true => effects.run("gpasswd", &["--delete", user, group]),
                 false => Ok(()),
             },
+            Self::Volume(volume) => volume.revert(pc, effects),
+            Self::Move(moved) => moved.revert(pc, effects),
+            // They come back with what is moved back.
+            Self::Former(_) => Ok(()),
             Self::Service if enabled(pc).any(|it| it) => {
                 effects.run("systemctl", &["disable", SERVICE])
             }

@@ -1,13 +1,14 @@
 //! What setup does to a PC: files, folders, and programs of the distribution. A test stands in for it, fails at any step and looks what is left.
 
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use base::{durable, programs};
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// Who owns a file and who may read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +63,25 @@ pub trait Effects {
     /// # Errors
     /// It is not there, or says that it failed.
     fn run(&mut self, program: &str, arguments: &[&str]) -> io::Result<()>;
+
+    /// Runs a program of the distribution, and returns what it wrote to its standard output, which may be a secret.
+    ///
+    /// # Errors
+    /// It is not there, or says that it failed.
+    fn output(&mut self, program: &str, arguments: &[&str]) -> io::Result<Zeroizing<String>>;
+
+    /// Returns whether somebody sits at a terminal who could read what is shown once.
+    fn has_terminal(&mut self) -> bool;
+
+    /// Shows a secret on the terminal, and nowhere that goes into a file.
+    ///
+    /// # Errors
+    /// There is no terminal.
+    fn show_once(&mut self, text: &str) -> io::Result<()>;
 }
+
+/// The terminal of whoever started setup, wherever its output goes.
+const TERMINAL: &str = "/dev/tty";
 
 /// The effects on the PC that this runs on.
 #[derive(Debug, Default)]
@@ -106,5 +125,22 @@ impl Effects for ThisPc {
         // The journal goes on only when what the program did is on the disk; which disks, it does not say.
         nix::unistd::sync();
         Ok(())
+    }
+
+    fn output(&mut self, program: &str, arguments: &[&str]) -> io::Result<Zeroizing<String>> {
+        let said = Zeroizing::new(programs::output(program, arguments)?);
+        nix::unistd::sync();
+        let text = std::str::from_utf8(&said).map_err(io::Error::other)?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    fn has_terminal(&mut self) -> bool {
+        // Somebody who is asked, too: Ansible's sessions may have a terminal that nobody looks at.
+        io::stdin().is_terminal() && fs::OpenOptions::new().write(true).open(TERMINAL).is_ok()
+    }
+
+    fn show_once(&mut self, text: &str) -> io::Result<()> {
+        let mut terminal = fs::OpenOptions::new().write(true).open(TERMINAL)?;
+        terminal.write_all(printable::page(text).as_bytes())
     }
 }

@@ -110,7 +110,7 @@ impl Journal {
         for change in changes {
             let made = self.record(change, effects).and_then(|()| {
                 let failed = |source| JournalError::Failed { what: change.shown().what, source };
-                change.make(effects).map_err(failed)
+                change.make(pc, effects).map_err(failed)
             });
             if let Err(error) = made {
                 return Err((error, self.revert_to(before, pc, effects).err()));

@@ -17,6 +17,7 @@
 //! | `answers` | the answer file, for PCs that nobody watches |
 //! | `proposal`, `machine_text` | what this PC is to be, and the machine file that says so |
 //! | `plan`, `change`, `journal` | what has to be changed for that; each change is on record before it is made, and can be taken back |
+//! | `encryption`, `volume` | state and images on an encrypted volume: what has to be changed for that, and how it is |
 //!
 //! Everything is looked for below one root, so that a test hands in a PC of files.
 // A print waits for its reader, and panics when that is gone.
@@ -28,6 +29,7 @@ mod answers;
 mod change;
 pub mod dialogue;
 pub mod effects;
+mod encryption;
 mod hardware;
 mod journal;
 mod machine_text;
@@ -36,6 +38,7 @@ mod proposal;
 mod session;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::fs;
 use std::io;
@@ -109,6 +112,10 @@ pub struct Options {
     pub yes: bool,
     /// What was changed is taken back.
     pub undo: bool,
+    /// State and images go onto this block device, encrypted.
+    pub encrypt_state: Option<PathBuf>,
+    /// The same block device, if what is on it may be lost.
+    pub erase: Option<PathBuf>,
     pub machine: PathBuf,
     pub policy: PathBuf,
     /// Where relative images lie.
@@ -168,10 +175,11 @@ fn set_up(
     dialogue: &mut dyn Dialogue,
     effects: &mut dyn Effects,
 ) -> Result<SetupReport, Stop> {
+    encryption::mounted(pc, options, dialogue, effects)?;
     let alone = lock(options)?;
     let file = Layout::setup_journal(&options.state);
     let mut journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
-    let (changes, notes) = wanted(pc, caller, options, dialogue)?;
+    let (changes, notes) = wanted(pc, caller, options, dialogue, effects)?;
     let shown = changes.iter().map(Change::shown).collect();
     let mut report = SetupReport {
         changes: shown,
@@ -189,6 +197,7 @@ fn set_up(
         report.message = "nothing was changed: this is what setup would do".to_owned();
         return Ok(report);
     }
+    encryption::is_moved_by_nobody_else(pc, options, &changes)?;
     agreed(&report, "Make these changes?", options, dialogue)?;
     layout::state_directory(&options.state).map_err(|error| Stop::refused(explain(&error)))?;
     // A first run has had nowhere to be alone until now; what another one wrote meanwhile counts.
@@ -223,6 +232,7 @@ fn undo(
     dialogue: &mut dyn Dialogue,
     effects: &mut dyn Effects,
 ) -> Result<SetupReport, Stop> {
+    encryption::mounted(pc, options, dialogue, effects)?;
     let _alone = lock(options)?;
     let file = Layout::setup_journal(&options.state);
     let refused = |error: journal::JournalError| Stop::refused(explain(&error));
@@ -244,11 +254,17 @@ fn undo(
     }
     no_update_is_under_way(&options.state)?;
     journal.unchanged_since().map_err(refused)?;
+    let comes_back = encryption::comes_back(pc, options, journal.changes())?;
     if options.dry_run {
         report.result = SetupResult::Proposed;
         report.message = "nothing was changed: this is what setup would take back".to_owned();
         return Ok(report);
     }
+    encryption::is_moved_by_nobody_else(
+        pc,
+        options,
+        if comes_back { journal.changes() } else { &[] },
+    )?;
     agreed(&report, "Take these changes back?", options, dialogue)?;
     journal.revert(pc, effects).map_err(|error| {
         Stop::refused(format!(
@@ -319,6 +335,7 @@ fn wanted(
     caller: &Caller,
     options: &Options,
     dialogue: &mut dyn Dialogue,
+    effects: &mut dyn Effects,
 ) -> Result<(Vec<Change>, Vec<String>), Stop> {
     let refused = |error: &dyn std::error::Error| Stop::refused(explain(error));
     let domain_policies = read_domain_policies(options)?;
@@ -375,7 +392,11 @@ fn wanted(
         hands_over: !proposal.nics.is_empty(),
         enable,
     };
-    let changes = plan::changes(pc, &goal).map_err(|error| refused(&error))?;
+    let mut changes = plan::changes(pc, &goal).map_err(|error| refused(&error))?;
+    notes.extend(
+        encryption::add(pc, options, &answers, effects, &mut changes)
+            .map_err(|error| refused(&error))?,
+    );
     Ok((changes, notes))
 }
 

@@ -110,12 +110,16 @@ pub(crate) fn changes(pc: &Pc, goal: &Goal<'_>) -> Result<Vec<Change>, PlanError
 }
 
 /// Plans the folder that a file is to be in, if it is not there; what it is in itself is the distribution's.
-fn folder(pc: &Pc, path: Option<&Path>, changes: &mut Vec<Change>) {
+pub(crate) fn folder(pc: &Pc, path: Option<&Path>, changes: &mut Vec<Change>) {
     let missing = path.filter(|path| path.starts_with(&pc.root) && !path.exists());
     changes.extend(missing.map(|path| Change::Folder { path: path.to_owned() }));
 }
 
-fn file(path: &Path, content: String, changes: &mut Vec<Change>) -> Result<(), FileError> {
+pub(crate) fn file(
+    path: &Path,
+    content: String,
+    changes: &mut Vec<Change>,
+) -> Result<(), FileError> {
     let former = current(path)?;
     if former.as_ref().is_none_or(|former| former.content != content) {
         let path = path.to_owned();

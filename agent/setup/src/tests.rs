@@ -2,6 +2,7 @@
 
 mod proposing;
 mod undoing;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use control::setup_report::{SetupReport, SetupResult};
 use handover::fake::FakePc;
+use zeroize::Zeroizing;
 
 use crate::dialogue::{Dialogue, Question};
 use crate::effects::{Attributes, Effects, ThisPc};
@@ -118,8 +120,11 @@ impl Ward {
         person: &mut Person,
         hands: &mut Hands,
     ) -> SetupReport {
-        let pc = Pc { root: self.fake.dir.path().to_owned(), sysfs: self.fake.sysfs() };
-        run(&pc, caller, options, person, hands)
+        run(&self.pc(), caller, options, person, hands)
+    }
+
+    fn pc(&self) -> Pc {
+        Pc { root: self.fake.dir.path().to_owned(), sysfs: self.fake.sysfs() }
     }
 
     fn hands(&self) -> Hands {
@@ -193,6 +198,9 @@ struct Hands {
     is_dead: bool,
     is_full: bool,
     ran: Vec<String>,
+    /// Nobody sits at a terminal.
+    is_unwatched: bool,
+    shown_once: String,
 }
 
 impl Hands {
@@ -270,7 +278,7 @@ impl Hands {
                     format!("linux /vmlinuz{word}\n### END /etc/grub.d/41_custom ###\n"),
                 )?;
             }
-            other => panic!("{other:?}"),
+            _ => return volume::program(self, program, arguments),
         }
         Ok(())
     }
@@ -291,6 +299,23 @@ impl Effects for Hands {
     }
     fn run(&mut self, program: &str, arguments: &[&str]) -> io::Result<()> {
         self.step(None, |hands| hands.program(program, arguments))
+    }
+    fn output(&mut self, program: &str, arguments: &[&str]) -> io::Result<Zeroizing<String>> {
+        let mut said = String::new();
+        self.step(None, |hands| {
+            said = volume::output(hands, program, arguments);
+            Ok(())
+        })?;
+        Ok(Zeroizing::new(said))
+    }
+    fn has_terminal(&mut self) -> bool {
+        !self.is_unwatched
+    }
+    fn show_once(&mut self, text: &str) -> io::Result<()> {
+        self.step(None, |hands| {
+            hands.shown_once.push_str(text);
+            Ok(())
+        })
     }
 }
 

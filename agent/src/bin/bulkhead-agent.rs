@@ -118,6 +118,8 @@ fn set_up(args: SetupArguments) -> ExitCode {
         dry_run: args.dry_run,
         yes: args.yes,
         undo: args.undo,
+        encrypt_state: args.encrypt_state,
+        erase: args.erase,
         // They are noted for another day, on which it may be started elsewhere.
         machine: absolute(args.machine),
         policy: args.policy,

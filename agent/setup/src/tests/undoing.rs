@@ -215,7 +215,7 @@ fn what_somebody_changed_while_setup_asked_is_not_overwritten() {
     let content = "format = 1\n".to_owned();
     let change = Change::File(FileChange { path, former, content, boot_menu: false });
     ward.write(file, "# by hand\n");
-    let error = change.make(&mut ThisPc).unwrap_err();
+    let error = change.make(&ward.pc(), &mut ThisPc).unwrap_err();
     assert!(error.to_string().contains("run this again"), "{error}");
     assert_eq!(ward.read(file), "# by hand\n");
 }

@@ -1,0 +1,241 @@
+//! Which changes lead to a state on an encrypted volume, and what is seen to before anything is read or changed where there is one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base::layout::STATE_VOLUME;
+use control::setup_report::{SetupChange, SetupReport, SetupResult};
+
+use crate::answers::Answers;
+use crate::change::{Change, FileChange, FileError, current};
+use crate::dialogue::Dialogue;
+use crate::effects::Effects;
+use crate::plan;
+use crate::volume::{
+    Former, MARKER, Move, Standing, UNITS, Unlock, Volume, VolumeError, Wish, can_be_moved, device,
+    in_root, in_use, making, mount, no_room_back, refused, standing, unit_file, unit_text,
+    used_below, uuid,
+};
+use crate::{Options, Pc, Stop, agreed};
+
+const CRYPTTAB: &str = "etc/crypttab";
+/// The services that write into the state directory: none of them may begin an empty one where the volume is not.
+const SERVICES: [&str; 3] = ["bulkhead-agent", "bulkhead-rescue", "bulkhead-update"];
+
+/// Why there is no way there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EncryptionError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}
+
+/// Adds what leads to a state on an encrypted volume, if one is asked for, and returns what a person has to know of it.
+pub(crate) fn add(
+    pc: &Pc,
+    options: &Options,
+    answers: &Answers,
+    effects: &mut dyn Effects,
+    changes: &mut Vec<Change>,
+) -> Result<Vec<String>, EncryptionError> {
+    let mut wish = answers.encrypted_state.clone();
+    if let Some(volume) = &options.encrypt_state {
+        wish.volume = Some(volume.clone());
+        wish.erase = None;
+    }
+    wish.erase = options.erase.clone().or(wish.erase);
+    let moving = planned(pc, &options.state, &wish, effects)?;
+    let notes = notes(pc, &options.images, &options.state, &moving);
+    // The agent is to start at a boot only where its state is in its place.
+    let last = changes.iter().position(|change| *change == Change::Service);
+    let at = last.unwrap_or(changes.len());
+    changes.splice(at..at, moving);
+    Ok(notes)
+}
+
+/// Returns whether taking these changes back brings the state back, for which there has to be room.
+pub(crate) fn comes_back(pc: &Pc, options: &Options, changes: &[Change]) -> Result<bool, Stop> {
+    let comes_back = changes.iter().any(|change| matches!(change, Change::Move(_)))
+        && standing(pc, &options.state) == Standing::Mounted;
+    match comes_back.then(|| no_room_back(&options.state)).flatten() {
+        Some(why) => Err(Stop::refused(why)),
+        None => Ok(comes_back),
+    }
+}
+
+/// Has the volume mounted on which the state is, before anything is read there: what lies below it does not count.
+pub(crate) fn mounted(
+    pc: &Pc,
+    options: &Options,
+    dialogue: &mut dyn Dialogue,
+    effects: &mut dyn Effects,
+) -> Result<(), Stop> {
+    if standing(pc, &options.state) != Standing::Away {
+        return Ok(());
+    }
+    let state = options.state.display();
+    if options.dry_run {
+        return Err(Stop::refused(format!(
+            "the encrypted volume with {state} is not mounted, so nothing can be seen of it: run this without --dry-run, which mounts it first"
+        )));
+    }
+    let what = format!("mount the encrypted volume with {state}");
+    let report = SetupReport {
+        changes: vec![SetupChange { what, diff: None }],
+        ..SetupReport::of(SetupResult::Changed, "")
+    };
+    agreed(&report, "Mount it?", options, dialogue)?;
+    mount(pc, &options.state, effects).map_err(|error| {
+        Stop::refused(format!(
+            "{error}: `systemctl status systemd-cryptsetup@bulkhead_state` says why the volume does not open; with the recovery key, `cryptsetup open` on the volume that /etc/crypttab names, as bulkhead_state, does"
+        ))
+    })
+}
+
+/// Refuses to move a state that somebody is writing.
+pub(crate) fn is_moved_by_nobody_else(
+    pc: &Pc,
+    options: &Options,
+    changes: &[Change],
+) -> Result<(), Stop> {
+    let moves = changes.iter().any(|change| matches!(change, Change::Move(_)));
+    match moves.then(|| in_use(pc, &options.state)).flatten() {
+        Some(why) => Err(Stop::refused(format!("nothing was changed: {why}"))),
+        None => Ok(()),
+    }
+}
+
+/// Finds what leads to a state on an encrypted volume.
+fn planned(
+    pc: &Pc,
+    state: &Path,
+    wish: &Wish,
+    effects: &mut dyn Effects,
+) -> Result<Vec<Change>, EncryptionError> {
+    let mut changes = Vec::new();
+    if standing(pc, state) == Standing::Mounted {
+        if let Some(volume) = &wish.volume {
+            is_the_same(pc, volume)?;
+        }
+        if state.join(MARKER).exists() {
+            changes.push(Change::Former(Former { state: state.to_owned() }));
+        }
+        services(pc, state, &mut changes)?;
+        return Ok(changes);
+    }
+    let Some(device) = &wish.volume else { return Ok(changes) };
+    can_be_moved(pc, state)?;
+    let need = device::room_for(used_below(state)?);
+    let holds = device::look(pc, device, wish.erase.as_deref(), need, effects)?;
+    let unlock = making::unlock(pc, wish)?;
+    making::programs(pc, &unlock)?;
+    let recovery_key_file = making::recovery_key_file(state, wish)?;
+    let uuid = uuid(pc)?;
+    let crypttab = crypttab(pc, &uuid, &unlock)?;
+    let volume = Volume { device: device.clone(), uuid, unlock, recovery_key_file, holds };
+    changes.push(Change::Volume(volume));
+    changes.push(Change::File(crypttab));
+    changes.push(Change::Move(Move {
+        state: state.to_owned(),
+        unit: unit_file(pc, state),
+        content: unit_text(pc, state),
+    }));
+    changes.push(Change::Former(Former { state: state.to_owned() }));
+    services(pc, state, &mut changes)?;
+    Ok(changes)
+}
+
+/// Returns what a person has to know of these changes.
+fn notes(pc: &Pc, images: &Path, state: &Path, changes: &[Change]) -> Vec<String> {
+    let Some(volume) = changes.iter().find_map(|change| match change {
+        Change::Volume(volume) => Some(volume),
+        _ => None,
+    }) else {
+        return Vec::new();
+    };
+    let lost = "whoever has lost it, when nothing else opens the volume any more, has lost state and images";
+    let mut notes = vec![
+        match &volume.recovery_key_file {
+            Some(path) => format!(
+                "THE RECOVERY KEY LIES IN {}: take it off this PC, and keep it; {lost}",
+                path.display()
+            ),
+            None => {
+                format!("THE RECOVERY KEY IS SHOWN ONCE, and is kept nowhere on this PC: {lost}")
+            }
+        },
+        format!(
+            "what is removed from {} can still be read on an SSD by somebody who takes it out: have what was secret there made anew, or erase the disk when the PC goes",
+            state.display()
+        ),
+    ];
+    if let Unlock::Passphrase = volume.unlock {
+        notes.push("SOMEBODY TYPES THE RECOVERY KEY AT EACH START of this PC, or a passphrase that `systemd-cryptenroll --password` adds: without it no desktop comes up".to_owned());
+    }
+    if !images.starts_with(state) {
+        notes.push(format!(
+            "the images lie in {}, which is not below {}: they stay where they are, unencrypted",
+            images.display(),
+            state.display()
+        ));
+    }
+    if let Some(why) = in_use(pc, state) {
+        notes.push(format!("NOT YET: {why}"));
+    }
+    notes
+}
+
+/// Refuses another volume than the one that has the state.
+fn is_the_same(pc: &Pc, volume: &Path) -> Result<(), EncryptionError> {
+    let text = current(&pc.root.join(CRYPTTAB))?.map(|former| former.content).unwrap_or_default();
+    let source = text.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next() == Some(STATE_VOLUME)).then(|| words.next().unwrap_or_default().to_owned())
+    });
+    let own = match source.as_deref().and_then(|source| source.strip_prefix("UUID=")) {
+        Some(uuid) => pc.root.join("dev/disk/by-uuid").join(uuid),
+        None => PathBuf::from(source.unwrap_or_default()),
+    };
+    match (fs::canonicalize(&own), fs::canonicalize(volume)) {
+        (Ok(own), Ok(asked)) if own == asked => Ok(()),
+        _ => Err(EncryptionError::from(refused(format!(
+            "the state is on an encrypted volume already, {}, and not on {}: to move it, take it back first (`bulkhead setup --undo`), and run this again",
+            own.display(),
+            volume.display()
+        )))),
+    }
+}
+
+/// Plans the line of `/etc/crypttab` by which systemd opens the volume at each start.
+fn crypttab(pc: &Pc, uuid: &str, unlock: &Unlock) -> Result<FileChange, EncryptionError> {
+    let path = pc.root.join(CRYPTTAB);
+    let former = current(&path)?;
+    let mut content = String::new();
+    for line in former.as_ref().map(|former| former.content.lines()).into_iter().flatten() {
+        // What a run that did not come to its end left.
+        if line.split_ascii_whitespace().next() != Some(STATE_VOLUME) {
+            content.push_str(line);
+            content.push('\n');
+        }
+    }
+    let (key, options) = (unlock.key(), unlock.options());
+    content.push_str(&format!("{STATE_VOLUME} UUID={uuid} {key} {options}\n"));
+    Ok(FileChange { path, former, content, boot_menu: false })
+}
+
+/// Plans that no service begins a state of its own where the volume is not mounted.
+fn services(pc: &Pc, state: &Path, changes: &mut Vec<Change>) -> Result<(), FileError> {
+    let content = format!(
+        "# Written by `bulkhead setup --encrypt-state`: an audit log never begins anew because its volume is not there.\n\
+         [Unit]\nAssertPathIsMountPoint={}\n",
+        in_root(pc, state).display()
+    );
+    for service in SERVICES {
+        let folder = pc.root.join(UNITS).join(format!("{service}.service.d"));
+        let path = folder.join("state-volume.conf");
+        plan::folder(pc, Some(&folder), changes);
+        plan::file(&path, content.clone(), changes)?;
+    }
+    Ok(())
+}

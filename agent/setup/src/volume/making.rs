@@ -1,0 +1,322 @@
+//! The volume is made: LUKS2, a recovery key, and what opens it at each start.
+//!
+//! It begins under a random key that lies in memory alone, and that is taken off the volume before it gets its first file. Where the power goes
+//! before the state is moved, nobody needs what is on it: the next run makes it anew.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use base::layout::STATE_VOLUME as NAME;
+
+use super::{MAPPER, PCRS, UnlockBy, VolumeError, WORK, Wish, moving, refused, text};
+use crate::Pc;
+use crate::effects::{Attributes, Effects};
+
+/// Bytes of the key that the volume begins under.
+const KEY: usize = 64;
+/// KiB that opening it with a passphrase or a key file takes, for the time of that: each PC that runs Bulkhead has them before a desktop starts.
+const PBKDF_MEMORY: &str = "262144";
+/// Passes over that memory.
+const PBKDF_PASSES: &str = "4";
+/// How a recovery key of systemd's is written: eight groups of eight letters.
+const RECOVERY_KEY: usize = 71;
+/// Largest file that may be one of them, in bytes.
+const KEY_FILE_MAX: u64 = 4096;
+/// Programs, and the packages of Debian that have them.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("usr/sbin/cryptsetup", "cryptsetup-bin"),
+    ("usr/bin/systemd-cryptenroll", "systemd-cryptsetup"),
+    (SYSTEMD_CRYPTSETUP, "systemd-cryptsetup"),
+    ("usr/sbin/mkfs.ext4", "e2fsprogs"),
+    ("usr/bin/diff", "diffutils"),
+];
+const SYSTEMD_CRYPTSETUP: &str = "usr/lib/systemd/systemd-cryptsetup";
+/// Libraries that systemd loads to speak with a TPM, and their packages; on Debian 13 the names of the first three end in t64.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const TPM_LIBRARIES: [(&str, &str); 4] = [
+    ("libtss2-esys.so.0", "libtss2-esys-3.0.2-0"),
+    ("libtss2-mu.so.0", "libtss2-mu0"),
+    ("libtss2-rc.so.0", "libtss2-rc0"),
+    ("libtss2-tcti-device.so.0", "libtss2-tcti-device0"),
+];
+
+/// What opens the volume at each start, besides the recovery key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Unlock {
+    Tpm2 { pcrs: Vec<u8> },
+    Passphrase,
+    KeyFile { path: PathBuf },
+}
+
+impl Unlock {
+    /// Returns the third field of `/etc/crypttab`.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Tpm2 { .. } | Self::Passphrase => "none".to_owned(),
+            Self::KeyFile { path } => path.display().to_string(),
+        }
+    }
+
+    /// Returns its fourth. No `discard`: which blocks are in use would be seen from outside.
+    pub(crate) fn options(&self) -> String {
+        let own = match self {
+            Self::Tpm2 { .. } => ",tpm2-device=auto",
+            Self::Passphrase => "",
+            // A stick may be late; then the recovery key is asked for.
+            Self::KeyFile { .. } => ",keyfile-timeout=30s",
+        };
+        format!("luks,nofail,tries=0{own}")
+    }
+}
+
+/// A volume is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Volume {
+    pub(crate) device: PathBuf,
+    pub(crate) uuid: String,
+    pub(crate) unlock: Unlock,
+    /// Where the recovery key is written, if not to the terminal.
+    pub(crate) recovery_key_file: Option<PathBuf>,
+    /// What is lost.
+    pub(crate) holds: Option<String>,
+}
+
+/// Returns what is to open the volume.
+pub(crate) fn unlock(pc: &Pc, wish: &Wish) -> Result<Unlock, VolumeError> {
+    let version = fs::read_to_string(pc.sysfs.path("class/tpm/tpm0/tpm_version_major"));
+    let has_tpm = version.is_ok_and(|version| version.trim() == "2");
+    let by = match wish.unlock {
+        Some(by) => by,
+        None if wish.key_file.is_some() => UnlockBy::KeyFile,
+        None if has_tpm => UnlockBy::Tpm2,
+        None => UnlockBy::Passphrase,
+    };
+    match by {
+        UnlockBy::Tpm2 if !has_tpm => Err(refused(
+            "this PC shows no TPM 2.0: switch it on in the BIOS (fTPM, PTT), or answer `unlock = \"passphrase\"` or `unlock = \"key-file\"` below [encrypted_state]",
+        )),
+        UnlockBy::Tpm2 => {
+            let pcrs = wish.pcrs.clone().unwrap_or_else(|| PCRS.to_vec());
+            match pcrs.is_empty() {
+                true => Err(refused("`pcrs` names no PCR: [7] is Secure Boot")),
+                false => Ok(Unlock::Tpm2 { pcrs }),
+            }
+        }
+        UnlockBy::Passphrase => Ok(Unlock::Passphrase),
+        UnlockBy::KeyFile => {
+            let Some(path) = wish.key_file.clone() else {
+                return Err(refused(
+                    "`unlock = \"key-file\"` needs `key_file = \"...\"` beside it, a file that is there at each start",
+                ));
+            };
+            let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#' && byte != b':';
+            if !path.is_file()
+                || !path.as_os_str().as_encoded_bytes().iter().all(|byte| plain(*byte))
+            {
+                return Err(refused(format!(
+                    "the key file {} is no file, or its name has a blank: make it (`head -c 64 /dev/urandom`, for root alone), where it is not beside the volume when that is stolen",
+                    path.display()
+                )));
+            }
+            Ok(Unlock::KeyFile { path })
+        }
+    }
+}
+
+/// Refuses a PC on which a program is missing, before anything is changed.
+pub(crate) fn programs(pc: &Pc, unlock: &Unlock) -> Result<(), VolumeError> {
+    let tpm = match unlock {
+        Unlock::Tpm2 { .. } => TPM_LIBRARIES.as_slice(),
+        Unlock::Passphrase | Unlock::KeyFile { .. } => &[],
+    };
+    let libraries = tpm.iter().map(|(file, package)| (format!("{LIBRARIES}/{file}"), *package));
+    let all =
+        PROGRAMS.iter().map(|(file, package)| ((*file).to_owned(), *package)).chain(libraries);
+    let missing: Vec<(String, &str)> = all.filter(|(file, _)| !is_installed(pc, file)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let files: Vec<&str> = missing.iter().map(|(file, _)| file.as_str()).collect();
+    Err(refused(format!(
+        "an encrypted volume needs what is not installed ({}): `apt install {}` (on Debian 13 the libraries are libtss2-esys-3.0.2-0t64, libtss2-mu-4.0.1-0t64, libtss2-rc0t64 and libtss2-tcti-device0t64; on Debian 12 systemd has systemd-cryptsetup), and run this again",
+        files.join(", "),
+        packages.join(" ")
+    )))
+}
+
+fn is_installed(pc: &Pc, file: &str) -> bool {
+    // /usr may not be merged with the root yet.
+    let without = file.strip_prefix("usr/").unwrap_or(file);
+    pc.root.join(file).exists() || pc.root.join(without).exists()
+}
+
+/// Returns where the recovery key is written, in place of a terminal.
+pub(crate) fn recovery_key_file(state: &Path, wish: &Wish) -> Result<Option<PathBuf>, VolumeError> {
+    let Some(path) = &wish.recovery_key_file else { return Ok(None) };
+    if path.starts_with(state) {
+        return Err(refused(format!(
+            "{} would lie on the volume that it opens: name a file elsewhere, and take it off this PC afterwards",
+            path.display()
+        )));
+    }
+    // An earlier run's may be written anew, a person's file may not.
+    let is_free = match fileopen::read(path, KEY_FILE_MAX) {
+        Ok(text) => text.len() == RECOVERY_KEY + 1 && text.split(|byte| *byte == b'-').count() == 8,
+        Err(error) => {
+            error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir)
+        }
+    };
+    match is_free {
+        true => Ok(Some(path.clone())),
+        false => Err(refused(format!(
+            "the recovery key cannot be written to {}: name a file that is not there, in a folder that is",
+            path.display()
+        ))),
+    }
+}
+
+impl Volume {
+    pub(crate) fn shown(&self) -> String {
+        let Self { device, unlock, recovery_key_file, holds, .. } = self;
+        let lost = match holds {
+            Some(holds) => format!("ERASE what is on {} ({holds}) and ", device.display()),
+            None => String::new(),
+        };
+        let by = match unlock {
+            Unlock::Tpm2 { pcrs } => {
+                let pcrs: Vec<String> = pcrs.iter().map(u8::to_string).collect();
+                format!("this PC's TPM (PCR {})", pcrs.join(", "))
+            }
+            Unlock::Passphrase => "a passphrase that somebody types".to_owned(),
+            Unlock::KeyFile { path } => format!("the key file {}", path.display()),
+        };
+        let shown = match recovery_key_file {
+            Some(path) => format!("written to {}", path.display()),
+            None => "shown once on this terminal".to_owned(),
+        };
+        format!(
+            "{lost}make an encrypted volume of {} (LUKS2), opened at each start by {by}; a recovery key is {shown}",
+            device.display()
+        )
+    }
+
+    pub(crate) fn shown_back(&self) -> String {
+        format!("close the encrypted volume {}; what is on it is not erased", self.device.display())
+    }
+
+    pub(crate) fn make(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+        if self.recovery_key_file.is_none() && !effects.has_terminal() {
+            return Err(io::Error::other(
+                "the recovery key is shown on a terminal, and there is none: run this in one, or name a file for it (`recovery_key_file` below [encrypted_state] of the answer file)",
+            ));
+        }
+        moving::clear(pc, effects)?;
+        close(pc, effects)?;
+        let work = moving::folder(pc, WORK, effects)?;
+        let key_file = work.join("key");
+        let key = text(&key_file)?;
+        let device = text(&self.device)?;
+        let mut random = Zeroizing::new([0u8; KEY]);
+        getrandom::fill(random.as_mut_slice()).map_err(io::Error::other)?;
+        effects.replace(&key_file, random.as_slice(), Attributes::new(0o600))?;
+        if self.holds.is_some() {
+            effects.run("wipefs", &["--all", "--quiet", "--", device])?;
+        }
+        let pbkdf = [
+            "--pbkdf",
+            "argon2id",
+            "--pbkdf-memory",
+            PBKDF_MEMORY,
+            "--pbkdf-force-iterations",
+            PBKDF_PASSES,
+        ];
+        let uuid = self.uuid.as_str();
+        let mut format = vec![
+            "luksFormat",
+            "--type",
+            "luks2",
+            "--batch-mode",
+            "--uuid",
+            uuid,
+            "--label",
+            "bulkhead-state",
+            "--key-file",
+            key,
+        ];
+        format.extend(pbkdf);
+        format.push(device);
+        effects.run("cryptsetup", &format)?;
+        let by_key = format!("--unlock-key-file={key}");
+        let recovery =
+            effects.output("systemd-cryptenroll", &[&by_key, "--recovery-key", device])?;
+        self.hand_over(recovery.trim(), effects)?;
+        match &self.unlock {
+            Unlock::Tpm2 { pcrs } => {
+                let pcrs: Vec<String> = pcrs.iter().map(u8::to_string).collect();
+                let pcrs = format!("--tpm2-pcrs={}", pcrs.join("+"));
+                effects
+                    .run("systemd-cryptenroll", &[&by_key, "--tpm2-device=auto", &pcrs, device])?;
+            }
+            Unlock::Passphrase => {}
+            Unlock::KeyFile { path } => {
+                let mut add = vec!["luksAddKey", "--batch-mode", "--key-file", key];
+                add.extend(pbkdf);
+                add.extend([device, text(path)?]);
+                effects.run("cryptsetup", &add)?;
+            }
+        }
+        effects.run("cryptsetup", &["open", "--type", "luks2", "--key-file", key, device, NAME])?;
+        let mapper = pc.root.join(MAPPER);
+        effects.run("mkfs.ext4", &["-q", "-L", "bulkhead-state", text(&mapper)?])?;
+        if self.unlock != Unlock::Passphrase {
+            // As at the next start: what does not open it now would not then.
+            effects.run("cryptsetup", &["close", NAME])?;
+            let program = pc.root.join(SYSTEMD_CRYPTSETUP);
+            let options = format!("{},headless=true", self.unlock.options());
+            effects
+                .run(text(&program)?, &["attach", NAME, device, &self.unlock.key(), &options])?;
+        }
+        effects.run("cryptsetup", &["luksKillSlot", "--batch-mode", device, "0"])?;
+        effects.remove(&key_file)
+    }
+
+    fn hand_over(&self, recovery: &str, effects: &mut dyn Effects) -> io::Result<()> {
+        if recovery.len() != RECOVERY_KEY {
+            return Err(io::Error::other("systemd-cryptenroll has printed no recovery key"));
+        }
+        match &self.recovery_key_file {
+            Some(path) => {
+                let line = Zeroizing::new(format!("{recovery}\n"));
+                effects.replace(path, line.as_bytes(), Attributes::new(0o600))
+            }
+            None => effects.show_once(&Zeroizing::new(format!(
+                "\nThe recovery key of {}, which opens the volume when nothing else does. It is shown this once: write it down, and keep it away from this PC.\n\n    {recovery}\n\n",
+                self.device.display()
+            ))),
+        }
+    }
+
+    /// Closes the volume; what is on it stays.
+    pub(crate) fn revert(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+        moving::clear(pc, effects)?;
+        effects.remove(&pc.root.join(WORK).join("key"))?;
+        close(pc, effects)
+    }
+}
+
+/// Closes the volume, at once or when the last who has a file of it open lets go: setup itself may.
+fn close(pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+    match fs::symlink_metadata(pc.root.join(MAPPER)) {
+        Ok(_) => effects.run("cryptsetup", &["close", "--deferred", NAME]),
+        Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,280 @@
+//! State and images on an encrypted volume: `bulkhead setup --encrypt-state VOLUME`.
+//!
+//! ```text
+//!  device: may it be had? --> making: LUKS2, recovery key, TPM --> /etc/crypttab --> moving: copied, compared, mount unit, mounted --> former copies removed
+//! ```
+//!
+//! The mount unit is what counts. Before it is there the state is where it was, and another run begins with the volume anew; once it is there the
+//! volume has the state, and another run removes what is left of the former copies.
+//!
+//! The journal of setup lies in the state directory and is copied with it, after the move is on record. So each of the two says what is to be
+//! taken back as long as it is the one that counts.
+
+pub(crate) mod device;
+pub(crate) mod making;
+mod moving;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base::layout::STATE_VOLUME as NAME;
+use nix::sys::statvfs::statvfs;
+
+use crate::Pc;
+use crate::effects::Effects;
+
+pub(crate) use making::{Unlock, Volume};
+pub(crate) use moving::{Former, Move};
+
+const MAPPER: &str = "dev/mapper/bulkhead_state";
+pub(crate) const UNITS: &str = "etc/systemd/system";
+/// What has to be mounted where setup works.
+const WORK: &str = "run/bulkhead-setup";
+/// Says, on the volume, that the former copies below it are still there.
+pub(crate) const MARKER: &str = ".bulkhead-former";
+/// PCR that the TPM's key is bound to: Secure Boot, its keys included. A newer kernel or boot loader leaves it as it is.
+const PCRS: [u8; 1] = [7];
+/// Files that are looked through for the room they need: a PC has some ten thousand.
+const ENTRIES_MAX: usize = 1 << 20;
+
+/// How the volume is to be opened, as an answer file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnlockBy {
+    Tpm2,
+    Passphrase,
+    KeyFile,
+}
+
+/// What was asked for: options go before the answer file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) volume: Option<PathBuf>,
+    /// The volume once more, whose content may be lost.
+    pub(crate) erase: Option<PathBuf>,
+    pub(crate) unlock: Option<UnlockBy>,
+    pub(crate) pcrs: Option<Vec<u8>>,
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) recovery_key_file: Option<PathBuf>,
+}
+
+/// Why the state cannot be put there. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeError {
+    #[error("{0}")]
+    Refused(String),
+    #[error("cannot look at {path}: {source}", path = .0.display(), source = .1)]
+    Unread(PathBuf, io::Error),
+}
+
+pub(crate) fn refused(why: impl Into<String>) -> VolumeError {
+    VolumeError::Refused(why.into())
+}
+
+/// Where the state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// On the PC's own file system.
+    Plain,
+    /// On a volume that is not mounted: what lies in the directory does not count.
+    Away,
+    /// On a volume that is mounted.
+    Mounted,
+}
+
+/// Returns where the state is.
+pub(crate) fn standing(pc: &Pc, state: &Path) -> Standing {
+    if mounted_from(pc, state).is_some_and(|source| Path::new(&source).ends_with(NAME)) {
+        Standing::Mounted
+    } else if unit_file(pc, state).exists() {
+        Standing::Away
+    } else {
+        Standing::Plain
+    }
+}
+
+/// Mounts the volume that has the state; whoever has to type its passphrase is asked by systemd.
+pub(crate) fn mount(pc: &Pc, state: &Path, effects: &mut dyn Effects) -> io::Result<()> {
+    effects.run("systemctl", &["daemon-reload"])?;
+    effects.run("systemctl", &["start", &unit_name(pc, state)])
+}
+
+/// Returns why the state cannot be copied now: somebody is writing it.
+pub(crate) fn in_use(pc: &Pc, state: &Path) -> Option<String> {
+    let stop = "shut the desktops down (`systemctl stop bulkhead-agent`), and run this again";
+    if let Ok(directory) = fileopen::directory(state)
+        && let Err(fs::TryLockError::WouldBlock) = directory.try_lock()
+    {
+        return Some(format!("bulkhead-agent runs and writes into {}: {stop}", state.display()));
+    }
+    let own = std::process::id().to_string();
+    let is_process = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit()) && *name != own;
+    for process in crate::names_in(&pc.sysfs.proc("")).into_iter().filter(is_process) {
+        let files = pc.sysfs.proc(&format!("{process}/fd"));
+        for file in crate::names_in(&files) {
+            let open = fs::read_link(files.join(file)).unwrap_or_default();
+            if open.starts_with(state) {
+                let program = pc.proc_text(&format!("{process}/comm"));
+                return Some(format!(
+                    "{} ({process}) has {} open: {stop}",
+                    printable::line(program.trim()),
+                    open.display()
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// Returns why the state cannot be copied back: there is no room.
+pub(crate) fn no_room_back(state: &Path) -> Option<String> {
+    let used = used_below(state).ok()?;
+    let free = statvfs(state.parent()?).ok()?;
+    let free = free.blocks_available() * free.fragment_size();
+    (free < device::with_reserve(used)).then(|| {
+        format!(
+            "state and images on the encrypted volume take {} MiB, and {} has {} MiB free for them: remove images that nobody needs (`bulkhead images remove`) or make room there, and run this again; nothing was taken back",
+            used >> 20,
+            state.parent().unwrap_or(state).display(),
+            free >> 20
+        )
+    })
+}
+
+/// Returns what is mounted at a place, the last if several are.
+fn mounted_from(pc: &Pc, place: &Path) -> Option<String> {
+    mounts(pc).into_iter().rev().find(|mount| mount.point == place).map(|mount| mount.source)
+}
+
+/// A line of `/proc/self/mountinfo`.
+struct Mount {
+    number: String,
+    point: PathBuf,
+    source: String,
+}
+
+fn mounts(pc: &Pc) -> Vec<Mount> {
+    let text = pc.proc_text("self/mountinfo");
+    let mount = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut fields = left.split(' ').skip(2);
+        let (number, _, point) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Mount {
+            number: number.to_owned(),
+            // Blanks are written so.
+            point: PathBuf::from(point.replace("\\040", " ")),
+            source: right.split(' ').nth(1)?.to_owned(),
+        })
+    };
+    text.lines().filter_map(mount).collect()
+}
+
+/// Refuses a state directory that a mount could not take the place of.
+pub(crate) fn can_be_moved(pc: &Pc, state: &Path) -> Result<(), VolumeError> {
+    let name = state.display();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if !state.as_os_str().as_encoded_bytes().iter().all(|byte| plain(*byte)) {
+        return Err(refused(format!(
+            "{name} is no name that a mount unit can have: choose another --state"
+        )));
+    }
+    match fs::symlink_metadata(state) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(refused(format!("{name} is no folder: put one in its place"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(refused(format!(
+                "{name} is not there: install Bulkhead's package (`apt install ./bulkhead_*.deb`), and run this again"
+            )));
+        }
+        Err(error) => return Err(VolumeError::Unread(state.to_owned(), error)),
+    }
+    match mounts(pc).into_iter().find(|mount| mount.point.starts_with(state)) {
+        Some(mount) => Err(refused(format!(
+            "{} is mounted at {}: setup moves a state that lies on one file system. Unmount it, put its files below {name}, take it out of /etc/fstab, and run this again",
+            mount.source,
+            mount.point.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Returns how many bytes the files below a folder take on its file system.
+pub(crate) fn used_below(folder: &Path) -> Result<u64, VolumeError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let unread = |path: &Path| {
+        let path = path.to_owned();
+        move |error| VolumeError::Unread(path, error)
+    };
+    let (mut used, mut seen, mut left) = (0u64, 0usize, vec![folder.to_owned()]);
+    while let Some(path) = left.pop() {
+        seen += 1;
+        if seen > ENTRIES_MAX {
+            return Err(refused(format!(
+                "{} holds more than {ENTRIES_MAX} files, which Bulkhead never writes: take out what is not its own",
+                folder.display()
+            )));
+        }
+        let metadata = fs::symlink_metadata(&path).map_err(unread(&path))?;
+        used = used.saturating_add(metadata.blocks().saturating_mul(512));
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path).map_err(unread(&path))? {
+                left.push(entry.map_err(unread(&path))?.path());
+            }
+        }
+    }
+    Ok(used)
+}
+
+/// Returns a new name for the volume, by which it is found at each start.
+pub(crate) fn uuid(pc: &Pc) -> Result<String, VolumeError> {
+    let text = pc.proc_text("sys/kernel/random/uuid");
+    match text.trim() {
+        "" => Err(refused("the kernel gives no UUID: mount /proc, and run this again")),
+        uuid => Ok(uuid.to_owned()),
+    }
+}
+
+/// Returns a path as the PC has it.
+pub(crate) fn in_root(pc: &Pc, path: &Path) -> PathBuf {
+    Path::new("/").join(path.strip_prefix(&pc.root).unwrap_or(path))
+}
+
+/// Returns the name of a mount's unit (systemd.unit(5)): `var-lib-bulkhead.mount`.
+fn unit_name(pc: &Pc, state: &Path) -> String {
+    let path = in_root(pc, state);
+    let path = path.to_string_lossy();
+    let escaped = path.trim_matches('/').chars().map(|sign| match sign {
+        '/' => "-".to_owned(),
+        '-' => "\\x2d".to_owned(),
+        other => other.to_string(),
+    });
+    format!("{}.mount", escaped.collect::<String>())
+}
+
+pub(crate) fn unit_file(pc: &Pc, state: &Path) -> PathBuf {
+    pc.root.join(UNITS).join(unit_name(pc, state))
+}
+
+pub(crate) fn unit_text(pc: &Pc, state: &Path) -> String {
+    format!(
+        "# Written by `bulkhead setup --encrypt-state`; `bulkhead setup --undo` removes it.\n\
+         [Unit]\n\
+         Description=State and images of Bulkhead on an encrypted volume\n\
+         Requires=systemd-fsck@dev-mapper-{NAME}.service\n\
+         After=systemd-fsck@dev-mapper-{NAME}.service\n\n\
+         [Mount]\n\
+         What=/{MAPPER}\n\
+         Where={}\n\
+         Type=ext4\n\
+         # A PC whose volume does not open starts all the same, without its desktops: somebody can look why.\n\
+         Options=nodev,nosuid,nofail\n\n\
+         [Install]\n\
+         WantedBy=local-fs.target\n",
+        in_root(pc, state).display()
+    )
+}
+
+/// Returns a path as an argument.
+fn text(path: &Path) -> io::Result<&str> {
+    path.to_str().ok_or_else(|| io::Error::other("the name of a file is no text"))
+}

@@ -1,0 +1,201 @@
+//! State and images are moved onto the volume, and back: copied, compared with what was copied, and only then does the mount unit say what counts.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{MAPPER, MARKER, Standing, WORK, mounted_from, standing, text};
+use crate::Pc;
+use crate::effects::{Attributes, Effects};
+
+/// Where the volume is mounted while it is written, and where what lies below a mount is seen.
+const STAGING: &str = "run/bulkhead-setup/volume";
+const BELOW: &str = "run/bulkhead-setup/below";
+
+/// The state is moved onto the volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Move {
+    pub(crate) state: PathBuf,
+    /// The mount unit, and its text.
+    pub(crate) unit: PathBuf,
+    pub(crate) content: String,
+}
+
+/// What was copied is removed where it lay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Former {
+    pub(crate) state: PathBuf,
+}
+
+impl Move {
+    pub(crate) fn shown(&self) -> String {
+        format!(
+            "copy {0} with the images in it onto the volume, compare the copy, and mount the volume there ({1})",
+            self.state.display(),
+            self.unit.display()
+        )
+    }
+
+    pub(crate) fn shown_back(&self) -> String {
+        format!(
+            "copy what is in {} from the volume back onto this PC's own disk, compare the copy, and mount the volume there no more",
+            self.state.display()
+        )
+    }
+
+    pub(crate) fn make(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+        if let Some(why) = super::in_use(pc, &self.state) {
+            return Err(io::Error::other(why));
+        }
+        clear(pc, effects)?;
+        folder(pc, WORK, effects)?;
+        let staging = folder(pc, STAGING, effects)?;
+        let mapper = pc.root.join(MAPPER);
+        effects.run("mount", &["-o", "nodev,nosuid", text(&mapper)?, text(&staging)?])?;
+        copy(&self.state, &staging, effects)?;
+        effects.replace(&staging.join(MARKER), b"", Attributes::new(0o600))?;
+        effects.run("umount", &[text(&staging)?])?;
+        // From here on the volume has the state.
+        effects.replace(&self.unit, self.content.as_bytes(), Attributes::new(0o644))?;
+        self.mount(effects).map_err(|error| {
+            // Nobody has used it yet: what was copied is whole, and counts again.
+            match standing(pc, &self.state) == Standing::Away {
+                true => self.take_unit_away(effects).err().unwrap_or(error),
+                false => error,
+            }
+        })
+    }
+
+    fn mount(&self, effects: &mut dyn Effects) -> io::Result<()> {
+        let unit = self.unit_name()?;
+        effects.run("systemctl", &["daemon-reload"])?;
+        effects.run("systemctl", &["enable", unit])?;
+        effects.run("systemctl", &["start", unit])
+    }
+
+    fn take_unit_away(&self, effects: &mut dyn Effects) -> io::Result<()> {
+        effects.run("systemctl", &["disable", self.unit_name()?])?;
+        effects.remove(&self.unit)?;
+        effects.run("systemctl", &["daemon-reload"])
+    }
+
+    pub(crate) fn revert(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+        clear(pc, effects)?;
+        let unit = self.unit_name()?;
+        match standing(pc, &self.state) {
+            Standing::Plain => return Ok(()),
+            Standing::Away => effects.run("systemctl", &["start", unit])?,
+            Standing::Mounted => {}
+        }
+        if let Some(why) = super::in_use(pc, &self.state) {
+            return Err(io::Error::other(why));
+        }
+        let below = see_below(pc, &self.state, effects)?;
+        empty(&below, effects)?;
+        copy(&self.state, &below, effects)?;
+        // What belongs to a volume alone.
+        for name in ["lost+found", MARKER] {
+            effects.run("rm", &["-rf", "--", text(&below.join(name))?])?;
+        }
+        clear(pc, effects)?;
+        if self.unit.exists() {
+            // From here on this PC's own disk has the state.
+            self.take_unit_away(effects)?;
+        }
+        // Setup itself has a file of it open: its lock.
+        effects.run("umount", &["--lazy", text(&self.state)?])
+    }
+
+    fn unit_name(&self) -> io::Result<&str> {
+        text(Path::new(self.unit.file_name().unwrap_or_default()))
+    }
+}
+
+impl Former {
+    pub(crate) fn shown(&self) -> String {
+        format!(
+            "remove the former copies, which then lie below the mount at {}",
+            self.state.display()
+        )
+    }
+
+    pub(crate) fn shown_back(&self) -> String {
+        format!("(the former copies below {} come back with the next step)", self.state.display())
+    }
+
+    pub(crate) fn make(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+        clear(pc, effects)?;
+        if standing(pc, &self.state) != Standing::Mounted {
+            return Err(io::Error::other("the volume is not mounted: run this again"));
+        }
+        let below = see_below(pc, &self.state, effects)?;
+        empty(&below, effects)?;
+        clear(pc, effects)?;
+        effects.remove(&self.state.join(MARKER))
+    }
+}
+
+/// Makes a folder of setup's own where it works, and returns its path.
+pub(super) fn folder(pc: &Pc, below: &str, effects: &mut dyn Effects) -> io::Result<PathBuf> {
+    let path = pc.root.join(below);
+    if !path.is_dir() {
+        effects.make_folder(&path)?;
+    }
+    Ok(path)
+}
+
+/// Unmounts what an earlier step, or a run that was killed, left where setup works.
+pub(super) fn clear(pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+    for place in [BELOW, STAGING] {
+        let place = pc.root.join(place);
+        if mounted_from(pc, &place).is_some() {
+            effects.run("umount", &[text(&place)?])?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the state directory as it is below what is mounted there.
+fn see_below(pc: &Pc, state: &Path, effects: &mut dyn Effects) -> io::Result<PathBuf> {
+    folder(pc, WORK, effects)?;
+    let below = folder(pc, BELOW, effects)?;
+    let parent = state.parent().unwrap_or(state);
+    effects.run("mount", &["--bind", text(parent)?, text(&below)?])?;
+    let seen = below.join(state.file_name().unwrap_or_default());
+    match fs::metadata(&seen) {
+        Ok(metadata) if metadata.is_dir() => Ok(seen),
+        _ => Err(io::Error::other(format!(
+            "{} has no folder to mount at any more",
+            parent.display()
+        ))),
+    }
+}
+
+/// Copies what is in a folder, to the disk, and reads both again.
+fn copy(from: &Path, to: &Path, effects: &mut dyn Effects) -> io::Result<()> {
+    let (from, to) = (text(from)?, text(to)?);
+    effects.run(
+        "cp",
+        &[
+            "--archive",
+            "--one-file-system",
+            "--sparse=auto",
+            "--no-target-directory",
+            "--",
+            from,
+            to,
+        ],
+    )?;
+    let own = ["lost+found", MARKER].map(|name| format!("--exclude={name}"));
+    let [lost, marker] = &own;
+    effects
+        .run("diff", &["--recursive", "--brief", "--no-dereference", lost, marker, "--", from, to])
+}
+
+fn empty(folder: &Path, effects: &mut dyn Effects) -> io::Result<()> {
+    effects.run("find", &[text(folder)?, "-xdev", "-mindepth", "1", "-delete"])
+}
