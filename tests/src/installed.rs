@@ -16,6 +16,8 @@ use crate::{Network, Outcome, WardPc, ensure};
 const CMDLINE: &str = "root=/dev/vda rw quiet intel_iommu=off";
 /// What the simulator needs of any kernel (see `System`).
 const SIMULATED: &str = "console=ttyS0 panic=-1 no_timer_check";
+/// Bytes of a second disk.
+const SECOND_DISK: u64 = 1 << 30;
 /// Longest that a shell line takes: dpkg in an emulated PC is slow.
 const LINE: Duration = Duration::from_secs(240);
 /// Longest from the order to restart until the PC has.
@@ -58,6 +60,9 @@ pub struct Installed {
     /// The outside, its server at 10.2.0.1.
     pub internet: Network,
     system: System,
+    /// Whether it has a TPM; it keeps what it was told while it is away.
+    pub has_tpm: bool,
+    second_disk: Option<PathBuf>,
     dir: TempDir,
 }
 
@@ -70,6 +75,16 @@ impl Installed {
     /// The same with ansible-core on the disk: the PC is in no network by which Ansible could come from outside.
     pub fn with_ansible(suite: &str) -> Outcome<Self> {
         Self::of(suite, "pc-ansible")
+    }
+
+    /// The same with a TPM 2.0 and an empty second disk, /dev/disk/by-id/virtio-state, and what the package recommends for an encrypted volume.
+    pub fn with_second_disk(suite: &str) -> Outcome<Self> {
+        let mut installed = Self::of(suite, "pc-volume")?;
+        let disk = installed.dir.path().join("second-disk");
+        std::fs::File::create(&disk)?.set_len(SECOND_DISK)?;
+        installed.second_disk = Some(disk);
+        installed.has_tpm = true;
+        Ok(installed)
     }
 
     fn of(suite: &str, kind: &str) -> Outcome<Self> {
@@ -96,16 +111,32 @@ impl Installed {
                 cmdline: format!("{CMDLINE} {SIMULATED}"),
                 recording: None,
             },
+            has_tpm: false,
+            second_disk: None,
             dir,
         })
     }
 
     /// Switches it on and waits until it answers.
     pub fn start(&self) -> Outcome<WardPc> {
+        let mut extra = crate::seat::hardware(self.dir.path());
+        if let Some(disk) = &self.second_disk {
+            extra.extend([
+                "-drive".to_owned(),
+                format!("file={},format=raw,if=none,id=second", disk.display()),
+            ]);
+            extra.extend([
+                "-device".to_owned(),
+                "virtio-blk-pci,drive=second,serial=state,romfile=".to_owned(),
+            ]);
+        }
+        if self.has_tpm {
+            extra.extend(tpm(self.dir.path())?);
+        }
         let hardware = Hardware {
             memory_mib: 4096,
             nics: vec![(5, CLINICAL_MAC, &self.clinical), (6, INTERNET_MAC, &self.internet)],
-            extra: crate::seat::hardware(self.dir.path()),
+            extra,
             system: Some(self.system.clone()),
             ..Hardware::default()
         };
@@ -162,6 +193,30 @@ impl Installed {
         run(&pc, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")?;
         pc.wait_off(OFF)
     }
+}
+
+/// Starts a TPM, which ends with the PC that it is in; returns the PC's arguments for it.
+fn tpm(dir: &Path) -> Outcome<Vec<String>> {
+    let (state, socket) = (dir.join("tpm"), dir.join("tpm.socket"));
+    std::fs::create_dir_all(&state)?;
+    let _ = std::fs::remove_file(&socket);
+    let started = Command::new("swtpm")
+        .args(["socket", "--tpm2", "--terminate", "--daemon"])
+        .args(["--tpmstate", &format!("dir={}", state.display())])
+        .args(["--ctrl", &format!("type=unixio,path={}", socket.display())])
+        .status()
+        .map_err(|e| format!("cannot start swtpm: {e}; run scripts/setup"))?;
+    ensure!(started.success(), "swtpm: {started}");
+    let socket = format!("socket,id=tpm,path={}", socket.display());
+    let words = [
+        "-chardev",
+        &socket,
+        "-tpmdev",
+        "emulator,id=tpm0,chardev=tpm",
+        "-device",
+        "tpm-crb,tpmdev=tpm0",
+    ];
+    Ok(words.map(str::to_owned).to_vec())
 }
 
 fn target() -> PathBuf {

@@ -22,3 +22,4 @@ mod sleep;
 mod updates;
 mod usb;
 mod vmm;
+mod volume;

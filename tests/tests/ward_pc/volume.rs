@@ -1,0 +1,138 @@
+//! State and images on an encrypted volume, on a stock Debian: opened by the PC's TPM, or by the recovery key that somebody types, or not at all.
+
+use std::time::Duration;
+
+use tests::installed::{Installed, UP, becomes, run, shell};
+use tests::ward_test;
+use tests::{Failure, Outcome, WardPc, ensure};
+
+/// Longest until systemd has given a TPM that is not there up (30 s), and asks.
+const ASKS: Duration = Duration::from_secs(120);
+/// Domains that others run: it is the state that this is about.
+const ANSWERS: &str = r#"format = 1
+enable = true
+[seat]
+backend = "none"
+[domain.clinical]
+vmm = "external"
+[domain.internet]
+vmm = "external"
+[roles]
+"#;
+const VOLUME: &str = r#"
+[encrypted_state]
+volume = "/dev/disk/by-id/virtio-state"
+recovery_key_file = "/root/recovery-key"
+"#;
+const STATE: &str = "/var/lib/bulkhead";
+/// How many entries the audit log has.
+const ENTRIES: &str = "cat /var/lib/bulkhead/audit/*.jsonl | wc -l";
+/// Types the recovery key where systemd asks for it.
+const TYPE: &str = r#"socket=$(sed -n 's/^Socket=//p' /run/systemd/ask-password/ask.* | head -n 1); head -c 71 /root/recovery-key | /usr/lib/systemd/systemd-reply-password 1 "$socket""#;
+
+fn logs(pc: &WardPc) -> String {
+    let line = "journalctl --no-pager -b -o short-monotonic -u 'bulkhead-*' -u 'systemd-cryptsetup*' -u 'var-lib*' | tail -n 60; systemctl list-jobs; cat /etc/crypttab; findmnt; lsblk";
+    shell(pc, line).map_or_else(|Failure(error)| error, |output| output.stdout)
+}
+
+fn entries(pc: &WardPc) -> Outcome<u64> {
+    Ok(run(pc, ENTRIES)?.trim().parse().map_err(|e| format!("entries: {e}"))?)
+}
+
+#[ward_test(shows = ["K-3.3.1"], in_full)]
+fn a_stock_debian_keeps_its_state_on_a_volume_that_its_tpm_opens_and_asks_without_it() -> Outcome {
+    if !nix::unistd::geteuid().is_root() {
+        println!("not run: a disk with Debian is made by root alone");
+        return Ok(());
+    }
+    let mut installed = Installed::with_second_disk("bookworm")?;
+    let pc = installed.start()?;
+    becomes(&pc, "the stock system is up", "systemctl is-active multi-user.target", UP)?;
+    run(
+        &pc,
+        "update-grub 2>/dev/null; apt-get -qq -o Dpkg::Use-Pty=0 install /share/packages/bulkhead_*.deb",
+    )?;
+    run(&pc, &format!("cat > /root/answers.toml <<'END'\n{ANSWERS}END"))?;
+    run(
+        &pc,
+        "bulkhead setup --answers /root/answers.toml --yes && systemctl start bulkhead-agent",
+    )?;
+    becomes(&pc, "the log has begun", "ls /var/lib/bulkhead/audit/*.jsonl", UP)?;
+    run(&pc, &format!("cat >> /root/answers.toml <<'END'\n{VOLUME}END"))?;
+    let early = shell(&pc, "bulkhead setup --answers /root/answers.toml --yes")?;
+    ensure!(
+        early.status == Some(1) && early.stderr.contains("systemctl stop bulkhead-agent"),
+        "a state that an agent writes is moved: {early:?}"
+    );
+    run(&pc, "systemctl stop bulkhead-agent")?;
+    let before = entries(&pc)?;
+    let dry = run(&pc, "bulkhead setup --answers /root/answers.toml --dry-run")?;
+    ensure!(dry.contains("TPM (PCR 7)"), "{dry}");
+    let made = shell(&pc, "bulkhead setup --answers /root/answers.toml --yes")?;
+    ensure!(made.status == Some(0), "{made:?}\n{}", logs(&pc));
+    pc.progress("the state is on the volume");
+    run(&pc, &format!("findmnt -no SOURCE {STATE} | grep -x /dev/mapper/bulkhead_state"))?;
+    let former = run(&pc, "mount --bind /var/lib /mnt && ls -A /mnt/bulkhead; umount /mnt")?;
+    ensure!(former.is_empty(), "former copies are left: {former}");
+    run(
+        &pc,
+        "[ $(stat -c %a /root/recovery-key) = 600 ] && ! grep -rqf /root/recovery-key /var/log /var/lib/bulkhead /etc /run/log && ! journalctl | grep -qf /root/recovery-key",
+    )?;
+    let slots = run(&pc, "systemd-cryptenroll /dev/disk/by-id/virtio-state")?;
+    ensure!(
+        slots.contains("tpm2") && slots.contains("recovery") && !slots.contains("password"),
+        "{slots}"
+    );
+    let again = run(&pc, "bulkhead setup --answers /root/answers.toml --yes")?;
+    ensure!(again.contains("nothing to change"), "{again}");
+
+    let pc = installed.restart(pc)?;
+    let up = "systemctl is-active bulkhead-agent";
+    becomes(&pc, "the agent is up", up, UP)
+        .map_err(|Failure(e)| Failure(format!("{e}\n{}", logs(&pc))))?;
+    run(
+        &pc,
+        &format!(
+            "findmnt -no SOURCE {STATE} | grep -x /dev/mapper/bulkhead_state; bulkhead audit verify"
+        ),
+    )?;
+    let with_tpm = entries(&pc)?;
+    ensure!(with_tpm > before, "the log began anew: {before} entries, then {with_tpm}");
+    let doctor = shell(&pc, "bulkhead doctor")?.stdout;
+    let line = doctor.lines().find(|line| line.contains("encryption:")).unwrap_or_default();
+    ensure!(line.contains("TPM") && line.contains("recovery key"), "doctor: {doctor}");
+
+    installed.has_tpm = false;
+    let pc = installed.restart(pc)?;
+    becomes(&pc, "systemd asks", "ls /run/systemd/ask-password/ask.*", ASKS)
+        .map_err(|Failure(e)| Failure(format!("{e}\n{}", logs(&pc))))?;
+    let agent = shell(&pc, up)?;
+    let log = shell(&pc, "ls /var/lib/bulkhead/audit")?;
+    ensure!(
+        agent.status != Some(0) && log.status != Some(0),
+        "an agent without its log: {agent:?} {log:?}"
+    );
+    let doctor = shell(&pc, "bulkhead doctor")?.stdout;
+    ensure!(doctor.contains("FAIL  encryption:"), "doctor: {doctor}");
+    run(&pc, TYPE)?;
+    becomes(&pc, "the agent is up", up, UP)
+        .map_err(|Failure(e)| Failure(format!("{e}\n{}", logs(&pc))))?;
+    ensure!(entries(&pc)? > with_tpm, "the log began anew");
+
+    installed.has_tpm = true;
+    run(&pc, "systemctl stop bulkhead-agent")?;
+    let last = entries(&pc)?;
+    let undone = shell(&pc, "bulkhead setup --undo --yes")?;
+    ensure!(undone.status == Some(0), "{undone:?}\n{}", logs(&pc));
+    let pc = installed.restart(pc)?;
+    becomes(&pc, "the PC is up", "systemctl is-active multi-user.target", UP)?;
+    run(
+        &pc,
+        &format!(
+            "! findmnt {STATE} && ! grep bulkhead_state /etc/crypttab && bulkhead audit verify"
+        ),
+    )?;
+    ensure!(entries(&pc)? == last, "the log came back as another");
+    run(&pc, "cryptsetup isLuks /dev/disk/by-id/virtio-state")?;
+    Ok(())
+}
