@@ -1,6 +1,5 @@
 //! What a mediator asks the monitor for, and why the monitor refuses.
 
-use audit::AuditEvent;
 use audit::events;
 use policy::decide::{Decision, Obligation, Verdict};
 
@@ -140,8 +139,8 @@ pub(crate) mod sealed {
 
 /// What can be granted. Its entry and its account belong to its type: it is not had by those of another.
 pub trait Grant {
-    /// The kind of entry that is on the disk before it is permitted.
-    type Event: Into<AuditEvent>;
+    /// The kind of entry that is on the disk before it is permitted: one that the catalogue means for a grant.
+    type Event: events::GrantEvent;
     /// What it owes before: whether a rule of the policy decides on it.
     type Owed: Account;
 

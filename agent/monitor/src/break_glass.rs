@@ -9,9 +9,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use audit::AuditEvent;
 use audit::events::{
-    BreakGlassAskedAgain, BreakGlassClosed, BreakGlassOpened, BreakGlassProlonged,
+    BreakGlassAskedAgain, BreakGlassClosed, BreakGlassOpened, BreakGlassOpening,
+    BreakGlassProlonged,
 };
 use clock::Moment;
 use policy::Policy;
@@ -55,26 +55,8 @@ impl fmt::Display for Opened {
 struct Opening(Moment);
 
 impl Grant for Opening {
-    type Event = OpeningEvent;
+    type Event = BreakGlassOpening;
     type Owed = NoRule;
-}
-
-/// What is recorded of an opening: it is open now, for longer, or as long as it was.
-#[derive(Debug)]
-enum OpeningEvent {
-    Opened(BreakGlassOpened),
-    Prolonged(BreakGlassProlonged),
-    AskedAgain(BreakGlassAskedAgain),
-}
-
-impl From<OpeningEvent> for AuditEvent {
-    fn from(event: OpeningEvent) -> Self {
-        match event {
-            OpeningEvent::Opened(event) => event.into(),
-            OpeningEvent::Prolonged(event) => event.into(),
-            OpeningEvent::AskedAgain(event) => event.into(),
-        }
-    }
 }
 
 /// What is shown at the seat.
@@ -190,16 +172,16 @@ impl BreakGlass {
         let left = before.unwrap_or_default().max(time);
         let (policy, by, seconds) = (policy.serial(), who.name.to_owned(), left.as_secs());
         let event = match before.map(|before| before.as_secs()) {
-            None => OpeningEvent::Opened(BreakGlassOpened { policy, by, reason, seconds }),
+            None => BreakGlassOpening::Opened(BreakGlassOpened { policy, by, reason, seconds }),
             Some(seconds_before) if Some(time) > before => {
                 let event = BreakGlassProlonged { policy, by, reason, seconds, seconds_before };
-                OpeningEvent::Prolonged(event)
+                BreakGlassOpening::Prolonged(event)
             }
             // It stays open as long as it was.
             Some(_) => {
                 let seconds_asked = time.as_secs();
                 let event = BreakGlassAskedAgain { policy, by, reason, seconds, seconds_asked };
-                OpeningEvent::AskedAgain(event)
+                BreakGlassOpening::AskedAgain(event)
             }
         };
         let permit = monitor

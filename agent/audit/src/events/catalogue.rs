@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::form::{Form, Outcome, Verdict};
-use super::table::{catalogue, role};
+use super::table::{catalogue, mark, role};
 use super::{Actor, Field, Kind, Role};
 
 catalogue! {
@@ -126,7 +126,7 @@ catalogue! {
         signature: Option<String>,
     }
     /// a paste, its verdict, and what was found in it
-    ClipboardPaste = "clipboard" by Person {
+    ClipboardPaste = "clipboard" by Person, permits {
         /// the domain it was to come into
         domain: String,
         /// the policy's verdict; `deny` also for content that is unfit
@@ -359,7 +359,7 @@ catalogue! {
         seconds: u64,
     }
     /// another policy came into force
-    PolicyApplied = "policy-applied" by Account {
+    PolicyApplied = "policy-applied" by Account, permits {
         /// its serial
         policy: u64,
         /// the account of the user who applied it, where the PC has one of that number
@@ -636,7 +636,7 @@ catalogue! {
         @outcome why: String,
     }
     /// a USB device was judged, and the verdict
-    UsbJudged = "usb" by Device {
+    UsbJudged = "usb" by Device, permits {
         /// the domain it goes to
         domain: Option<String>,
         /// the policy's verdict
@@ -661,7 +661,7 @@ catalogue! {
         to: Option<String>,
     }
     /// a USB device reached a domain
-    UsbAttached = "usb-attached" {
+    UsbAttached = "usb-attached", permits {
         /// the domain
         domain: String,
         /// where it is plugged in

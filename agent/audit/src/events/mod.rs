@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod form;
+mod grant;
 mod table;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 
 pub use catalogue::*;
 pub use form::{Outcome, Verdict};
+pub use grant::{BreakGlassOpening, GrantEvent};
 
 pub use crate::entry::Record;
 

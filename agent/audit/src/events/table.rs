@@ -10,13 +10,22 @@ macro_rules! role {
     };
 }
 
+/// Makes an event one that a grant can have, by its mark.
+macro_rules! mark {
+    (permits, $name:ident) => {
+        impl super::grant::sealed::GrantEvent for $name {}
+        impl super::GrantEvent for $name {}
+    };
+}
+
 /// Makes the types of the events, `AuditEvent` over all of them, and what is documented of them. A field that is an `Option` is left out
 /// of the entry where there is nothing to say. `by` says on whose doing the entry is written, if not the
-/// agent's own; `@who` marks the fields that name them, `@outcome` those that say what came of it.
+/// agent's own; `@who` marks the fields that name them, `@outcome` those that say what came of it. `permits` marks an entry that
+/// an effect waits for: a grant can have it, and no other.
 macro_rules! catalogue {
     ($(
         #[doc = $meaning:literal]
-        $name:ident = $kind:literal $(by $actor:ident)? {$(
+        $name:ident = $kind:literal $(by $actor:ident)? $(, $mark:ident)? {$(
             #[doc = $about:literal]
             $(@$role:ident)? $field:ident: $type:ty,
         )*}
@@ -33,6 +42,8 @@ macro_rules! catalogue {
                 /// What the log calls it.
                 pub const KIND: &'static str = $kind;
             }
+
+            $(mark!($mark, $name);)?
 
             impl From<$name> for AuditEvent {
                 fn from(event: $name) -> Self {
@@ -91,4 +102,4 @@ macro_rules! catalogue {
     };
 }
 
-pub(super) use {catalogue, role};
+pub(super) use {catalogue, mark, role};

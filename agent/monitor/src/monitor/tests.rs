@@ -3,7 +3,7 @@ mod non_interference;
 use std::fs;
 use std::path::Path;
 
-use audit::events::{AgentStopped, ClipboardTaken, UsbJudged, Verdict};
+use audit::events::{AgentStopped, UsbAttached, UsbJudged, Verdict};
 use audit::{Entry, Limits};
 
 use policy::decide::Decision;
@@ -19,7 +19,16 @@ const B: MediatorId = MediatorId::new("b");
 struct Effect(u8);
 
 impl Grant for Effect {
-    type Event = AuditEvent;
+    type Event = UsbAttached;
+    type Owed = Owed;
+}
+
+/// An effect whose entry has a verdict.
+#[derive(Debug)]
+struct Judged;
+
+impl Grant for Judged {
+    type Event = UsbJudged;
     type Owed = Owed;
 }
 
@@ -28,7 +37,7 @@ impl Grant for Effect {
 struct Ruleless;
 
 impl Grant for Ruleless {
-    type Event = ClipboardTaken;
+    type Event = UsbAttached;
     type Owed = NoRule;
 }
 
@@ -39,9 +48,13 @@ fn monitor(state: &Path) -> Monitor {
     monitor
 }
 
+fn attached(number: u64) -> UsbAttached {
+    UsbAttached { domain: format!("request {number}"), bus_id: "1-4".to_owned(), request: None }
+}
+
 fn request(number: u64, owed: Owed) -> Request<Effect> {
     let basis = Basis { policy: 1, break_glass: false };
-    let event = ClipboardTaken { domain: format!("request {number}") }.into();
+    let event = attached(number);
     Request { number, basis, owed, event, grant: Effect(7) }
 }
 
@@ -67,7 +80,7 @@ fn a_permit_carries_the_entry_that_is_on_the_disk_already() {
     let permit = monitor.authorize(A, request(1, Owed::nothing())).unwrap();
     let all = entries(dir.path());
     let entry = all.iter().find(|entry| entry.seq == permit.entry()).unwrap();
-    assert_eq!(entry.kind, "clipboard-taken");
+    assert_eq!(entry.kind, "usb-attached");
     assert_eq!((permit.grant(), permit.grant().0), (&Effect(7), 7));
     assert_eq!(permit.into_grant(), Effect(7));
 }
@@ -116,7 +129,7 @@ fn a_verdict_of_other_rules_is_on_the_record_and_permits_nothing() {
     monitor.enforce(2, None);
     let refused = monitor.authorize(A, request(3, Owed::nothing())).unwrap_err();
     assert_eq!(refused.denial, Denial::Stale);
-    assert!(entries(dir.path()).iter().any(|entry| entry.kind == "clipboard-taken"));
+    assert!(entries(dir.path()).iter().any(|entry| entry.kind == "usb-attached"));
 }
 
 #[test]
@@ -177,7 +190,7 @@ fn whatever_a_request_is_refused_for_its_entry_is_on_the_record_unless_the_log_f
 }
 
 /// A request whose entry says this of the verdict.
-fn judged(number: u64, verdict: Verdict, owed: Owed) -> Request<Effect> {
+fn judged(number: u64, verdict: Verdict, owed: Owed) -> Request<Judged> {
     let event = UsbJudged {
         domain: Some(format!("request {number}")),
         verdict,
@@ -191,7 +204,8 @@ fn judged(number: u64, verdict: Verdict, owed: Owed) -> Request<Effect> {
         seat_keeps_interfaces: None,
         to: None,
     };
-    Request { event: event.into(), ..request(number, owed) }
+    let basis = Basis { policy: 1, break_glass: false };
+    Request { number, basis, owed, event, grant: Judged }
 }
 
 #[test]
@@ -232,8 +246,7 @@ fn what_the_agent_may_not_do_itself_is_not_written_down_as_done() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
     let id = monitor.own(A);
-    let event = ClipboardTaken { domain: "request 1".to_owned() };
-    let refused = monitor.authorize_own(A, Some(id), event, Ruleless).unwrap_err();
+    let refused = monitor.authorize_own(A, Some(id), attached(1), Ruleless).unwrap_err();
     assert_eq!(refused.denial, Denial::Unanswered);
     assert!(!is_on_the_record(dir.path(), 1));
 }

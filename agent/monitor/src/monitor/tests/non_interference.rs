@@ -41,7 +41,7 @@ fn does() -> impl Strategy<Value = Does> {
 struct Content(Vec<u8>);
 
 impl Grant for Content {
-    type Event = ClipboardTaken;
+    type Event = UsbAttached;
     type Owed = Owed;
 }
 
@@ -87,7 +87,7 @@ impl Run {
                     number: *number,
                     basis: Basis { policy: *policy, break_glass: false },
                     owed: Owed { answer: *owes, ..Owed::nothing() },
-                    event: ClipboardTaken { domain },
+                    event: UsbAttached { domain, bus_id: String::new(), request: None },
                     grant: Content(content.clone()),
                 };
                 let decided = self.monitor.authorize(mediator, request);
