@@ -4,9 +4,10 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::grant::Admitted;
 use base::sockets::{SocketEndpoint, connect, listen};
 
-/// A connection to a domain's VMM, over which nothing has gone yet.
+/// A connection to a domain's VMM, made by a verdict that is on the disk, over which nothing has gone yet.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) domain: String,
@@ -51,11 +52,14 @@ impl DomainSocket {
         Ok(Self { domain: domain.to_owned(), path, listener })
     }
 
-    /// Connects to the domain's VMM.
+    /// Connects to the domain's VMM, by the verdict that lets a device go there.
     ///
     /// # Errors
-    /// Nobody is there.
-    pub(crate) fn connect(&self) -> io::Result<Connection> {
+    /// Nobody is there, or the verdict is about another domain.
+    pub(crate) fn connect(&self, admitted: &Admitted) -> io::Result<Connection> {
+        if admitted.grant().domain != self.domain {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let stream = match &self.listener {
             Some(listener) => listener.accept()?.0,
             None => connect(&self.path)?,
@@ -71,5 +75,43 @@ impl Drop for DomainSocket {
             // There is nobody to tell, and the next agent removes it as well.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use usbdescriptors::Share;
+    use usbfilter::Rules;
+
+    use super::*;
+    use crate::grant::{UsbAdmission, UsbGrant};
+
+    fn admitted(domain: &str) -> Admitted {
+        let grant = UsbGrant {
+            bus_id: "1-4".parse().unwrap(),
+            address: 7,
+            domain: domain.to_owned(),
+            label: String::new(),
+            rules: Rules::Allow,
+            share: Share::Whole,
+            rule: None,
+            why: String::new(),
+        };
+        let basis = monitor::Basis { policy: 1, break_glass: false };
+        Admitted::by(monitor::testing::permit(UsbAdmission { grant, basis }, 1))
+    }
+
+    #[test]
+    fn a_verdict_connects_to_the_vmm_of_its_domain_and_to_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("usb.sock");
+        let vmm = UnixListener::bind(&path).unwrap();
+        vmm.set_nonblocking(true).unwrap();
+        let socket = DomainSocket::open(SocketEndpoint::Connect(path), "clinical").unwrap();
+        socket.connect(&admitted("internet")).unwrap_err();
+        // The VMM hears nothing of it.
+        assert_eq!(vmm.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        socket.connect(&admitted("clinical")).unwrap();
+        vmm.accept().unwrap();
     }
 }

@@ -150,7 +150,7 @@ impl Broker {
         if !wait.is_zero() {
             return Connection::NotYet(wait.max(AGAIN));
         }
-        let Some(connection) = self.free_connection(&grant.domain) else {
+        let Some(connection) = self.free_connection(admitted) else {
             return Connection::NotYet(AGAIN);
         };
         if again {
@@ -162,8 +162,8 @@ impl Broker {
         Connection::Made
     }
 
-    /// Makes a connection to a domain's VMM by a socket that no other device has.
-    fn free_connection(&self, domain: &str) -> Option<VmmConnection> {
+    /// Makes a connection to the VMM of the domain that a device is admitted to, by a socket that no other device has.
+    fn free_connection(&self, admitted: &Admitted) -> Option<VmmConnection> {
         let taken = |socket: &&DomainSocket| {
             self.devices.values().any(|device| {
                 let connected = device.connection.iter().map(VmmConnection::path);
@@ -171,8 +171,10 @@ impl Broker {
                 connected.chain(attached).any(|path| path == socket.path)
             })
         };
-        let (_, sockets) = self.domains.iter().find(|(name, _)| name == domain)?;
-        sockets.iter().filter(|socket| !taken(socket)).find_map(|socket| socket.connect().ok())
+        let (_, sockets) =
+            self.domains.iter().find(|(name, _)| *name == admitted.grant().domain)?;
+        let mut free = sockets.iter().filter(|socket| !taken(socket));
+        free.find_map(|socket| socket.connect(admitted).ok())
     }
 
     /// Has the thread of a place serve the device there over its connection.
