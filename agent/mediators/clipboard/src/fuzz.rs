@@ -1,12 +1,12 @@
 //! What agent/fuzz calls: any bytes and any order of events must be without effect on anybody but their sender.
 
-use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
+use fuzzinput::FuzzInput;
 use monitor::Denial;
 use policy::Policy;
 
-use crate::mediator::{ClipboardMediator, Hotkey, Output, Time};
+use crate::mediator::{ClipboardEvent, ClipboardMediator, Hotkey, Output, Time};
 
 /// Gives a mediator between the starter policy's domains what the input says: bytes from guests, hotkeys, time. Panics are what
 /// is looked for.
@@ -23,23 +23,27 @@ pub fn mediator(input: &[u8]) {
         mediator.connected(guest);
     }
     let (mut authorised, mut decodes) = (Vec::new(), 0);
-    let mut rest = input;
-    while let Some((&[action, length], after)) = rest.split_first_chunk::<2>() {
+    let mut input = FuzzInput::new(input);
+    while let Some(action) = input.byte() {
         let guest = usize::from(action >> 4) % names.len().max(1);
-        let (now_bytes, later) = after.split_at(usize::from(length).min(after.len()));
-        rest = after;
+        let number = input.number(1);
+        // What this action takes of the input besides.
+        let bytes = match action & 0x0f {
+            9.. => input.take(usize::try_from(number).unwrap_or_default()),
+            _ => &[],
+        };
         match action & 0x0f {
             0 => mediator.hotkey(Hotkey::Copy, guest, None, now),
             1 => mediator.hotkey(Hotkey::Paste, guest, Some(7), now),
-            2 => mediator.answered(u64::from(length), true),
+            2 => mediator.answered(number, true),
             3 => {
                 if let Some(paste) = authorised.pop() {
                     mediator.permitted(monitor::testing::permit(paste, 1), now);
                 }
-                mediator.refused(u64::from(length), Denial::Unrecorded);
+                mediator.refused(number, Denial::Unrecorded);
             }
             4 => {
-                now += Time::from_millis(u64::from(length) * 100);
+                now += Time::from_millis(number * 100);
                 mediator.tick(now);
             }
             5 => mediator.disconnected(guest, now),
@@ -47,16 +51,11 @@ pub fn mediator(input: &[u8]) {
             7 => mediator.locked(now),
             8 => mediator.record_lost(now),
             9 => {
-                let picture = now_bytes.to_vec().into();
                 let changes = clipboard_content::Changes::default();
-                let outcome = clipboard_content::of_worker(picture, changes);
+                let outcome = clipboard_content::of_worker(bytes.to_vec().into(), changes);
                 mediator.decoded(decodes, outcome, now);
-                rest = later;
             }
-            _ => {
-                mediator.received(guest, now_bytes, now);
-                rest = later;
-            }
+            _ => mediator.received(guest, bytes, now),
         }
         for output in mediator.outputs() {
             match output {
@@ -78,9 +77,10 @@ pub fn mediator(input: &[u8]) {
 /// Sanitises and previews bytes as content of the type that the first one chooses, and takes them as a worker's picture. Panics are what is
 /// looked for.
 pub fn content(input: &[u8]) {
-    let Some((first, bytes)) = input.split_first() else { return };
+    let mut input = FuzzInput::new(input);
     let types = policy::language::MediaType::WORDS;
-    let Some((_, media_type)) = types.get(usize::from(*first) % types.len()) else { return };
+    let Some((_, media_type)) = types.get(input.index(types.len())) else { return };
+    let bytes = input.rest();
     let _ = clipboard_content::sanitize(*media_type, bytes);
     let _ = clipboard_content::preview(*media_type, bytes);
     let _ =

@@ -17,6 +17,7 @@
 //! | --- | --- | --- |
 //! | [`mediator`] | decides who may paste what, as a state machine; its caps and times are in [`mediator::limits`] | none |
 //! | [`clipboard_content`] | is a crate of its own, as the command line's `explain` asks it too: has the policy judge content, sanitises text, and checks the picture that a worker made | none |
+//! | [`grant`] | is what a permit allows: the content that may be sent to a guest, and there is no other way to it | none |
 //! | [`vdagent`] | speaks the guests' protocol: bytes into messages, messages into bytes | none |
 //! | [`operations`] | keeps what became of the command line's hotkeys | none |
 //! | [`service`] | is the running mediator: a thread with the guests' sockets, the clock, and the processes that decode pictures | all there is |
@@ -33,6 +34,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod grant;
 pub mod mediator;
 pub mod operations;
 pub mod service;

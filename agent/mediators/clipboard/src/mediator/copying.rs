@@ -6,7 +6,8 @@ use audit::events::ClipboardCopied;
 use super::limits::HELD_FOR;
 use super::words::{Outcome, label, no_agent, nothing_copied, too_often};
 use super::{ClipboardMediator, DomainIndex, Guest, Held, Pull, Ticket, Time, hash};
-use crate::vdagent::{Secret, number};
+use crate::grant::Secret;
+use crate::vdagent::number;
 use clipboard_content as content;
 
 impl ClipboardMediator {

@@ -16,47 +16,17 @@
 //! is on the record with what the policy had said, and why it came to nothing.
 //! In `Recording` the content is with the monitor: it comes back in the permit, and there is nothing else to offer.
 
-use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::{ClipboardNotDelivered, ClipboardPaste, Verdict};
-use monitor::{Basis, Denial, Grant, Owed, Permit, Request};
+use monitor::{Basis, Denial, Owed, Permit, Request};
 use policy::decide::Decision;
 use policy::language::MediaType;
 
 use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
-use super::{ClipboardMediator, DomainIndex, Output, Ticket, Time};
-use crate::vdagent::Secret;
+use super::{ClipboardEvent, ClipboardMediator, DomainIndex, Output, Ticket, Time};
+use crate::grant::{Paste, Secret};
 use clipboard_content::Rejected;
-
-/// The effect of a paste: this content is offered to this guest. It is the very content that the audit entry has the hash of, and whoever
-/// has a permit for it can offer no other.
-#[derive(Debug)]
-pub struct Paste {
-    /// The number of the crossing.
-    pub(super) id: u64,
-    pub(super) from: DomainIndex,
-    pub(super) to: DomainIndex,
-    /// What the policy was asked about: type and bytes.
-    pub(super) judged: (MediaType, u64),
-    /// The type that is offered.
-    pub(super) media_type: MediaType,
-    pub(super) content: Secret,
-}
-
-impl Paste {
-    /// Returns the domain that it is offered to.
-    #[must_use]
-    pub const fn to(&self) -> DomainIndex {
-        self.to
-    }
-}
-
-// It writes into the guest's clipboard, which is what a verdict on a paste allows.
-impl Grant for Paste {
-    type Event = ClipboardPaste;
-    type Owed = Owed;
-}
 
 /// A paste as it was asked for.
 #[derive(Debug)]

@@ -7,21 +7,15 @@ use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
 use super::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX, OFFERED_FOR, UNASKED};
-use super::{Paste, Time};
+use super::{DomainIndex, Paste, Time};
+use crate::grant::PermittedContent;
 use crate::vdagent::spec::capability;
-use crate::vdagent::{Capabilities, Message, Outbox, Reader, Secret, media_type, number};
-use clipboard_content as content;
+use crate::vdagent::{Capabilities, Outbox, Reader, media_type, number};
 
 /// What is offered to a guest's programs.
 #[derive(Clone, Debug)]
 pub(super) struct Offer {
-    /// The domain it came from, by name.
-    pub(super) from: usize,
-    /// What the policy was asked about: type and bytes.
-    pub(super) judged: (MediaType, u64),
-    /// The protocol's number of what is offered.
-    pub(super) number: u32,
-    pub(super) content: Secret,
+    pub(super) content: Arc<PermittedContent>,
     pub(super) until: Time,
     /// Whether a program took it.
     pub(super) taken: bool,
@@ -64,12 +58,12 @@ struct Faults {
 }
 
 impl Guest {
-    pub(super) fn new(name: String) -> Self {
+    pub(super) fn new(domain: DomainIndex, name: String) -> Self {
         Self {
             name,
             connected: false,
             reader: Reader::default(),
-            outbox: Outbox::default(),
+            outbox: Outbox::of(domain),
             capabilities: None,
             grabbed: Vec::new(),
             offer: None,
@@ -83,7 +77,7 @@ impl Guest {
     pub(super) fn connect(&mut self) {
         self.disconnect();
         self.connected = true;
-        self.announce(true);
+        self.outbox.announce(true);
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -103,10 +97,6 @@ impl Guest {
         self.reader.forget();
     }
 
-    fn announce(&mut self, request: bool) {
-        self.outbox.send(&Message::Announce { request, capabilities: Capabilities::OURS });
-    }
-
     /// Returns whether there is an agent that knows clipboards.
     pub(super) fn has_agent(&self) -> bool {
         self.capabilities.is_some_and(|c| c.has(capability::CLIPBOARD_BY_DEMAND))
@@ -115,7 +105,7 @@ impl Guest {
     pub(super) fn announced(&mut self, request: bool, capabilities: Capabilities) {
         if request {
             self.forget();
-            self.announce(false);
+            self.outbox.announce(false);
         }
         self.capabilities = Some(capabilities);
         let selection = capabilities.has(capability::CLIPBOARD_SELECTION);
@@ -127,9 +117,9 @@ impl Guest {
         self.capabilities.is_some_and(|c| c.has(capability::GUEST_LINEEND_CRLF))
     }
 
-    pub(super) fn monitor(&mut self, (width, height): (u32, u32)) {
+    pub(super) fn monitor(&mut self, size: (u32, u32)) {
         if self.capabilities.is_some_and(|c| c.has(capability::MONITORS_CONFIG)) {
-            self.outbox.send(&Message::Monitor { width, height });
+            self.outbox.tell_screen(size);
         }
     }
 
@@ -156,8 +146,7 @@ impl Guest {
 
     /// Asks for its clipboard as this type. `false`: it does not take anything.
     pub(super) fn ask(&mut self, media_type: MediaType) -> bool {
-        // `best` knows only what has a number.
-        let asked = self.outbox.send(&Message::Request(number(media_type).unwrap_or_default()));
+        let asked = self.outbox.ask(media_type);
         if asked {
             self.reader.expect(HELD_MAX);
         }
@@ -166,33 +155,27 @@ impl Guest {
 
     /// Offers what is permitted to its programs, in the guest's own kind of lines. `false`: it does not take anything.
     pub(super) fn offer(&mut self, permit: Permit<Paste>, now: Time) -> bool {
-        let Paste { from, judged, media_type, content, .. } = permit.into_grant();
-        let text = media_type == MediaType::TextPlain;
-        let content = if text && self.ends_lines_with_crlf() {
-            Arc::new(content::with_crlf(&content))
-        } else {
-            content
-        };
-        let number = number(media_type).unwrap_or_default();
+        let content = Arc::new(PermittedContent::by(permit, self.ends_lines_with_crlf()));
         let until = now.saturating_add(OFFERED_FOR);
-        let offer = Offer { from, judged, number, content, until, taken: false };
         self.grabbed.clear();
-        let sent = self.outbox.send(&Message::Grab(vec![offer.number]));
-        self.offer = sent.then_some(offer);
+        let sent = self.outbox.offer(&content);
+        self.offer = sent.then_some(Offer { content, until, taken: false });
         sent
     }
 
     /// Handles a program's request for what is offered, or for something that is not; returns whether it gets it for the first time.
-    pub(super) fn requests(&mut self, number: u32) -> bool {
-        let offer = self.offer.as_mut().filter(|offer| offer.number == number);
-        let content = offer.as_ref().map(|offer| Secret::clone(&offer.content));
-        let given = content.is_some() && self.outbox.send_content(number, content);
-        if !given {
-            self.outbox.send_content(crate::vdagent::spec::content::NONE, None);
+    pub(super) fn requests(&mut self, wanted: u32) -> bool {
+        let is_asked_for = |offer: &&mut Offer| number(offer.content.media_type()) == Some(wanted);
+        let Some(offer) = self.offer.as_mut().filter(is_asked_for) else {
+            self.outbox.send_no_content();
+            return false;
+        };
+        if !self.outbox.send_content(Arc::clone(&offer.content)) {
+            self.outbox.send_no_content();
             return false;
         }
-        self.sending = offer.as_deref().cloned();
-        offer.is_some_and(|offer| !std::mem::replace(&mut offer.taken, true))
+        self.sending = Some(offer.clone());
+        !std::mem::replace(&mut offer.taken, true)
     }
 
     /// Returns what is offered, and what is on its way to a program: each is withdrawn if `ends` says so.
@@ -208,7 +191,7 @@ impl Guest {
             return Withdrawn::Cut;
         }
         if offer.is_some() {
-            self.outbox.send(&Message::Release);
+            self.outbox.release();
         }
         if offer.is_some() || ended.is_some() { Withdrawn::Done } else { Withdrawn::Nothing }
     }

@@ -11,7 +11,7 @@ use super::crossing::{Crossing, Decoded, Pressed, Stage, Told, Wanted};
 use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX, PREPARING_AFTER};
 use super::words::{Outcome, denied, label};
 use super::{ClipboardMediator, Output, Paste, Time, hash};
-use crate::vdagent::Secret;
+use crate::grant::Secret;
 use clipboard_content::judgement::{Fit, Judgement, judge};
 use clipboard_content::{self as content, Changes, Rejected, Sanitized};
 use worker_link::Job;

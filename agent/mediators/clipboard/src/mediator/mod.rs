@@ -42,9 +42,10 @@ use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
 use worker_link::Job;
 
-use crate::vdagent::{Message, Outbox, Read, Secret};
+use crate::grant::Secret;
+pub use crate::grant::{DomainIndex, Paste};
+use crate::vdagent::{Message, Outbox, Read};
 use clipboard_content as content;
-pub use crossing::Paste;
 use crossing::{Crossing, Pressed, Stage};
 use guest::Guest;
 use limits::{HELD_MAX, HOTKEYS, PULL_MAX, PULL_SILENCE};
@@ -53,8 +54,6 @@ use words::{SILENT, label, no_agent, too_often};
 
 /// Time since a moment of the caller's choice.
 pub type Time = std::time::Duration;
-/// A domain, by its place in the list given to [`ClipboardMediator::new`].
-pub type DomainIndex = usize;
 /// The number of an operation of the command line.
 pub type Ticket = u64;
 
@@ -145,7 +144,7 @@ impl ClipboardMediator {
         let directions = names.len() * names.len();
         Self {
             policy,
-            guests: names.iter().cloned().map(Guest::new).collect(),
+            guests: (0..).zip(names).map(|(index, name)| Guest::new(index, name.clone())).collect(),
             screen: None,
             pull: None,
             held: None,
@@ -421,7 +420,7 @@ impl ClipboardMediator {
         let held = self.held.as_ref().map_or(0, |held| held.content.len());
         let crossing = self.crossing.as_ref().map_or(0, Crossing::kept);
         let guests = self.guests.iter().map(|guest| {
-            let offer = guest.offer.as_ref().map_or(0, |offer| offer.content.len());
+            let offer = guest.offer.as_ref().map_or(0, |offer| offer.content.bytes().len());
             guest.reader.kept() + guest.outbox.kept() + offer
         });
         held + crossing + guests.sum::<usize>()

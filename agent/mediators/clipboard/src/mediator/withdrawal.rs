@@ -1,6 +1,5 @@
 //! Taking back what is offered to guests, or on its way to them.
 
-use crate::mediator::ClipboardEvent;
 use std::sync::Arc;
 
 use audit::events::ClipboardWithdrawn;
@@ -9,7 +8,7 @@ use policy::decide::{Decision, Paste};
 
 use super::guest::{Offer, Withdrawn};
 use super::words::{Outcome, TAKEN_BACK};
-use super::{ClipboardMediator, DomainIndex, Output, Time};
+use super::{ClipboardEvent, ClipboardMediator, DomainIndex, Output, Time};
 
 impl ClipboardMediator {
     /// Applies another policy. What was offered under the old one and would not be under this is taken back, also if a person would be
@@ -19,9 +18,9 @@ impl ClipboardMediator {
         self.end_crossing("another policy came into force");
         let names: Vec<String> = self.guests.iter().map(|guest| guest.name.clone()).collect();
         let ends = |to: &str, offer: &Offer| {
-            let (media_type, bytes) = offer.judged;
-            let from = names.get(offer.from).map_or("", String::as_str);
-            let content = media_type.is_readable().then_some(&***offer.content);
+            let (media_type, bytes) = offer.content.judged();
+            let from = names.get(offer.content.from()).map_or("", String::as_str);
+            let content = media_type.is_readable().then_some(offer.content.bytes());
             let paste = Paste { from, to, media_type, content, size: Some(bytes) };
             policy.decide_paste(&paste).verdict.decision() != Decision::Allow
         };

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use crate::mediator::Time;
+use crate::vdagent::Outbox;
 use sendqueue::SendQueue;
 
 use base::sockets::{SocketEndpoint, connect, listen};
@@ -135,10 +136,18 @@ impl AgentConnection {
             .map_or(Transferred::Nothing, |stream| Transferred::of(stream.socket.read(buffer)))
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Transferred {
-        self.stream
-            .as_mut()
-            .map_or(Transferred::Nothing, |stream| Transferred::of(stream.socket.write(bytes)))
+    /// Writes what waits for the guest, of which `most` bytes are made ready at a time. Nothing else is ever written.
+    pub(super) fn write(&mut self, outbox: &mut Outbox, most: usize) -> Transferred {
+        let Some(stream) = &mut self.stream else { return Transferred::Nothing };
+        let bytes = outbox.bytes(most);
+        if bytes.is_empty() {
+            return Transferred::Nothing;
+        }
+        let written = Transferred::of(stream.socket.write(bytes));
+        if let Transferred::Bytes(count) = written {
+            outbox.took(count);
+        }
+        written
     }
 }
 

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::group::Group;
 use super::program::Program;
-use crate::vdagent::Secret;
+use crate::grant::Secret;
 use clipboard_content::{self as content, Changes, Rejected, Sanitized};
 
 /// Workers that were killed and are not gone yet. While there are more the next waits: each has memory until it is gone.

@@ -185,12 +185,8 @@ impl Service {
             if outbox.waits_for_guest() && connection.is_read() {
                 outbox.guest_took_all();
             }
-            let bytes = outbox.bytes(BATCH);
-            if bytes.is_empty() {
-                return;
-            }
-            match connection.write(bytes) {
-                Transferred::Bytes(count) => outbox.took(count),
+            match connection.write(outbox, BATCH) {
+                Transferred::Bytes(_) => {}
                 Transferred::Nothing => return,
                 Transferred::Disconnected => return self.gone(index),
             }

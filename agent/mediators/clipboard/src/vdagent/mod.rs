@@ -21,5 +21,5 @@ mod reader;
 pub mod spec;
 
 pub use message::{Capabilities, Message, media_type, number};
-pub use outbox::{Outbox, Secret};
+pub use outbox::Outbox;
 pub use reader::{Malformed, Read, Reader};

@@ -1,6 +1,7 @@
 //! What waits to be sent to one guest.
 //!
-//! Content is not copied: a transfer holds the one [`Secret`] there is, and makes its chunks as the guest takes them.
+//! Of other domains' content nothing is offered or sent but [`PermittedContent`], and that to the domain of its permit alone.
+//! It is not copied: a transfer holds the one there is, and makes its chunks as the guest takes them.
 //!
 //! What was written may lie in a socket for as long as the guest does not read, and cannot be called back from there. So content
 //! goes out in three parts, each once the guest has taken all before it ([`Outbox::guest_took_all`]):
@@ -14,16 +15,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use policy::language::MediaType;
 use zeroize::Zeroizing;
 
-use super::Message;
 use super::spec::content::NONE;
 use super::spec::{
     CHUNK_HEADER, CHUNK_MAX, MESSAGE_HEADER, PORT_CLIENT, PROTOCOL, SELECTION_CLIPBOARD, kind,
 };
-
-/// Content on its way or kept for a while; wiped when the last who holds it lets go.
-pub type Secret = Arc<Zeroizing<Vec<u8>>>;
+use super::{Capabilities, Message, number};
+use crate::grant::{DomainIndex, PermittedContent};
 
 /// Messages that may wait beside one transfer of content. A guest that asks without reading gets no more answers.
 const WAITING_MAX: usize = 64;
@@ -32,14 +32,14 @@ const WAITING_MAX: usize = 64;
 struct Waiting {
     /// The header, and the body's start where there is content, the whole body where there is none.
     start: Vec<u8>,
-    content: Option<Secret>,
+    content: Option<Arc<PermittedContent>>,
     /// Bytes of both that are in chunks already.
     at: usize,
 }
 
 impl Waiting {
     fn len(&self) -> usize {
-        self.start.len() + self.content.as_ref().map_or(0, |content| content.len())
+        self.start.len() + self.content.as_ref().map_or(0, |content| content.bytes().len())
     }
 
     /// Returns the bytes from `at`, as far as they lie together.
@@ -47,7 +47,8 @@ impl Waiting {
         match (self.start.get(self.at..), &self.content) {
             (Some(rest), _) if !rest.is_empty() => rest,
             (_, Some(content)) => {
-                content.get(self.at.saturating_sub(self.start.len())..).unwrap_or_default()
+                let at = self.at.saturating_sub(self.start.len());
+                content.bytes().get(at..).unwrap_or_default()
             }
             _ => &[],
         }
@@ -55,8 +56,9 @@ impl Waiting {
 }
 
 /// What waits to be sent to one guest's agent, and the part of it that is ready to be written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
+    domain: DomainIndex,
     waiting: VecDeque<Waiting>,
     /// Bytes of chunks that are made and not taken yet.
     ready: Zeroizing<Vec<u8>>,
@@ -70,28 +72,75 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Makes that of this domain's guest, with nothing in it.
+    #[must_use]
+    pub fn of(domain: DomainIndex) -> Self {
+        Self {
+            domain,
+            waiting: VecDeque::new(),
+            ready: Zeroizing::default(),
+            taken: 0,
+            selection: false,
+            sending: false,
+            gated: false,
+        }
+    }
+
     /// Sets whether clipboard messages begin with the selection.
     pub fn set_selection(&mut self, selection: bool) {
         self.selection = selection;
     }
 
-    /// Has a message wait. `false`: too much waits already, and it is not sent.
-    pub fn send(&mut self, message: &Message) -> bool {
+    /// Announces what this end can do. `false`, as of all that follow: too much waits already, and it is not sent.
+    pub fn announce(&mut self, request: bool) -> bool {
+        self.send(&Message::Announce { request, capabilities: Capabilities::OURS })
+    }
+
+    /// Tells the size of the screen, in pixels.
+    pub fn tell_screen(&mut self, (width, height): (u32, u32)) -> bool {
+        self.send(&Message::Monitor { width, height })
+    }
+
+    /// Asks for what the guest has in its clipboard, as this type.
+    pub fn ask(&mut self, media_type: MediaType) -> bool {
+        number(media_type).is_some_and(|number| self.send(&Message::Request(number)))
+    }
+
+    /// Offers content, which the guest's programs may ask for from now on. `false` also if it is permitted to another domain.
+    pub fn offer(&mut self, content: &PermittedContent) -> bool {
+        let number = number(content.media_type()).filter(|_| content.to() == self.domain);
+        number.is_some_and(|number| self.send(&Message::Grab(vec![number])))
+    }
+
+    /// Takes the offer back.
+    pub fn release(&mut self) -> bool {
+        self.send(&Message::Release)
+    }
+
+    /// Answers a request with content. `false` also if content waits already, or if it is permitted to another domain.
+    pub fn send_content(&mut self, content: Arc<PermittedContent>) -> bool {
+        let number = number(content.media_type()).filter(|_| content.to() == self.domain);
+        let free = !self.sends_content();
+        number.is_some_and(|number| free && self.answer(number, Some(content)))
+    }
+
+    /// Answers a request with nothing.
+    pub fn send_no_content(&mut self) -> bool {
+        self.answer(NONE, None)
+    }
+
+    fn send(&mut self, message: &Message) -> bool {
         let (kind, body) = message.encode(self.selection);
         self.push(kind, &body, None)
     }
 
-    /// Has content wait, as this type; `None` says that there is none. `false`: content waits already, or too much else.
-    pub fn send_content(&mut self, kind: u32, content: Option<Secret>) -> bool {
-        if content.is_some() && self.sends_content() {
-            return false;
-        }
+    fn answer(&mut self, number: u32, content: Option<Arc<PermittedContent>>) -> bool {
         let selection: &[u8] = if self.selection { &[SELECTION_CLIPBOARD, 0, 0, 0] } else { &[] };
-        self.push(kind::CLIPBOARD, &[selection, &kind.to_le_bytes()].concat(), content)
+        self.push(kind::CLIPBOARD, &[selection, &number.to_le_bytes()].concat(), content)
     }
 
-    fn push(&mut self, kind: u32, body: &[u8], content: Option<Secret>) -> bool {
-        let size = body.len() + content.as_ref().map_or(0, |content| content.len());
+    fn push(&mut self, kind: u32, body: &[u8], content: Option<Arc<PermittedContent>>) -> bool {
+        let size = body.len() + content.as_ref().map_or(0, |content| content.bytes().len());
         let Ok(size) = u32::try_from(size) else { return false };
         if self.waiting.len() >= WAITING_MAX {
             return false;
@@ -122,7 +171,7 @@ impl Outbox {
         self.waiting.retain(|waiting| waiting.content.is_none());
         if self.waiting.len() < before {
             // Whoever asked for it waits for an answer.
-            self.send_content(NONE, None);
+            self.send_no_content();
         }
         true
     }
@@ -211,6 +260,29 @@ impl Outbox {
 
     /// Drops all that waits, as the connection is gone.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::of(self.domain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::Paste;
+
+    #[test]
+    fn what_is_permitted_to_one_domain_is_neither_offered_nor_sent_to_another() {
+        let content = Arc::new(b"one".to_vec().into());
+        let judged = (MediaType::TextPlain, 3);
+        let paste = Paste { id: 1, from: 0, to: 1, judged, media_type: judged.0, content };
+        let permit = monitor::testing::permit(paste, 1);
+        let content = Arc::new(PermittedContent::by(permit, false));
+        let mut others = Outbox::of(2);
+        assert!(!others.offer(&content));
+        assert!(!others.send_content(Arc::clone(&content)));
+        assert!(others.is_empty());
+        let mut its = Outbox::of(1);
+        assert!(its.offer(&content));
+        assert!(its.send_content(content));
+        assert!(its.sends_content());
     }
 }

@@ -8,8 +8,8 @@ use monitor::{Denial, Request};
 use policy::Policy;
 use worker_link::Job;
 
+use crate::grant::Secret;
 use crate::mediator::{ClipboardMediator, Hotkey, Outcome, Output, Paste, Time};
-use crate::vdagent::Secret;
 use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
 use clipboard_content::{Changes, Rejected, Sanitized};
 
