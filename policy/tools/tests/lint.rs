@@ -60,8 +60,7 @@ proptest! {
     }
 }
 
-const HEAD: &str = "format = 1\nserial = 1\nissuer = \"Office\"\n[[domain]]\nname = \"a\"\nlabel = \"A\"\n\
-    colour = \"#000000\"\nhotkey = \"Ctrl+Alt+1\"\nnetwork = \"none\"\npersistence = \"keep\"\n";
+const HEAD: &str = include_str!("one-domain.toml");
 
 /// Makes a USB rule for domain `a`.
 fn usb(id: &str, matches: &str) -> String {

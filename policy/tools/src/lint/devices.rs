@@ -263,8 +263,7 @@ mod tests {
     use super::*;
     use policy::diagnostic::Diagnostics;
 
-    const HEAD: &str = "format = 1\nserial = 1\nissuer = \"Office\"\n[[domain]]\nname = \"a\"\nlabel = \"A\"\n\
-        colour = \"#000000\"\nhotkey = \"Ctrl+Alt+1\"\nnetwork = \"none\"\npersistence = \"keep\"\n";
+    const HEAD: &str = include_str!("../../tests/one-domain.toml");
 
     fn rule(id: &str, matches: &str) -> String {
         format!("[[usb]]\nid = \"{id}\"\nmatch = {{ {matches} }}\naction = \"deny\"\n")

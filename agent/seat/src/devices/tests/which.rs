@@ -24,14 +24,10 @@ fn a_usb_socket_is_read_off_a_devices_place() {
 fn a_policy_ties_a_scanner_by_vendor_and_product() {
     let text = format!(
         "{}\n[[input]]\nid = \"scanner\"\nmatch = {{ vendor = 0x05e0, product = 0x1200 }}\nto = \"clinical\"\n",
-        policy_text()
+        include_str!("../../../../../policy/tests/fixtures/two-domains.toml")
     );
     let policy = Policy::parse("policy.toml", &text).unwrap();
     assert_eq!(device().pinned_to(&policy), Some("clinical"));
     let other = Description { product: 1, ..device() };
     assert_eq!(other.pinned_to(&policy), None);
-}
-
-fn policy_text() -> &'static str {
-    "format = 1\nserial = 1\nissuer = \"x\"\n[[domain]]\nname = \"clinical\"\nlabel = \"C\"\ncolour = \"#1b7f3b\"\nhotkey = \"Ctrl+Alt+1\"\nnetwork = \"none\"\npersistence = \"keep\"\n"
 }
