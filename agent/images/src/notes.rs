@@ -41,7 +41,7 @@ pub struct Note {
     /// The user who did it, or tried.
     pub uid: u32,
     /// What was done, or that it was refused.
-    pub what: What,
+    pub what: ImageAction,
     /// The image, if it is known.
     pub image: Option<String>,
     /// The serial of the image, if it is known.
@@ -58,10 +58,10 @@ pub struct Note {
     pub why: Option<String>,
 }
 
-/// What was done.
+/// What was done with an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
+pub enum ImageAction {
     /// It was installed.
     Installed,
     /// It was installed again, as it was damaged or its signatures were others.
@@ -147,7 +147,7 @@ mod tests {
         Note {
             at: "2026-11-29T08:00:00Z".to_owned(),
             uid: 0,
-            what: What::Refused,
+            what: ImageAction::Refused,
             image: Some("clinical".to_owned()),
             serial: Some(7),
             manifest: None,
@@ -185,7 +185,7 @@ mod tests {
         }
         assert!(is_full(note("")));
         // However often something was refused, there is room for what is done.
-        let done = || Note { what: What::Installed, ..note("") };
+        let done = || Note { what: ImageAction::Installed, ..note("") };
         for _ in 0..NOTES_OF_CHANGES {
             add(dir.path(), done()).unwrap();
         }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use outbox::{ImageEvent, OUTBOX_MAX, Occurrence};
-pub use rejection::NotSo;
+pub use rejection::Rejection;
 
 use outbox::Outbox;
 use saved::Saved;
@@ -229,8 +229,8 @@ impl Record {
     ///
     /// # Errors
     /// It is not installed.
-    pub fn entry(&self, serial: u64) -> Result<&Installed, NotSo> {
-        self.installed.get(&serial).ok_or(NotSo::NotInstalled(serial))
+    pub fn entry(&self, serial: u64) -> Result<&Installed, Rejection> {
+        self.installed.get(&serial).ok_or(Rejection::NotInstalled(serial))
     }
 
     fn standing(&self, serial: u64) -> Standing {
@@ -248,23 +248,23 @@ impl Record {
     ///
     /// # Errors
     /// It may not.
-    pub fn admits(&self, serial: u64, manifest: Digest) -> Result<bool, NotSo> {
+    pub fn admits(&self, serial: u64, manifest: Digest) -> Result<bool, Rejection> {
         match self.installed.get(&serial) {
             Some(there) if there.manifest == manifest => return Ok(true),
-            Some(_) => return Err(NotSo::OtherContent(serial)),
+            Some(_) => return Err(Rejection::OtherContent(serial)),
             None => {}
         }
         if serial < self.floor {
-            return Err(NotSo::BelowFloor { serial, floor: self.floor });
+            return Err(Rejection::BelowFloor { serial, floor: self.floor });
         }
         match self.newest {
             Some(newest) if serial < newest.serial => {
-                Err(NotSo::Older { serial, newest: newest.serial })
+                Err(Rejection::Older { serial, newest: newest.serial })
             }
             Some(newest) if serial == newest.serial && manifest != newest.manifest => {
-                Err(NotSo::OtherContent(serial))
+                Err(Rejection::OtherContent(serial))
             }
-            _ if self.installed.len() >= INSTALLED_MAX => Err(NotSo::TooMany),
+            _ if self.installed.len() >= INSTALLED_MAX => Err(Rejection::TooMany),
             _ => Ok(false),
         }
     }
@@ -273,7 +273,7 @@ impl Record {
     ///
     /// # Errors
     /// It may not arrive.
-    pub fn arrive(&mut self, serial: u64, floor: u64, entry: Installed) -> Result<(), NotSo> {
+    pub fn arrive(&mut self, serial: u64, floor: u64, entry: Installed) -> Result<(), Rejection> {
         if !self.admits(serial, entry.manifest)? {
             self.newest = Some(Newest { serial, manifest: entry.manifest });
         }
@@ -288,12 +288,12 @@ impl Record {
     ///
     /// # Errors
     /// It may not.
-    pub fn activate(&mut self, serial: Option<u64>) -> Result<u64, NotSo> {
+    pub fn activate(&mut self, serial: Option<u64>) -> Result<u64, Rejection> {
         let newest = || self.installed.keys().next_back().copied();
-        let serial = serial.or_else(newest).ok_or(NotSo::NoPrevious)?;
+        let serial = serial.or_else(newest).ok_or(Rejection::NoPrevious)?;
         self.entry(serial)?;
         if serial < self.floor {
-            return Err(NotSo::BelowFloor { serial, floor: self.floor });
+            return Err(Rejection::BelowFloor { serial, floor: self.floor });
         }
         self.pending = Some(serial).filter(|serial| self.current != Some(*serial));
         (self.refused, self.failed) = (None, None);
@@ -305,12 +305,12 @@ impl Record {
     ///
     /// # Errors
     /// There is none, or it is below the floor.
-    pub fn roll_back(&mut self) -> Result<Option<u64>, NotSo> {
+    pub fn roll_back(&mut self) -> Result<Option<u64>, Rejection> {
         if self.pending.take().is_some() {
             self.refused = None;
             return Ok(self.current);
         }
-        let previous = self.previous.ok_or(NotSo::NoPrevious)?;
+        let previous = self.previous.ok_or(Rejection::NoPrevious)?;
         self.activate(Some(previous)).map(Some)
     }
 
@@ -319,12 +319,12 @@ impl Record {
     ///
     /// # Errors
     /// One would come into force, and too much waits for the audit log.
-    pub fn start(&mut self, domain: &str, at: &str) -> Result<Option<(u64, bool)>, NotSo> {
+    pub fn start(&mut self, domain: &str, at: &str) -> Result<Option<(u64, bool)>, Rejection> {
         let Some(pending) = self.pending else {
             return Ok(self.in_force_in(domain).map(|current| (current, false)));
         };
         if !self.outbox.takes_a_trial() {
-            return Err(NotSo::NotRecorded(pending));
+            return Err(Rejection::NotRecorded(pending));
         }
         let is_tried = self.tried().is_some();
         (self.pending, self.refused, self.failed) = (None, None, None);
@@ -364,15 +364,15 @@ impl Record {
     ///
     /// # Errors
     /// There is no image before, or it is below the floor: it stays. Or it is not on trial there, and nothing is changed.
-    pub fn give_up(&mut self, serial: u64, domain: &str, at: &str) -> Result<u64, NotSo> {
+    pub fn give_up(&mut self, serial: u64, domain: &str, at: &str) -> Result<u64, Rejection> {
         if !self.is_on_trial(serial, domain) {
-            return Err(NotSo::NotOnTrial(serial));
+            return Err(Rejection::NotOnTrial(serial));
         }
         self.trial = None;
         let back = match self.previous {
-            None => Err(NotSo::NoPrevious),
+            None => Err(Rejection::NoPrevious),
             Some(previous) if previous < self.floor => {
-                Err(NotSo::BelowFloor { serial: previous, floor: self.floor })
+                Err(Rejection::BelowFloor { serial: previous, floor: self.floor })
             }
             Some(previous) => Ok(previous),
         };
@@ -394,15 +394,15 @@ impl Record {
     ///
     /// # Errors
     /// It is in force, or to come.
-    pub fn remove(&mut self, serial: u64) -> Result<(), NotSo> {
+    pub fn remove(&mut self, serial: u64) -> Result<(), Rejection> {
         match self.standing(serial) {
-            Standing::InForce => return Err(NotSo::Wanted(serial, "is in force")),
+            Standing::InForce => return Err(Rejection::Wanted(serial, "is in force")),
             Standing::Pending => {
-                return Err(NotSo::Wanted(serial, "comes into force at the next start"));
+                return Err(Rejection::Wanted(serial, "comes into force at the next start"));
             }
             Standing::Previous | Standing::Installed | Standing::BelowFloor => {}
         }
-        self.installed.remove(&serial).ok_or(NotSo::NotInstalled(serial))?;
+        self.installed.remove(&serial).ok_or(Rejection::NotInstalled(serial))?;
         if self.previous == Some(serial) {
             self.previous = None;
         }

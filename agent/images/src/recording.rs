@@ -10,7 +10,7 @@ use audit::events::{
 };
 use clock::Moment;
 
-use crate::notes::{self, Note, Noted, What};
+use crate::notes::{self, ImageAction, Note, Noted};
 
 /// How long notes are left alone that could not be recorded, read or removed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ impl<N: Noted> PendingNotes<N> {
 
 impl Noted for Note {
     fn is_refusal(&self) -> bool {
-        self.what == What::Refused
+        self.what == ImageAction::Refused
     }
 
     fn shorten(&mut self) {
@@ -93,22 +93,22 @@ fn event(note: Note) -> AuditEvent {
     let (at, named) = (line(&at), image.as_deref().map(line));
     let (image, number) = (named.clone().unwrap_or_default(), serial.unwrap_or_default());
     match what {
-        What::Installed | What::Repaired => ImageInstalled {
+        ImageAction::Installed | ImageAction::Repaired => ImageInstalled {
             at,
             floor,
             image,
             manifest: manifest.map(String::from),
-            repaired: Some(what == What::Repaired),
+            repaired: Some(what == ImageAction::Repaired),
             serial: number,
             signers: signers.iter().map(|name| line(name)).collect(),
             trust,
             uid,
         }
         .into(),
-        What::Activated => ImageActivated { at, image, serial: number, uid }.into(),
-        What::RolledBack => ImageRolledBack { at, image, serial, uid }.into(),
-        What::Removed => ImageRemoved { at, image, serial: number, uid }.into(),
-        What::Refused => {
+        ImageAction::Activated => ImageActivated { at, image, serial: number, uid }.into(),
+        ImageAction::RolledBack => ImageRolledBack { at, image, serial, uid }.into(),
+        ImageAction::Removed => ImageRemoved { at, image, serial: number, uid }.into(),
+        ImageAction::Refused => {
             let why = line(&why.unwrap_or_default());
             ImageRefused { at, image: named, serial, uid, why }.into()
         }
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn note(what: What) -> Note {
+    fn note(what: ImageAction) -> Note {
         Note {
             at: "2026-11-29T08:00:00Z".to_owned(),
             uid: 0,
@@ -143,8 +143,13 @@ mod tests {
     fn what_was_done_with_images_is_in_the_audit_log_once_and_its_notes_go_after_that() {
         let dir = tempfile::tempdir().unwrap();
         let mut recorder = Recorder::open(dir.path(), Limits::default());
-        let all =
-            [What::Installed, What::Activated, What::RolledBack, What::Removed, What::Refused];
+        let all = [
+            ImageAction::Installed,
+            ImageAction::Activated,
+            ImageAction::RolledBack,
+            ImageAction::Removed,
+            ImageAction::Refused,
+        ];
         for what in all {
             notes::add(dir.path(), note(what)).unwrap();
         }
@@ -163,7 +168,7 @@ mod tests {
     #[test]
     fn notes_that_cannot_be_recorded_or_removed_wait_and_are_recorded_once() {
         let dir = tempfile::tempdir().unwrap();
-        notes::add(dir.path(), note(What::Activated)).unwrap();
+        notes::add(dir.path(), note(ImageAction::Activated)).unwrap();
         let mut image_notes = ImageNotes::default();
         let mut tried = 0;
         for _ in 0..5 {
@@ -174,8 +179,9 @@ mod tests {
         }
         assert_eq!(tried, 1, "not at each pass of the event loop");
         // As after a removal that failed: they are on record, and still there.
-        let mut image_notes = ImageNotes { again: None, recorded: vec![note(What::Activated)] };
-        notes::add(dir.path(), note(What::Removed)).unwrap();
+        let mut image_notes =
+            ImageNotes { again: None, recorded: vec![note(ImageAction::Activated)] };
+        notes::add(dir.path(), note(ImageAction::Removed)).unwrap();
         let mut written = 0;
         image_notes.record(dir.path(), Moment::now(), |events| {
             written += events.len();

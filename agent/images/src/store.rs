@@ -31,7 +31,7 @@ use crate::digest::Digest;
 use crate::lock;
 use crate::manifest::{ImageName, MANIFEST_MAX, Manifest};
 use crate::notes;
-use crate::record::{ImageEvent, NotSo, Occurrence, Record, Refused, Standing};
+use crate::record::{ImageEvent, Occurrence, Record, Refused, Rejection, Standing};
 
 /// Returns how many bytes are free where a directory is.
 pub(crate) fn free(directory: &Path) -> io::Result<u64> {
@@ -151,7 +151,7 @@ impl Store {
         &self,
         name: &ImageName,
         begin: bool,
-        change: impl FnOnce(&mut Record) -> Result<T, NotSo>,
+        change: impl FnOnce(&mut Record) -> Result<T, Rejection>,
     ) -> Result<T, StoreError> {
         self.change_in(lock::PATIENCE, name, begin, change)
     }
@@ -162,7 +162,7 @@ impl Store {
         tries: u32,
         name: &ImageName,
         begin: bool,
-        change: impl FnOnce(&mut Record) -> Result<T, NotSo>,
+        change: impl FnOnce(&mut Record) -> Result<T, Rejection>,
     ) -> Result<T, StoreError> {
         let before = || match (self.record(name)?, begin) {
             (None, false) => Err(StoreError::Unknown(name.clone())),
@@ -174,7 +174,7 @@ impl Store {
         let before = before()?;
         let mut record = before.clone();
         let changed =
-            change(&mut record).map_err(|why| StoreError::NotSo { name: name.clone(), why })?;
+            change(&mut record).map_err(|why| StoreError::Rejected { name: name.clone(), why })?;
         if record != before {
             let path = self.record_file(name);
             durable::write(&path, &record).map_err(|source| StoreError::File { path, source })?;
@@ -209,7 +209,7 @@ impl Store {
     ) -> Result<Option<u64>, StoreError> {
         self.change(name, false, |record| match record.roll_back()? {
             next if next == serial => Ok(next),
-            _ => Err(NotSo::ChangedMeanwhile),
+            _ => Err(Rejection::ChangedMeanwhile),
         })
     }
 
@@ -243,8 +243,8 @@ impl Store {
     /// It is not installed, or its manifest is not the one that was.
     pub fn image(&self, name: &ImageName, serial: u64) -> Result<Image, StoreError> {
         let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
-        let not_so = |why| StoreError::NotSo { name: name.clone(), why };
-        let digest = record.entry(serial).map_err(not_so)?.manifest;
+        let rejected = |why| StoreError::Rejected { name: name.clone(), why };
+        let digest = record.entry(serial).map_err(rejected)?.manifest;
         let folder = self.folder(name).join(serial.to_string());
         let path = folder.join("manifest.toml");
         let bytes = fileopen::read(&path, MANIFEST_MAX.into()).map_err(file_error(&path))?;
@@ -310,7 +310,7 @@ impl Store {
             let begun = usable(next).and_then(|image| self.begin(name, domain, image));
             let (why, current) = match (begun, record.in_force_in(domain)) {
                 // Another command came in between, and something else is to start.
-                (Err(StoreError::NotSo { why: NotSo::ChangedMeanwhile, .. }), _)
+                (Err(StoreError::Rejected { why: Rejection::ChangedMeanwhile, .. }), _)
                     if tries < STARTS_MAX =>
                 {
                     continue;
@@ -355,7 +355,7 @@ impl Store {
                 };
                 if started != serial {
                     // Another command came in between: what it wants comes with the next try.
-                    return Err(NotSo::ChangedMeanwhile);
+                    return Err(Rejection::ChangedMeanwhile);
                 }
                 if says.is_none() {
                     record.came_up(serial, domain);
@@ -417,7 +417,7 @@ impl Store {
         name: &ImageName,
         serial: u64,
         domain: &str,
-    ) -> Result<Result<u64, NotSo>, StoreError> {
+    ) -> Result<Result<u64, Rejection>, StoreError> {
         self.change(name, false, |record| Ok(record.give_up(serial, domain, &now())))
     }
 

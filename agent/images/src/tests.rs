@@ -12,7 +12,7 @@ use crate::bzimage_for_tests;
 use crate::digest::Digest;
 use crate::manifest::{ImageName, Needs, Part};
 use crate::pack::{Contents, PackError, Signed, Signing, pack};
-use crate::record::NotSo;
+use crate::record::Rejection;
 use crate::store::{Arrival, Started, Store, StoreError};
 
 fn key(seed: u8) -> SecretKey {
@@ -248,23 +248,23 @@ fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays
     office.install(5, 1).unwrap();
     store.activate(&name(), None).unwrap();
     store.start(&name(), "a", |_| Ok(())).unwrap();
-    let not_so = |result: Result<Arrival, StoreError>| match result {
-        Err(StoreError::NotSo { why, .. }) => why,
+    let rejected = |result: Result<Arrival, StoreError>| match result {
+        Err(StoreError::Rejected { why, .. }) => why,
         other => panic!("{other:?}"),
     };
-    assert_eq!(not_so(office.install(4, 1)), NotSo::Older { serial: 4, newest: 5 });
+    assert_eq!(rejected(office.install(4, 1)), Rejection::Older { serial: 4, newest: 5 });
     office.install(7, 7).unwrap();
     store.remove(&name(), 7).unwrap();
-    assert_eq!(not_so(office.install(6, 1)), NotSo::BelowFloor { serial: 6, floor: 7 });
+    assert_eq!(rejected(office.install(6, 1)), Rejection::BelowFloor { serial: 6, floor: 7 });
     let other = office.bundle(7, 7, b"disk 7");
     store.install(&office.approved(&other), |_| (), |_| Ok(())).unwrap();
     let other = office.bundle(7, 7, b"other content");
     assert_eq!(
-        not_so(store.install(&office.approved(&other), |_| (), |_| Ok(()))),
-        NotSo::OtherContent(7)
+        rejected(store.install(&office.approved(&other), |_| (), |_| Ok(()))),
+        Rejection::OtherContent(7)
     );
     assert_eq!(store.next(&name(), "a").unwrap().manifest.serial, 5);
-    assert!(matches!(store.remove(&name(), 5), Err(StoreError::NotSo { .. })));
+    assert!(matches!(store.remove(&name(), 5), Err(StoreError::Rejected { .. })));
 }
 
 #[test]
@@ -649,7 +649,7 @@ fn a_rollback_goes_where_it_was_meant_to_or_nowhere() {
     office.install(3, 1).unwrap();
     store.activate(&name(), Some(3)).unwrap();
     let meanwhile = store.roll_back(&name(), Some(1)).unwrap_err();
-    assert!(matches!(meanwhile, StoreError::NotSo { why: NotSo::ChangedMeanwhile, .. }));
+    assert!(matches!(meanwhile, StoreError::Rejected { why: Rejection::ChangedMeanwhile, .. }));
     assert_eq!(store.next(&name(), "a").unwrap().manifest.serial, 3);
     assert_eq!(store.roll_back(&name(), Some(2)).unwrap(), Some(2));
     assert_eq!(store.roll_back(&name(), Some(1)).unwrap(), Some(1));

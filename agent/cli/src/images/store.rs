@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ::images::digest::Digest;
 use ::images::manifest::ImageName;
-use ::images::notes::{self, Note, What};
+use ::images::notes::{self, ImageAction, Note};
 use ::images::record::{Record, Standing};
 use ::images::store::{Arrival, Store, StoreError, standing};
 use config::files::{FilesError, read_machine_text};
@@ -90,7 +90,7 @@ impl Pc {
     }
 
     /// Begins a note for the audit log.
-    fn begun(what: What, image: Option<(&ImageName, u64)>) -> Note {
+    fn begun(what: ImageAction, image: Option<(&ImageName, u64)>) -> Note {
         let (name, serial) = image.unzip();
         Note {
             at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -113,7 +113,7 @@ impl Pc {
             image: image.map(ToString::to_string),
             serial: *serial,
             why: Some(format!("{command}: {why}")),
-            ..Self::begun(What::Refused, None)
+            ..Self::begun(ImageAction::Refused, None)
         };
         // An ordinary user changes nothing, and notes nothing.
         let _ = notes::add(&self.images, note);
@@ -124,7 +124,7 @@ impl Pc {
     fn noted<T>(
         &self,
         common: &Common,
-        what: What,
+        what: ImageAction,
         wanted: &Refused<'_>,
         change: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, Outcome> {
@@ -196,7 +196,11 @@ pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
     let head = approved.bundle().head();
     let manifest = &head.manifest;
     let note = |arrival: Arrival| {
-        let what = if arrival == Arrival::Repaired { What::Repaired } else { What::Installed };
+        let what = if arrival == Arrival::Repaired {
+            ImageAction::Repaired
+        } else {
+            ImageAction::Installed
+        };
         let note = Note {
             manifest: Some(head.digest()),
             floor: Some(manifest.floor),
@@ -427,8 +431,9 @@ pub(super) fn activate(common: &Common, pc: &Pc, name: &ImageName, serial: Optio
         Err(why) => return pc.refuse(common, &wanted, &why),
     };
     let store = pc.store();
-    let done =
-        pc.noted(common, What::Activated, &wanted, || store.activate(name, Some(found)).map(Some));
+    let done = pc.noted(common, ImageAction::Activated, &wanted, || {
+        store.activate(name, Some(found)).map(Some)
+    });
     said(common, name, domains, done)
 }
 
@@ -457,8 +462,8 @@ pub(super) fn roll_back(common: &Common, pc: &Pc, name: &ImageName) -> Outcome {
         Err(why) => return pc.refuse(common, &wanted(serial), &why),
     };
     let store = pc.store();
-    let done =
-        pc.noted(common, What::RolledBack, &wanted(serial), || store.roll_back(name, serial));
+    let done = pc
+        .noted(common, ImageAction::RolledBack, &wanted(serial), || store.roll_back(name, serial));
     said(common, name, domains, done)
 }
 
@@ -511,7 +516,7 @@ pub(super) fn remove(common: &Common, pc: &Pc, name: &ImageName, serial: u64) ->
         return pc.refuse(common, &wanted, &format!("image {name}: {why}"));
     }
     let store = pc.store();
-    let done = pc.noted(common, What::Removed, &wanted, || store.remove(name, serial));
+    let done = pc.noted(common, ImageAction::Removed, &wanted, || store.remove(name, serial));
     if let Err(outcome) = done {
         return outcome;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::sockets::connect;
 use images::manifest::{HEALTH_PORT, ImageName};
-use images::record::{FailedTrial, ImageEvent, NotSo, Occurrence, Refused};
+use images::record::{FailedTrial, ImageEvent, Occurrence, Refused, Rejection};
 use images::store::Store;
 use printable::explain;
 
@@ -46,8 +46,10 @@ impl TrialEnd {
     /// Gives an image up in a domain, and writes that down.
     fn write(store: &Store, image: ImageSerial, domain: &str) -> Self {
         let written = store.give_up(&image.image, image.serial, domain);
-        let is_written =
-            matches!(written, Ok(Ok(_) | Err(NotSo::NoPrevious | NotSo::BelowFloor { .. })));
+        let is_written = matches!(
+            written,
+            Ok(Ok(_) | Err(Rejection::NoPrevious | Rejection::BelowFloor { .. }))
+        );
         let back = match written {
             Ok(back) => back.map_err(|why| why.to_string()),
             Err(error) => Err(explain(&error)),

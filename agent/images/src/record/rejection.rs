@@ -4,7 +4,7 @@ use super::INSTALLED_MAX;
 
 /// Why something is not done with an image. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotSo {
+pub enum Rejection {
     /// The PC does not have it.
     #[error("serial {0} is not installed: `bulkhead images list` shows what is")]
     NotInstalled(u64),

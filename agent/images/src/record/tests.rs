@@ -48,7 +48,7 @@ fn a_first_activation_that_has_not_come_into_force_is_taken_back_and_another_com
     record.activate(None).unwrap();
     assert_eq!(record.roll_back(), Ok(None));
     assert_eq!((record.next("a"), record.start("a", AT).unwrap()), (None, None));
-    assert_eq!(record.roll_back(), Err(NotSo::NoPrevious));
+    assert_eq!(record.roll_back(), Err(Rejection::NoPrevious));
     record.remove(1).unwrap();
     record.arrive(2, 1, entry("2")).unwrap();
     record.activate(None).unwrap();
@@ -77,7 +77,7 @@ fn what_happened_stands_there_in_its_order_until_it_is_in_the_audit_log() {
     record.start("a", AT).unwrap();
     record.start("b", AT).unwrap();
     assert_eq!(waits(&record), [(1, "in force")], "it was in force already");
-    assert_eq!(record.give_up(1, "a", AT), Err(NotSo::NoPrevious));
+    assert_eq!(record.give_up(1, "a", AT), Err(Rejection::NoPrevious));
     record.activate(Some(2)).unwrap();
     record.start("a", AT).unwrap();
     let recorded = record.events()[..2].to_vec();
@@ -150,7 +150,7 @@ fn what_waits_for_the_audit_log_has_a_cap_and_nothing_comes_into_force_that_it_c
             break why;
         }
     };
-    assert!(turns > 1 && matches!(last, NotSo::NotRecorded(_)), "{turns} {last}");
+    assert!(turns > 1 && matches!(last, Rejection::NotRecorded(_)), "{turns} {last}");
     assert!(record.is_sound() && record.pending().is_some());
     let rest = record.events().to_vec();
     record.recorded(&rest);
@@ -185,12 +185,12 @@ fn nothing_goes_below_the_floor_which_stays_when_all_is_removed() {
     record.arrive(7, 6, entry("7")).unwrap();
     record.activate(None).unwrap();
     record.start("a", AT).unwrap();
-    let below = NotSo::BelowFloor { serial: 5, floor: 6 };
+    let below = Rejection::BelowFloor { serial: 5, floor: 6 };
     assert_eq!(record.roll_back(), Err(below.clone()));
     assert_eq!(record.activate(Some(5)), Err(below.clone()));
     record.remove(5).unwrap();
     assert_eq!(record.admits(5, Digest::of(b"5")), Err(below));
-    assert_eq!(record.remove(7), Err(NotSo::Wanted(7, "is in force")));
+    assert_eq!(record.remove(7), Err(Rejection::Wanted(7, "is in force")));
     // A bundle with a lower floor changes nothing about it.
     record.arrive(8, 1, entry("8")).unwrap();
     assert_eq!(record.floor(), 6);
@@ -200,18 +200,18 @@ fn nothing_goes_below_the_floor_which_stays_when_all_is_removed() {
 fn an_older_serial_and_one_that_stands_for_something_else_do_not_arrive() {
     let record = with(&[(3, 1)]);
     assert_eq!(record.admits(3, Digest::of(b"3")), Ok(true));
-    assert_eq!(record.admits(3, Digest::of(b"x")), Err(NotSo::OtherContent(3)));
-    assert_eq!(record.admits(2, Digest::of(b"2")), Err(NotSo::Older { serial: 2, newest: 3 }));
+    assert_eq!(record.admits(3, Digest::of(b"x")), Err(Rejection::OtherContent(3)));
+    assert_eq!(record.admits(2, Digest::of(b"2")), Err(Rejection::Older { serial: 2, newest: 3 }));
     // Also when it is not there any more.
     let mut record = with(&[(2, 1), (3, 1)]);
     record.remove(3).unwrap();
-    assert_eq!(record.admits(3, Digest::of(b"x")), Err(NotSo::OtherContent(3)));
-    assert_eq!(record.admits(1, Digest::of(b"1")), Err(NotSo::Older { serial: 1, newest: 3 }));
+    assert_eq!(record.admits(3, Digest::of(b"x")), Err(Rejection::OtherContent(3)));
+    assert_eq!(record.admits(1, Digest::of(b"1")), Err(Rejection::Older { serial: 1, newest: 3 }));
     record.remove(2).unwrap();
-    assert_eq!(record.admits(2, Digest::of(b"2")), Err(NotSo::Older { serial: 2, newest: 3 }));
+    assert_eq!(record.admits(2, Digest::of(b"2")), Err(Rejection::Older { serial: 2, newest: 3 }));
     assert_eq!(record.admits(3, Digest::of(b"3")), Ok(false));
     let full = with(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
-    assert_eq!(full.admits(5, Digest::of(b"5")), Err(NotSo::TooMany));
+    assert_eq!(full.admits(5, Digest::of(b"5")), Err(Rejection::TooMany));
 }
 
 #[test]
@@ -220,12 +220,16 @@ fn an_image_whose_guest_does_not_come_up_goes_back_and_never_below_the_floor() {
     record.activate(None).unwrap();
     record.start("a", AT).unwrap();
     assert!(record.is_on_trial(1, "a"));
-    assert_eq!(record.give_up(1, "a", AT), Err(NotSo::NoPrevious), "the first one stays");
+    assert_eq!(record.give_up(1, "a", AT), Err(Rejection::NoPrevious), "the first one stays");
     assert!(!record.is_on_trial(1, "a"));
     record.arrive(2, 1, entry("2")).unwrap();
     record.activate(None).unwrap();
     record.start("a", AT).unwrap();
-    assert_eq!(record.give_up(1, "a", AT), Err(NotSo::NotOnTrial(1)), "it is not the one on trial");
+    assert_eq!(
+        record.give_up(1, "a", AT),
+        Err(Rejection::NotOnTrial(1)),
+        "it is not the one on trial"
+    );
     assert_eq!(
         (record.give_up(2, "a", AT), record.start("a", AT).unwrap()),
         (Ok(1), Some((1, false)))
@@ -235,14 +239,14 @@ fn an_image_whose_guest_does_not_come_up_goes_back_and_never_below_the_floor() {
     record.activate(Some(2)).unwrap();
     record.start("a", AT).unwrap();
     record.came_up(2, "a");
-    assert_eq!(record.give_up(2, "a", AT), Err(NotSo::NotOnTrial(2)));
+    assert_eq!(record.give_up(2, "a", AT), Err(Rejection::NotOnTrial(2)));
     record.roll_back().unwrap();
     record.start("a", AT).unwrap();
     assert!(!record.is_on_trial(1, "a"));
     record.arrive(3, 3, entry("3")).unwrap();
     record.activate(None).unwrap();
     record.start("a", AT).unwrap();
-    assert_eq!(record.give_up(3, "a", AT), Err(NotSo::BelowFloor { serial: 1, floor: 3 }));
+    assert_eq!(record.give_up(3, "a", AT), Err(Rejection::BelowFloor { serial: 1, floor: 3 }));
     assert_eq!(record.current(), Some(3));
 }
 
@@ -259,7 +263,7 @@ fn an_image_is_judged_by_the_domain_with_whose_start_it_came_into_force_and_by_n
     );
     assert!(record.is_on_trial(2, "a") && !record.is_on_trial(2, "b"));
     record.came_up(2, "b");
-    assert_eq!(record.give_up(2, "b", AT), Err(NotSo::NotOnTrial(2)));
+    assert_eq!(record.give_up(2, "b", AT), Err(Rejection::NotOnTrial(2)));
     assert!(record.is_on_trial(2, "a"), "another domain's guest says nothing of it");
     assert_eq!(record.give_up(2, "a", AT), Ok(1));
 }

@@ -61,9 +61,9 @@ impl Store {
         if let Some(needed) = manifest.needs.bulkhead.filter(|needed| *needed > Version::own()) {
             return Err(StoreError::NeedsNewer { name: name.clone(), needed });
         }
-        let not_so = |why| StoreError::NotSo { name: name.clone(), why };
+        let rejected = |why| StoreError::Rejected { name: name.clone(), why };
         let admits = || {
-            self.record(name)?.unwrap_or_default().admits(manifest.serial, digest).map_err(not_so)
+            self.record(name)?.unwrap_or_default().admits(manifest.serial, digest).map_err(rejected)
         };
         // Before anything is made.
         admits()?;

@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use policy::signature::Refusal;
 
 use crate::manifest::{ImageName, Version};
-use crate::record::NotSo;
+use crate::record::Rejection;
 
 /// Why something is not done with the store. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The record does not allow it.
     #[error("image {name}: {why}")]
-    NotSo {
+    Rejected {
         /// The image that it is about.
         name: ImageName,
         /// Why the record does not allow it.
-        why: NotSo,
+        why: Rejection,
     },
     /// No image of this name was ever installed.
     #[error("there is no image {0}: install one with `bulkhead images install FILE`")]
