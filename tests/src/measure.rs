@@ -197,8 +197,9 @@ pub struct Memory {
     pub threads: u64,
 }
 
-/// Looks at a running VMM.
+/// Looks at a running VMM, at rest: what its disks' helpers had to do is over, and a second later they are gone.
 pub fn memory(pc: &WardPc, pid: u64) -> Outcome<Memory> {
+    pc.sh("sleep 3")?;
     let memory = process_memory(pc, pid)?;
     ensure!(memory.guest_kib > 0, "the guest's RAM is not among the mappings of process {pid}");
     Ok(memory)

@@ -30,6 +30,13 @@ impl Heartbeat {
         self.beat();
     }
 
+    /// Returns the heartbeat of a thread that is not there yet.
+    pub fn resting() -> Self {
+        let heartbeat = Self::default();
+        heartbeat.rest();
+        heartbeat
+    }
+
     /// Returns how often the thread has come round.
     pub fn count(&self) -> u64 {
         self.0.count.load(Ordering::Relaxed)
@@ -38,5 +45,15 @@ impl Heartbeat {
     /// Returns whether the thread has nothing to do.
     pub fn is_resting(&self) -> bool {
         self.0.resting.load(Ordering::Relaxed)
+    }
+}
+
+impl virtio::blk::ThreadWatch for Heartbeat {
+    fn at_work(&self) {
+        self.wake();
+    }
+
+    fn at_rest(&self) {
+        self.rest();
     }
 }

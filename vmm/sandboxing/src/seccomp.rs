@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use libc::c_ulong;
+use libc::{c_long, c_ulong};
 use seccompiler::{
     BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter,
@@ -17,7 +17,7 @@ use super::system_call::{Call, Only};
 const FORBIDDEN: SeccompAction = SeccompAction::KillProcess;
 
 /// Loads a filter on the calling thread that allows these calls and ioctl requests, and nothing else: anything else is the end of the
-/// process (SIGSYS). Of several entries for one call each allows its part.
+/// process (SIGSYS). Of several entries for one call each allows its part. What is [`Only::Absent`] is answered, and does nothing.
 ///
 /// # Errors
 /// The kernel does not take it: the thread must read nothing.
@@ -25,19 +25,36 @@ pub fn load(
     calls: impl Iterator<Item = Call>,
     ioctls: impl Iterator<Item = c_ulong>,
 ) -> Result<(), SandboxError> {
+    let (absent, calls): (Vec<_>, Vec<_>) =
+        calls.partition(|call| matches!(call.only, Only::Absent));
+    let mut absent: Vec<_> = absent.into_iter().map(|call| call.number).collect();
+    absent.retain(|number| calls.iter().all(|call| call.number != *number));
+    // Of two filters the stricter answer counts: the first refuses what the second lets pass.
+    if !absent.is_empty() {
+        let rules = absent.iter().map(|number| (*number, vec![])).collect();
+        let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+        apply(SeccompFilter::new(rules, SeccompAction::Allow, refused, TargetArch::x86_64))?;
+    }
+    apply(filter(calls.into_iter(), absent.into_iter(), ioctls))
+}
+
+fn apply(filter: Result<SeccompFilter, BackendError>) -> Result<(), SandboxError> {
     let program: seccompiler::BpfProgram =
-        filter(calls, ioctls).and_then(TryInto::try_into).map_err(seccompiler::Error::from)?;
+        filter.and_then(TryInto::try_into).map_err(seccompiler::Error::from)?;
     Ok(apply_filter(&program)?)
 }
 
 fn filter(
     calls: impl Iterator<Item = Call>,
+    answered: impl Iterator<Item = c_long>,
     ioctls: impl Iterator<Item = c_ulong>,
 ) -> Result<SeccompFilter, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        answered.map(|number| (number, vec![])).collect();
     for call in calls {
         let allowed = match call.only {
-            Only::Any => vec![],
+            // Those that are absent are not here.
+            Only::Any | Only::Absent => vec![],
             Only::Exactly(index, value) => {
                 let whole = SeccompCmpArgLen::Qword;
                 let equal = SeccompCondition::new(index, whole, SeccompCmpOp::Eq, value)?;

@@ -30,6 +30,8 @@ pub enum Only {
     Bits(&'static [(u8, u64, u64)]),
     /// Argument 0 is this process, argument 2 one of these signals.
     OwnThreads(&'static [u64]),
+    /// Nothing passes: the answer is that this kernel has no such call (`ENOSYS`), for a caller that has another way.
+    Absent,
 }
 
 /// Declares a [`Call`]: the name of its number in `libc`, what it may be asked if not everything, why.

@@ -14,6 +14,7 @@ use super::devices::{self, Host};
 use super::{MachineError, Subscriber, eventfd, host, ports};
 use crate::acpi::Description;
 use crate::boot::Kernel;
+use crate::heartbeat::Heartbeat;
 use crate::kvm::{Interrupts, KvmDoorbells, KvmMsi, KvmSlots, Vm};
 use crate::layout;
 use crate::listen;
@@ -45,6 +46,8 @@ pub(super) struct Machine {
     pub(super) main_loop: Vec<Subscriber>,
     /// What is served by a thread of its own, with the thread's name and what it may do.
     pub(super) own_threads: Vec<(String, Role, Subscriber)>,
+    /// Threads that those start when they need them.
+    pub(super) helpers: Vec<(String, Heartbeat)>,
     /// Bytes of the longest file it has to write.
     pub(super) file_bytes_max: u64,
 }
@@ -121,6 +124,7 @@ pub(super) fn build(spec: &VmSpec) -> Result<Machine, MachineError> {
         functions: parts.functions,
         main_loop,
         own_threads,
+        helpers: parts.helpers,
         file_bytes_max: parts.disk_file_bytes_max.max(serial::LOG_MAX),
     })
 }

@@ -245,6 +245,10 @@ impl Machine {
                 .spawn(name, role, subscriber, spec.sandbox.clone(), &mut liveness)
                 .map_err(host("start a device's thread"))?;
         }
+        for (name, heartbeat) in std::mem::take(&mut self.helpers) {
+            // It rests where it waits for anything but its disk, and out of that nobody wakes it.
+            liveness.watch(name, liveness::Serves::HostFile, heartbeat, || ());
+        }
         let control = Arc::new(MachineControl::new(self, spec, liveness));
         self.start_vcpus(spec, &control)?;
         if let Some(listener) = self.api.take() {

@@ -49,6 +49,20 @@ const WHO_ASKS: &[u64] = &[libc::SO_PEERCRED as u64];
 /// process of a PID namespace, which a VMM is, gets it neither way, and ends by the fault that `abort` ends with.
 const FATAL: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64, ABORT];
 
+/// What the C library asks of a thread: it shares memory, files, signal handlers and process with its starter, and has
+/// its starter's filters. Any other flag, or one of these less, would be a process, a namespace, or a thread that the process does not own.
+const THREAD: u64 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SETTLS
+    | libc::CLONE_PARENT_SETTID
+    | libc::CLONE_CHILD_CLEARTID) as u64;
+/// Bytes of `struct robust_list_head`.
+const ROBUST_LIST: u64 = 24;
+
 /// Needed by the runtime under every thread.
 const RUNTIME: &[Call] = &[
     call!(SYS_futex, Only::OneOf(1, WAIT_AND_WAKE), "locks, waiting for a thread's end"),
@@ -97,6 +111,10 @@ const BLOCK: &[Call] = &[
     call!(SYS_pwrite64, "zeroes where the file system has no call for them"),
     call!(SYS_fdatasync, "flush"),
     call!(SYS_fallocate, Only::OneOf(1, HOLE_AND_ZEROES), "discard and write zeroes"),
+    call!(SYS_clone, Only::Exactly(0, THREAD), "start of a helper: a thread, and no process"),
+    call!(SYS_clone3, Only::Absent, "the C library then asks by `clone`, whose flags can be seen"),
+    call!(SYS_set_robust_list, Only::Exactly(1, ROBUST_LIST), "start of a helper"),
+    call!(SYS_sched_getaffinity, "start of a helper: the standard library looks for its stack"),
 ];
 
 const SCREEN: &[Call] = &[

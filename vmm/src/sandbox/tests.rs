@@ -73,6 +73,20 @@ fn seek() {
     let _ = nix::unistd::lseek(std::io::stdin(), 0, nix::unistd::Whence::SeekEnd);
 }
 
+fn thread(deed: fn()) {
+    let started = std::thread::Builder::new().stack_size(256 << 10).spawn(deed);
+    started.unwrap().join().unwrap();
+}
+
+fn process() {
+    // SAFETY: the child does nothing but end.
+    unsafe {
+        if libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) == 0 {
+            libc::_exit(0);
+        }
+    }
+}
+
 /// What to do under a filter, and the roles that may.
 type Deed = (&'static str, fn(), &'static [Role]);
 const DEEDS: &[Deed] = &[
@@ -85,6 +99,9 @@ const DEEDS: &[Deed] = &[
     ("end a thread", || signal(std::process::id(), libc::SIGKILL), &[]),
     ("signal another process", || signal(1, libc::SIGABRT), &[]),
     ("look for the end of a file", seek, &[Role::Main]),
+    ("start a thread", || thread(|| drop(vec![1; 100_000])), &[Role::Block]),
+    ("open a file from another thread", || thread(|| drop(std::fs::File::open("/x"))), &[]),
+    ("start a process", process, &[]),
 ];
 
 /// The role and the deed of a child.

@@ -10,7 +10,7 @@
 //!                                                   returns, is woken by `control`, and carries it out
 //! ```
 //!
-//! A reset is complete when the device has let go of guest memory. Until then the status register does
+//! A reset is complete when the device has let go of guest memory, threads of its own included. Until then the status register does
 //! not read as zero, which is what a driver waits for (virtio 1.2 sections 2.4.2 and 4.1.4.3.2).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -81,6 +81,11 @@ impl Core {
         device
     }
 
+    /// Ends the device's own threads; on the I/O thread, as it ends.
+    pub(crate) fn end(&self) {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).end();
+    }
+
     fn carry_out(&self, device: &mut dyn Device) {
         loop {
             let Some(wanted) = self.wanted().take() else { return };
@@ -95,6 +100,11 @@ impl Core {
                 },
                 Wanted::Reset => {
                     device.reset();
+                    if !device.has_let_go() {
+                        // It has the I/O thread called when it has: that comes by here again.
+                        self.wanted().get_or_insert(Wanted::Reset);
+                        return;
+                    }
                     false
                 }
             };

@@ -40,6 +40,12 @@ impl VirtioPciWorker {
     }
 }
 
+impl Drop for VirtioPciWorker {
+    fn drop(&mut self) {
+        self.core.end();
+    }
+}
+
 impl MutEventSubscriber for VirtioPciWorker {
     fn init(&mut self, ops: &mut EventOps) {
         let notifications = (0..).zip(&self.notifications);

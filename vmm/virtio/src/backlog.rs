@@ -1,6 +1,7 @@
 //! How a device that used up its budget gets called again, after the others of its thread.
 
 use std::io;
+use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -12,9 +13,11 @@ use crate::device::FIRST_DEVICE_TOKEN;
 /// ```text
 ///   queue_notified -> budget used up -> again() ..(event loop serves the others).. host_event -> take()
 /// ```
-#[derive(Debug)]
+///
+/// A clone asks for the same event; one of them is registered.
+#[derive(Clone, Debug)]
 pub struct Backlog {
-    event: EventFd,
+    event: Arc<EventFd>,
     registered: bool,
 }
 
@@ -24,13 +27,14 @@ impl Backlog {
 
     /// Fails only when the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { event: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?, registered: false })
+        let event = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        Ok(Self { event, registered: false })
     }
 
     /// Registers the backlog; to be called from [`Device::register`](crate::Device::register); idempotent.
     pub fn register(&mut self, ops: &mut EventOps) {
         if !self.registered {
-            let events = Events::with_data(&self.event, Self::TOKEN, EventSet::IN);
+            let events = Events::with_data(&*self.event, Self::TOKEN, EventSet::IN);
             match ops.add(events) {
                 Ok(()) => self.registered = true,
                 Err(error) => tracing::error!(%error, "cannot wait for a device's own event"),

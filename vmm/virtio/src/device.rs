@@ -124,6 +124,16 @@ pub trait Device: Send {
     /// register, or the machine resets; host resources stay open. Idempotent; must not block.
     fn reset(&mut self);
 
+    /// Returns whether nothing of the device uses guest memory any more. Asked right after [`Device::reset`], which is not
+    /// complete before. A device with threads of its own says no while they are at work, and brings a
+    /// [`Device::host_event`] about when they are done: it is then reset and asked again. Must not block.
+    fn has_let_go(&self) -> bool {
+        true
+    }
+
+    /// Ends threads of the device's own, and waits for what they are at. Called once, by the I/O thread, as it ends.
+    fn end(&mut self) {}
+
     /// Is told that the driver notified queue `index`. Also called once for each queue right after activation.
     fn queue_notified(&mut self, index: usize);
 

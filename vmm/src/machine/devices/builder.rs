@@ -12,6 +12,7 @@ use virtio_pci::VirtioPci;
 use vmm_control::VmSpec;
 use vmm_control::limits::USB_MAX;
 
+use crate::heartbeat::Heartbeat;
 use crate::listen::SocketError;
 use crate::machine::Subscriber;
 #[cfg(test)]
@@ -92,6 +93,8 @@ pub(in crate::machine) struct Host {
 pub(in crate::machine) struct Parts {
     pub(in crate::machine) main_loop: Vec<Subscriber>,
     pub(in crate::machine) own_threads: Vec<(String, Role, Subscriber)>,
+    /// Threads that disks start when they need them, each by its disk's name.
+    pub(in crate::machine) helpers: Vec<(String, Heartbeat)>,
     pub(in crate::machine) functions: Vec<Arc<Mutex<VfioFunction>>>,
     /// Bytes of the longest file that is a disk to be written.
     pub(in crate::machine) disk_file_bytes_max: u64,

@@ -215,6 +215,13 @@ pub(super) const CLASSES: &[(&str, &[Attempt])] = &[
                 |_| d::plain(libc::SYS_clone, &[libc::SIGCHLD as u64]),
                 OPEN,
             ),
+            ends("a process by `clone3`", |_| d::clone3(), &[(Block, &[Refused(ENOSYS)])], OPEN),
+            ends("a thread more", |_| d::thread(|| Ok(())), &[(Block, OPEN)], OPEN),
+            dies(
+                "what the filter forbids, on a thread more",
+                |_| d::thread(|| d::open("/etc/hostname", libc::O_RDONLY)),
+                NOT_THERE,
+            ),
             dies("real-time priority", |_| d::real_time(), NO),
             dies("being root", |_| d::plain(libc::SYS_setuid, &[0]), NO),
             dies("capabilities", |_| d::capabilities(), NO),

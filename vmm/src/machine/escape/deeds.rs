@@ -326,6 +326,23 @@ pub(super) fn capabilities() -> Result<(), Errno> {
     plain(libc::SYS_capset, &[at(&header), at(&all)])
 }
 
+/// Starts a process as the C library starts threads. It ends at once.
+pub(super) fn clone3() -> Result<(), Errno> {
+    let mut arguments = [0u64; 11];
+    arguments[4] = libc::SIGCHLD as u64;
+    if call(libc::SYS_clone3, [at(&arguments), 88, 0, 0, 0, 0])? == 0 {
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(0) }
+    }
+    Ok(())
+}
+
+/// Does something on another thread.
+pub(super) fn thread(deed: fn() -> Result<(), Errno>) -> Result<(), Errno> {
+    let started = std::thread::Builder::new().stack_size(256 << 10).spawn(deed);
+    started.map_err(|_| Errno::EAGAIN)?.join().unwrap()
+}
+
 pub(super) fn clone_into_user_namespace() -> Result<(), Errno> {
     plain(libc::SYS_clone, &[(libc::CLONE_NEWUSER | libc::SIGCHLD) as u64])
 }

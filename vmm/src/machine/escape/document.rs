@@ -14,7 +14,8 @@ const HEAD: &str = "# The VMM's sandbox, call by call
 Made by `BULKHEAD_WRITE=1 cargo test -p bulkhead-vmm --lib sandbox` from `vmm/src/sandbox/filter.rs` and `vmm/src/machine/escape/attempts.rs`; do not edit it
 by hand. Without `BULKHEAD_WRITE` the same test holds it against them. What surrounds the filters (user, namespaces, Landlock, limits) is in
 `vmm/src/sandbox/mod.rs`; why there is neither a user namespace nor io_uring, in [decision 29](decisions/0029-the-vmms-sandbox.md); why a VMM is the first process of
-a PID namespace, in [decision 63](decisions/0063-first-process-of-its-namespace.md).
+a PID namespace, in [decision 63](decisions/0063-first-process-of-its-namespace.md); why a disk's threads may start a thread, in
+[decision 77](decisions/0077-a-disks-helpers.md).
 
 The threads of a VMM share its memory: whoever takes one over has, in the end, what all of them may do together. The roles narrow what a fault in one device
 can do by itself, and what the guest's vCPUs can do at once.
@@ -123,6 +124,7 @@ fn said(only: Only) -> String {
     };
     match only {
         Only::Any => String::new(),
+        Only::Absent => "nothing: the answer is `ENOSYS`".to_owned(),
         Only::Exactly(index, value) => format!("{} is {value}", argument(index)),
         Only::OneOf(index, values) => format!("{} is one of {}", argument(index), list(values)),
         Only::Without(bits) => {

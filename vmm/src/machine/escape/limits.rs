@@ -63,6 +63,8 @@ struct Probe {
     number: c_long,
     arguments: [u64; 6],
     allowed: bool,
+    /// It is answered with `ENOSYS`, and does nothing.
+    absent: bool,
 }
 
 /// Finds what passes a filter of these lists and should not, or the other way round, by what the role says.
@@ -100,7 +102,8 @@ fn check(role: Role, lists: &Lists, probe: &Probe) -> Option<String> {
     );
     let refused = [Verdict::Died(Signal::SIGILL), Verdict::Refused(Errno::ENXIO)];
     let probe_of_kernel = PROBES.contains(&probe.number) && refused.contains(&verdict);
-    let passed = verdict != FORBIDDEN && !probe_of_kernel;
+    let answered = !probe.absent || verdict == Verdict::Refused(Errno::ENOSYS);
+    let passed = verdict != FORBIDDEN && !probe_of_kernel && answered;
     (passed != probe.allowed).then(|| {
         format!(
             "{role:?}: system call {} with {:x?} should {}: {verdict}",
@@ -117,8 +120,10 @@ fn probes(lists: &Lists, number: c_long) -> Vec<Probe> {
         return ioctls(lists);
     }
     let limits: Vec<_> = lists.limits(number).collect();
-    if limits.is_empty() || limits.iter().any(|only| matches!(only, Only::Any)) {
-        return vec![Probe { number, arguments: [NOTHING; 6], allowed: !limits.is_empty() }];
+    let absent = limits.iter().any(|only| matches!(only, Only::Absent));
+    if limits.is_empty() || absent || limits.iter().any(|only| matches!(only, Only::Any)) {
+        let allowed = !limits.is_empty();
+        return vec![Probe { number, arguments: [NOTHING; 6], allowed, absent }];
     }
     let mut tried = BTreeSet::new();
     for only in &limits {
@@ -133,7 +138,7 @@ fn probes(lists: &Lists, number: c_long) -> Vec<Probe> {
             }
         };
         match *only {
-            Only::Any => {}
+            Only::Any | Only::Absent => {}
             Only::Exactly(index, value) => near(index, &[value], 64, base),
             Only::OneOf(index, values) => near(index, values, 32, base),
             Only::Without(bits) => {
@@ -166,6 +171,7 @@ fn probes(lists: &Lists, number: c_long) -> Vec<Probe> {
             number,
             allowed: limits.iter().any(|only| allows(*only, &arguments)),
             arguments,
+            absent: false,
         })
         .collect()
 }
@@ -177,7 +183,7 @@ const OWN: u64 = 0xffff_ffff_0000;
 fn allows(only: Only, arguments: &[u64; 6]) -> bool {
     let at = |index: u8| arguments[usize::from(index)];
     match only {
-        Only::Any => true,
+        Only::Any | Only::Absent => true,
         Only::Exactly(index, value) => at(index) == value,
         Only::OneOf(index, values) => values.iter().any(|value| at(index) as u32 == *value as u32),
         Only::Without(bits) => bits.iter().all(|(index, bits)| at(*index) & bits == 0),
@@ -199,6 +205,7 @@ fn ioctls(lists: &Lists) -> Vec<Probe> {
             number: libc::SYS_ioctl,
             arguments: [NOTHING, request, NOTHING, NOTHING, NOTHING, NOTHING],
             allowed: lists.ioctls.contains(&request),
+            absent: false,
         })
         .collect()
 }

@@ -185,6 +185,7 @@ fn be_the_rest_of_the_world(agent: &Channel, clients: &mut [UnixStream], dir: &P
 /// vCPU's exits lead to.
 fn machine(dir: &Path) {
     own_network();
+    crate::allocator::share_one_heap();
     logging::install_panic_hook("machine");
     logging::init(LevelFilter::DEBUG, Rate { burst: 64, every: Duration::from_secs(1) }).unwrap();
     let spec = vm_spec(dir);

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
-use virtio::blk::{Blk, Disk};
+use virtio::blk::{Blk, Disk, HELPERS, ThreadWatch};
 use virtio::testing::fuse::{Answer, FuseDisk};
 use vm_memory::Bytes;
 
@@ -47,6 +47,11 @@ fn hanging() -> Option<(Driver, FuseDisk, mpsc::Receiver<()>)> {
         Answer::Never
     })?;
     let blk = Blk::new(Disk::open(image.path(), false, "hangs").unwrap()).unwrap();
+    Some((served(blk), disk, hangs))
+}
+
+/// Makes a machine with this disk, whose thread runs.
+fn served(blk: Blk) -> Driver {
     let mut driver = Driver::of(Box::new(blk));
     let mut events = std::mem::replace(&mut driver.events, EventManager::new().unwrap());
     std::thread::spawn(move || {
@@ -54,12 +59,19 @@ fn hanging() -> Option<(Driver, FuseDisk, mpsc::Receiver<()>)> {
             events.run().unwrap();
         }
     });
-    Some((driver, disk, hangs))
+    driver
+}
+
+struct Unwatched;
+
+impl ThreadWatch for Unwatched {
+    fn at_work(&self) {}
+    fn at_rest(&self) {}
 }
 
 impl Driver {
-    /// Offers a read of one sector and notifies.
-    fn read_sector(&self) {
+    /// Offers a read of one sector so many times over at once, and notifies.
+    fn read_sectors(&self, times: u16) {
         let put = |at: u64, bytes: &[u8]| self.memory.write_slice(bytes, GuestAddress(at)).unwrap();
         let parts = [(HEADER, 16, 1u16), (DATA, SECTOR as u32, 1 | 2), (STATUS, 1, 2)];
         for (index, (address, length, flags)) in (0u16..).zip(parts) {
@@ -70,8 +82,13 @@ impl Driver {
             put(RINGS + 16 * u64::from(index), &raw);
         }
         put(DATA, &[0x5a; SECTOR]);
-        put(RINGS + 0x4000, &[0, 0, 1, 0, 0, 0]);
+        put(RINGS + 0x4000, &[0; 128]);
+        put(RINGS + 0x4002, &times.to_le_bytes());
         self.write(spec::NOTIFY, &[0, 0]);
+    }
+
+    fn read_sector(&self) {
+        self.read_sectors(1);
     }
 
     fn data(&self) -> [u8; SECTOR] {
@@ -116,6 +133,39 @@ fn no_vcpu_waits_for_a_disk_that_hangs_and_a_reset_is_complete_when_it_has_let_g
     assert_eq!(driver.status(), 15);
     driver.read_sector();
     at_last("it works again", || driver.recorder.take(1));
+}
+
+#[test]
+fn a_reset_is_complete_when_the_last_of_a_disks_threads_has_let_go_though_its_own_thread_is_idle() {
+    let image = NamedTempFile::new().unwrap();
+    let (begun, hangs) = mpsc::channel();
+    let mut reads = 0;
+    let disk = FuseDisk::over(image.path(), 64 * SECTOR as u64, move |_| {
+        reads += 1;
+        begun.send(()).unwrap();
+        if reads == 1 { Answer::Done } else { Answer::Never }
+    });
+    let Some(disk) = disk else { return };
+    let watches = (0..HELPERS).map(|_| Box::new(Unwatched) as Box<dyn ThreadWatch>).collect();
+    let file = Disk::open(image.path(), false, "hangs").unwrap();
+    let driver = served(Blk::with_helpers(file, Duration::ZERO, watches).unwrap());
+    driver.ready_to_read();
+    // The first is done by the disk's own thread, the others by helpers.
+    let all = 1 + HELPERS;
+    driver.read_sectors(u16::try_from(all).unwrap());
+    for _ in 0..all {
+        hangs.recv_timeout(AT_LAST).unwrap();
+    }
+    at_last("the first is announced", || driver.recorder.take(1));
+    promptly("resetting it", || driver.write(20, &[0]));
+    for _ in 0..10 {
+        promptly("polling its status", || assert_ne!(driver.status(), 0, "it may write to memory"));
+        promptly("asking the machine", || assert!(!driver.bus.is_reset()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(disk); // the calls return, with an error
+    at_last("the reset completes", || driver.status() == 0);
+    assert!(!driver.recorder.take(1), "of what was cut short the driver hears nothing");
 }
 
 #[test]

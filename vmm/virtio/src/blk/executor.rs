@@ -1,9 +1,9 @@
-//! Carries requests out, one at a time and each in pieces, between the chain's guest memory and the
-//! disk's file. Between two pieces it looks whether a reset waits.
+//! Carries requests out, each in pieces, between the chain's guest memory and the disk's file, for as many
+//! threads as have one. Between two pieces it looks whether a reset waits.
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::Config;
 use super::disk::{Disk, ZERO_CHUNK};
@@ -28,7 +28,10 @@ pub(super) struct Executor {
     /// A flush failed. The kernel reports that once and then counts the pages as clean, so that the
     /// next `fdatasync` would succeed although what it promises is lost. For as long as the disk is
     /// open, whatever a guest resets: nobody can tell any more what is on it.
-    lost: bool,
+    ///
+    /// Held while the kernel is asked for durability: of two threads that ask at once one alone would be told,
+    /// and the other would promise what is lost.
+    lost: Mutex<bool>,
 }
 
 /// Why a request was not done.
@@ -53,13 +56,13 @@ impl From<Exhausted> for RequestError {
 
 /// One request on its way.
 struct Run<'a> {
-    executor: &'a mut Executor,
+    executor: &'a Executor,
     interrupt: &'a dyn Interrupt,
 }
 
 impl Executor {
     pub(super) fn new(disk: Disk, cache: Arc<Config>) -> Self {
-        Self { disk, cache, lost: false }
+        Self { disk, cache, lost: Mutex::new(false) }
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -69,7 +72,7 @@ impl Executor {
     /// Does what the chain asks, writes its status, and returns the length of the used entry. The
     /// only errors are a chain that has no place for a status, and a reset that came first.
     pub(super) fn execute(
-        &mut self,
+        &self,
         chain: &Chain,
         interrupt: &dyn Interrupt,
     ) -> Result<usize, QueueError> {
@@ -80,7 +83,7 @@ impl Executor {
             return Err(no_status);
         };
 
-        let mut run = Run { executor: self, interrupt };
+        let run = Run { executor: self, interrupt };
         let code = match run.perform(chain.reader(), &mut data) {
             Ok(()) => Status::Ok,
             Err(RequestError::Failed(code)) => code,
@@ -93,7 +96,7 @@ impl Executor {
         Ok(if data.left() == 0 { space } else { data_len - data.left() })
     }
 
-    fn check(&mut self, result: io::Result<usize>, what: &str) -> Result<u64, Status> {
+    fn check(result: io::Result<usize>, what: &str) -> Result<u64, Status> {
         match result {
             Ok(done) => Ok(done as u64),
             Err(error) => {
@@ -103,33 +106,27 @@ impl Executor {
         }
     }
 
-    /// Returns whether a write's promise to be durable could still be kept.
-    fn can_promise(&self) -> Result<(), Status> {
-        if self.lost { Err(Status::IoErr) } else { Ok(()) }
-    }
-
-    /// Checks what the kernel said of data it was to make durable.
-    fn durable(&mut self, result: io::Result<usize>) -> Result<u64, Status> {
-        self.lost |= result.is_err();
-        self.check(
+    /// Asks the kernel to make data durable, one thread at a time, if that could still be promised.
+    fn durably(&self, ask: impl FnOnce() -> io::Result<usize>) -> Result<u64, Status> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if *lost {
+            return Err(Status::IoErr);
+        }
+        let result = ask();
+        *lost = result.is_err();
+        Self::check(
             result,
             "a disk did not keep what was written to it: until the VMM is started again no write to it counts as safe; look at the disk (dmesg, smartctl) before",
         )
     }
 
-    fn flush(&mut self) -> Result<(), Status> {
-        self.can_promise()?;
-        let result = self.disk.flush().map(|()| 0);
-        self.durable(result).map(|_| ())
+    fn flush(&self) -> Result<(), Status> {
+        self.durably(|| self.disk.flush().map(|()| 0)).map(|_| ())
     }
 }
 
 impl Run<'_> {
-    fn perform(
-        &mut self,
-        mut input: Reader<'_>,
-        data: &mut Writer<'_>,
-    ) -> Result<(), RequestError> {
+    fn perform(&self, mut input: Reader<'_>, data: &mut Writer<'_>) -> Result<(), RequestError> {
         let header = input.read_array::<HEADER_BYTES>()?;
         let bounds = self.executor.disk.bounds();
         match Request::parse(header, input.left(), data.left(), bounds)? {
@@ -151,7 +148,7 @@ impl Run<'_> {
         if self.interrupt.stopping() { Err(RequestError::Stopped) } else { Ok(()) }
     }
 
-    fn read(&mut self, data: &mut Writer<'_>, mut offset: u64) -> Result<(), RequestError> {
+    fn read(&self, data: &mut Writer<'_>, mut offset: u64) -> Result<(), RequestError> {
         while data.left() > 0 {
             self.go_on()?;
             let file = self.executor.disk.file().as_fd();
@@ -160,28 +157,25 @@ impl Run<'_> {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 other => other,
             };
-            offset += self.executor.check(result, "a disk cannot be read")?;
+            offset += Executor::check(result, "a disk cannot be read")?;
         }
         Ok(())
     }
 
-    fn write(&mut self, data: &mut Reader<'_>, mut offset: u64) -> Result<(), RequestError> {
+    fn write(&self, data: &mut Reader<'_>, mut offset: u64) -> Result<(), RequestError> {
         let write_through = !self.executor.cache.writeback();
-        if write_through {
-            self.executor.can_promise()?;
-        }
         let flags = if write_through { libc::RWF_DSYNC } else { 0 };
         while data.left() > 0 {
             self.go_on()?;
             let file = self.executor.disk.file().as_fd();
-            let result = match data.pwrite_to(file, offset, PIECE_BYTES, flags) {
+            let mut piece = || match data.pwrite_to(file, offset, PIECE_BYTES, flags) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 other => other,
             };
             offset += if write_through {
-                self.executor.durable(result)?
+                self.executor.durably(piece)?
             } else {
-                self.executor.check(result, "a disk cannot be written")?
+                Executor::check(piece(), "a disk cannot be written")?
             };
         }
         Ok(())
@@ -189,7 +183,7 @@ impl Run<'_> {
 
     /// Checks all ranges before it touches the first.
     fn ranges(
-        &mut self,
+        &self,
         mut input: Reader<'_>,
         count: usize,
         discard: bool,
@@ -212,23 +206,23 @@ impl Run<'_> {
         if self.executor.cache.writeback() { Ok(()) } else { Ok(self.executor.flush()?) }
     }
 
-    fn unmap(&mut self, range: &Range, discard: bool) -> Result<(), RequestError> {
+    fn unmap(&self, range: &Range, discard: bool) -> Result<(), RequestError> {
         match self.executor.disk.punch(range) {
             Err(error) if is_unsupported(&error) && discard => Err(Status::Unsupported.into()),
             Err(error) if is_unsupported(&error) => self.zero(range),
             other => {
-                self.executor.check(other.map(|()| 0), "a disk's blocks cannot be freed")?;
+                Executor::check(other.map(|()| 0), "a disk's blocks cannot be freed")?;
                 Ok(())
             }
         }
     }
 
-    fn zero(&mut self, range: &Range) -> Result<(), RequestError> {
+    fn zero(&self, range: &Range) -> Result<(), RequestError> {
         let failed = "a disk's blocks cannot be zeroed";
         match self.executor.disk.zero(range) {
             Err(error) if is_unsupported(&error) => {}
             other => {
-                self.executor.check(other.map(|()| 0), failed)?;
+                Executor::check(other.map(|()| 0), failed)?;
                 return Ok(());
             }
         }
@@ -236,7 +230,7 @@ impl Run<'_> {
         for chunk in range.pieces(ZERO_CHUNK) {
             self.go_on()?;
             let written = self.executor.disk.write_zero_chunk(chunk.offset, chunk.len);
-            self.executor.check(written.map(|()| 0), failed)?;
+            Executor::check(written.map(|()| 0), failed)?;
         }
         Ok(())
     }

@@ -1,18 +1,18 @@
 //! Block device (virtio 1.2 section 5.2) over a raw image or a block device of the host.
 //!
 //! ```text
-//!   chain -> Request::parse (request.rs, no I/O) -> Executor (executor.rs) -> Disk (disk.rs)
+//!   queue -> Pool (pool.rs) -> Request::parse (request.rs, no I/O) -> Executor (executor.rs) -> Disk (disk.rs)
 //! ```
 //!
-//! One queue, served synchronously on the disk's own I/O thread: data goes by one `preadv` or
-//! `pwritev2` straight between guest memory and the file, without a copy of ours. The driver is
-//! interrupted once for a batch. A flush completes when `fdatasync` returned; a driver that does
-//! not negotiate FLUSH, or turns the write cache off, gets every write durable at its completion. A
-//! flush that failed stays failed.
+//! One queue, served by the disk's own I/O thread, and by up to three helpers while requests wait for a disk
+//! that takes its time: data goes by one `preadv` or `pwritev2` straight between guest memory and the file,
+//! without a copy of ours. One request at a time is never handed over. A flush completes when `fdatasync`
+//! returned; a driver that does not negotiate FLUSH, or turns the write cache off, gets every write durable at
+//! its completion. A flush that failed stays failed.
 //!
 //! However much is asked for, it is done in pieces of one system call, and between two a reset is
-//! noticed. A disk may hang in one all the same: then this device's thread hangs, and nobody waits for it
-//! but the driver, whose reset is not complete before the thread has let go of its memory.
+//! noticed. A disk may hang in one all the same: then the threads that asked it hang, and nobody waits for them
+//! but the driver, whose reset is not complete before all of them have let go of its memory.
 //!
 //! Not offered: geometry, multiple queues, lifetime, secure erase, resizing.
 
@@ -21,6 +21,7 @@ mod disk;
 mod executor;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod pool;
 mod request;
 pub mod spec;
 #[cfg(test)]
@@ -28,16 +29,19 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_manager::{EventOps, Events};
 
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
-use crate::{ActivateError, Activation, Backlog, Device, DeviceConfig, Interrupt};
+use crate::{ActivateError, Activation, Backlog, Device, DeviceConfig};
 use config::Config;
 use executor::Executor;
+use pool::{Pool, Running};
 use spec::feature;
 
 pub use disk::{Disk, DiskError};
+pub use pool::{HELPERS, SLOW, ThreadWatch};
 pub use request::{Bounds, MAX_RANGE_SECTORS, MAX_RANGES, Range, Request};
 
 /// Descriptors in the queue.
@@ -58,44 +62,45 @@ const BUDGET: usize = 64;
 /// A block device (virtio 1.2 section 5.2), of one disk.
 pub struct Blk {
     backlog: Backlog,
-    executor: Executor,
+    pool: Arc<Pool>,
     config: Arc<Config>,
-    running: Option<Running>,
-}
-
-struct Running {
-    requests: CheckedQueue,
-    interrupt: Arc<dyn Interrupt>,
 }
 
 impl Blk {
-    /// Fails only when the process has no file descriptor left.
+    /// Makes a device that serves its disk on one thread. Fails only when the process has no file descriptor left.
     pub fn new(disk: Disk) -> io::Result<Self> {
-        let config = Arc::new(Config::new(&disk));
-        Ok(Self {
-            backlog: Backlog::new()?,
-            executor: Executor::new(disk, Arc::clone(&config)),
-            config,
-            running: None,
-        })
+        Self::build(disk, |pool| pool)
     }
 
-    fn serve(&mut self) {
-        let Some(Running { requests, interrupt }) = &mut self.running else { return };
-        let executor = &mut self.executor;
-        let interrupt = &**interrupt;
-        let progress = requests.serve(interrupt, spec::REQUEST_QUEUE, BUDGET, |chain| {
-            executor.execute(chain, interrupt)
-        });
-        match progress {
-            Ok(Progress::Emptied) => {}
-            Ok(Progress::Unfinished) => self.backlog.again(),
-            Err(error) => {
-                driver_error!("virtio-blk", &error);
-                interrupt.needs_reset();
-                self.running = None;
-            }
+    /// Makes a device that lets a helper thread for each of `watches` come while requests wait that take `slow`
+    /// ([`SLOW`]) or longer. Each is started by the thread that serves the device, and has its system call filter.
+    pub fn with_helpers(
+        disk: Disk,
+        slow: Duration,
+        watches: Vec<Box<dyn ThreadWatch>>,
+    ) -> io::Result<Self> {
+        Self::build(disk, |pool| pool.with_helpers(watches, slow, None))
+    }
+
+    fn build(disk: Disk, helped: impl FnOnce(Pool) -> Pool) -> io::Result<Self> {
+        let config = Arc::new(Config::new(&disk));
+        let backlog = Backlog::new()?;
+        let executor = Executor::new(disk, Arc::clone(&config));
+        let pool = Arc::new(helped(Pool::new(executor, backlog.clone())));
+        Ok(Self { backlog, pool, config })
+    }
+
+    fn serve(&self) {
+        if self.pool.serve() == Progress::Unfinished {
+            self.backlog.again();
         }
+    }
+}
+
+impl Drop for Blk {
+    fn drop(&mut self) {
+        // Waits for nobody: a helper may be with a disk that hangs.
+        self.pool.end();
     }
 }
 
@@ -105,7 +110,7 @@ impl Device for Blk {
     }
 
     fn features(&self) -> u64 {
-        let bounds = self.executor.disk().bounds();
+        let bounds = self.pool.executor().disk().bounds();
         let mut features = RING_FEATURES
             | feature::SIZE_MAX
             | feature::SEG_MAX
@@ -137,12 +142,21 @@ impl Device for Blk {
         let requests = CheckedQueue::new(requests, &Arc::new(memory), features, MAX_CHAIN_BYTES);
         // Section 5.2.5.2: without FLUSH the driver cannot make writes durable, so they all are.
         self.config.set(features & feature::FLUSH != 0, features & feature::CONFIG_WCE != 0);
-        self.running = Some(Running { requests, interrupt });
+        self.pool.start(Running { requests, interrupt });
         Ok(())
     }
 
     fn reset(&mut self) {
-        self.running = None;
+        self.pool.stop();
+    }
+
+    fn has_let_go(&self) -> bool {
+        self.pool.at_rest()
+    }
+
+    fn end(&mut self) {
+        self.pool.end();
+        self.pool.wait_for_end();
     }
 
     fn queue_notified(&mut self, _index: usize) {

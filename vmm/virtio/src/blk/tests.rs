@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::spec::{RANGE_UNMAP, request};
 use super::*;
 mod pieces;
+mod pool;
 
 use crate::GuestMemory;
 use crate::testing::{Buffer, DriverQueue, Recorder, activation, memory, readable, writable};
@@ -46,7 +47,10 @@ impl Bench {
 
     fn on(image: NamedTempFile, read_only: bool, wanted: u64) -> Self {
         let disk = Disk::open(image.path(), read_only, "data-1").unwrap();
-        let mut blk = Blk::new(disk).unwrap();
+        Self::with(image, Blk::new(disk).unwrap(), wanted)
+    }
+
+    fn with(image: NamedTempFile, mut blk: Blk, wanted: u64) -> Self {
         let memory = memory(0x100_0000);
         let driver = DriverQueue::new(&memory, 0, QUEUE_SIZE);
         let features = blk.features() & wanted & !RING_FEATURES;

@@ -183,7 +183,7 @@ impl CheckedQueue {
     }
 
     /// Tells the driver that its notifications are not needed for now.
-    fn disable_notification(&mut self) -> Result<(), QueueError> {
+    pub(crate) fn disable_notification(&mut self) -> Result<(), QueueError> {
         Ok(self.queue.disable_notification(&*self.memory)?)
     }
 

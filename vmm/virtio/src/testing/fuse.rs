@@ -19,8 +19,15 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub enum Asked {
     /// So many bytes.
     Read(u32),
-    /// So many bytes.
-    Write(u32),
+    /// So many bytes, where, and how they begin.
+    Write {
+        /// The offset in the file, in bytes.
+        at: u64,
+        /// How many bytes.
+        bytes: u32,
+        /// The first eight of them.
+        first: u64,
+    },
     /// `fdatasync`.
     Sync,
 }
@@ -143,7 +150,14 @@ fn serve(mut device: File, bytes: u64, mut behave: impl FnMut(Asked) -> Answer) 
             opcode::OPEN => (None, [[0; 8], [1, 0, 0, 0, 0, 0, 0, 0]].concat()),
             opcode::RELEASE | opcode::FLUSH => (None, Vec::new()),
             opcode::READ => (Some(Asked::Read(size)), vec![0; size as usize]),
-            opcode::WRITE => (Some(Asked::Write(size)), u64::from(size).to_le_bytes().to_vec()),
+            opcode::WRITE => {
+                let at = u64::from(word(HEADER + 8)) | u64::from(word(HEADER + 12)) << 32;
+                // Behind `struct fuse_write_in`.
+                let data = HEADER + 40;
+                let first = u64::from(word(data)) | u64::from(word(data + 4)) << 32;
+                let asked = Asked::Write { at, bytes: size, first };
+                (Some(asked), u64::from(size).to_le_bytes().to_vec())
+            }
             opcode::FSYNC => (Some(Asked::Sync), Vec::new()),
             _ => (None, NO_SUCH_CALL.to_vec()),
         };

@@ -126,7 +126,7 @@ fn a_write_through_write_that_failed_ends_all_promises_as_a_flush_does() {
     let image = NamedTempFile::new().unwrap();
     let mut first = true;
     let disk = FuseDisk::over(image.path(), SECTORS * 512, move |asked| match asked {
-        Asked::Write(_) if std::mem::take(&mut first) => Answer::Failed(libc::EIO),
+        Asked::Write { .. } if std::mem::take(&mut first) => Answer::Failed(libc::EIO),
         _ => Answer::Done,
     });
     let Some(disk) = disk else { return };
