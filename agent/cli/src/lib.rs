@@ -22,6 +22,7 @@
 
 mod answer;
 mod audit;
+mod bundles;
 mod clipboard;
 mod doctor;
 mod domains;
@@ -35,6 +36,7 @@ mod pc_trust;
 mod plain;
 mod policy;
 mod program;
+mod progress;
 mod replay;
 mod setup;
 mod signing;

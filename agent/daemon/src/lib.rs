@@ -13,7 +13,6 @@
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
-pub mod arguments;
 mod event_loop;
 mod mediators;
 mod needed;

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use audit::AuditEvent;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use monitor::{Answer, MediatorId, Monitor, QuestionId, RequestId};
 
 use super::Running;
 use super::seat::SeatClient;
 use domains::Supervisor;
 use domains::lifecycle::Time;
-use domains::renewal::planned::{self, DomainFacts, Effect, PutOff, RenewalReason, SeatFacts};
+use domains::renewal::planned::{self, Effect, PutOff, RenewalReason, SeatFacts};
 use domains::renewal::schedule::{COUNTDOWN, Local, Now};
 
 /// What the monitor knows renewals by.
@@ -27,12 +25,12 @@ pub(super) struct Renewals {
 impl Renewals {
     /// Takes note of the domains that run since an earlier agent.
     pub(super) fn taken_up(&mut self, supervisor: &Supervisor) {
-        self.planned.taken_up(&facts(supervisor, None));
+        self.planned.taken_up(&supervisor.renewal_facts(|_| None));
     }
 
     /// Returns in what time the renewals have to be looked at again; `None` if nothing is planned.
     pub(super) fn wait(&self) -> Option<Duration> {
-        self.planned.wait(local_time())
+        self.planned.wait(Local::now())
     }
 
     /// Returns what the banner says of the renewals that are counted down to.
@@ -49,7 +47,7 @@ impl Renewals {
 
     /// Returns an event for each renewal that has ended.
     pub(super) fn ended(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
-        self.planned.ended(&facts(supervisor, None), supervisor.now())
+        self.planned.ended(&supervisor.renewal_facts(|_| None), supervisor.now())
     }
 
     /// Takes note that the PC slept until now.
@@ -83,33 +81,16 @@ impl Renewals {
     }
 }
 
-/// Returns what is so of the domains. When they were used is known to the seat alone.
-fn facts(supervisor: &Supervisor, seat: Option<&SeatClient>) -> Vec<DomainFacts> {
-    let now = supervisor.now();
-    let of_one = |facts: DomainFacts| {
-        let used = seat.and_then(|seat| seat.last_input(&facts.name));
-        DomainFacts { used: used.map(|at| now.saturating_sub(at.elapsed())), ..facts }
-    };
-    supervisor.domains().iter().map(|runtime| of_one(runtime.renewal_facts())).collect()
-}
-
-/// Returns what the wall clock shows, in local time.
-fn local_time() -> Local {
-    let now = Timestamp::now();
-    let offset = TimeZone::system().to_offset(now).seconds();
-    Local(now.as_second().saturating_add(i64::from(offset)))
-}
-
 impl Running {
     /// Begins the renewals whose time has come, and has the person at the seat know of those that are next.
     pub(super) fn look_at_renewals(&mut self) {
         let effects = match self.supervisor.is_stopping() {
             true => self.renewals.planned.stop().into_iter().collect(),
             false => {
-                let now = Now { time: self.supervisor.now(), local: local_time() };
+                let now = Now { time: self.supervisor.now(), local: Local::now() };
                 let can_ask = self.seat.can_ask() && !self.monitor.is_asking();
                 let seat = SeatFacts { can_ask, front: self.seat.front() };
-                let domains = facts(&self.supervisor, Some(&self.seat));
+                let domains = self.supervisor.renewal_facts(|name| self.seat.last_input(name));
                 self.renewals.planned.look(now, &domains, &seat)
             }
         };

@@ -1,13 +1,10 @@
-//! The daemon's side of the seat: the texts it shows, and its events for the audit log and the mediators.
+//! The daemon's side of the seat: what it is told and asked, and what somebody there requests of the others.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::AuditEvent;
-use audit::events::{
-    InputPlugged, InputUnplugged, SeatLinkLost, SeatLocked, SeatSwitched, SeatUnlocked,
-};
 use clock::Moment;
 use monitor::{Answer, QuestionId};
 use policy::Policy;
@@ -20,15 +17,14 @@ use control::reports::SeatReport;
 use domains::{Supervisor, screen};
 use recorder::Recorder;
 use seat::core::DomainIndex;
+use seat::entries;
 use seat::memory::{self, Memory};
 use seat::notices::Cause;
 use seat::{Backend, Command, DomainText, Handle, MediatorListener, Seat, SeatEvent, SeatPolicy};
 
-/// The daemon's side of the seat: its thread, and what the screen was last told to show.
+/// The daemon's side of the seat: its thread, and what somebody there requests.
 pub(super) struct SeatClient {
     seat: Seat,
-    texts: Vec<DomainText>,
-    banner_notes: Vec<String>,
     requests: Vec<SeatRequest>,
     /// The file that says how the seat was left.
     memory: PathBuf,
@@ -61,13 +57,11 @@ impl SeatClient {
             SeatChoice::None => Backend::None,
         };
         let policy = SeatPolicy::new(policy, &names);
-        let texts = vec![DomainText::default(); names.len()];
         let memory = layout.seat_state();
         let known = memory.exists();
         let seat = Seat::start(backend, names, policy, Memory::at(&memory), mediators);
         let seat = seat.map_err(DaemonError::Seat)?;
-        let (banner_notes, requests) = (Vec::new(), Vec::new());
-        Ok(Self { seat, texts, banner_notes, requests, memory, known })
+        Ok(Self { seat, requests: Vec::new(), memory, known })
     }
 
     /// Locks the screen, as guests of an earlier agent run on, unless it is known whether it was locked.
@@ -103,24 +97,9 @@ impl SeatClient {
         self.seat.fd()
     }
 
-    /// Reports the seat, for `status`.
-    pub(super) fn report(&self, notes: &mut Vec<String>) -> SeatReport {
-        let report = self.seat.report();
-        if self.is_dead() {
-            notes.push(
-                "THE SEAT HAS FAILED: the guests run on, and the agent ends for another to show them"
-                    .to_owned(),
-            );
-        }
-        if let Some(problem) = &report.problem {
-            notes.push(format!("THERE IS NO SCREEN: {problem}"));
-        }
-        if report.backend == "kms" && report.keyboards == 0 {
-            notes.push(
-                "no keyboard is plugged in; the mouse can switch domains in the banner".to_owned(),
-            );
-        }
-        report
+    /// Reports the seat, for `status`, and returns what there is to say besides.
+    pub(super) fn report(&self) -> (SeatReport, Vec<String>) {
+        (self.seat.report(), self.seat.notes())
     }
 
     /// Applies another policy.
@@ -165,21 +144,13 @@ impl SeatClient {
         recorder: &Recorder,
         notes: impl Iterator<Item = String>,
     ) -> Vec<AuditEvent> {
-        for index in 0..self.texts.len() {
-            let text = self.domain_text(index, supervisor);
-            if let Some(shown) = self.texts.get_mut(index)
-                && *shown != text
-            {
-                shown.clone_from(&text);
-                self.send(Command::DomainText(index, text));
-            }
+        for index in 0..self.seat.names().len() {
+            self.seat.show(index, self.domain_text(index, supervisor));
         }
-        let notes: Vec<String> = recorder.banner_notes().chain(notes).collect();
-        if notes != self.banner_notes {
-            self.banner_notes.clone_from(&notes);
-            self.send(Command::BannerNotes(notes));
-        }
-        self.seat.events().into_iter().filter_map(|event| self.on_event(event)).collect()
+        self.seat.show_banner_notes(recorder.banner_notes().chain(notes).collect());
+        let events = self.seat.events();
+        self.requests.extend(events.iter().filter_map(request));
+        events.iter().filter_map(|event| entries::of(event, self.seat.names())).collect()
     }
 
     /// Returns whether its thread has died: there is no screen and no keyboard any more.
@@ -267,43 +238,24 @@ impl SeatClient {
             None => screen::external(),
         }
     }
+}
 
-    /// Handles an event of the seat; returns what goes into the audit log.
-    fn on_event(&mut self, event: SeatEvent) -> Option<AuditEvent> {
-        let name = |index: DomainIndex| {
-            self.seat.names().get(index).map_or("?", String::as_str).to_owned()
-        };
-        Some(match event {
-            SeatEvent::Switched { from, to } => {
-                self.requests.push(SeatRequest::Shown(to));
-                SeatSwitched { domain: name(to), from: name(from) }.into()
-            }
-            SeatEvent::Locked { idle } => SeatLocked { idle }.into(),
-            SeatEvent::Unlocked => SeatUnlocked {}.into(),
-            SeatEvent::Plugged(device, domain) => {
-                let device = device.as_str().to_owned();
-                InputPlugged { domain: domain.map(name), device }.into()
-            }
-            SeatEvent::Unplugged(device) => {
-                InputUnplugged { device: device.as_str().to_owned() }.into()
-            }
-            SeatEvent::LinkLost(domain, problem) => {
-                SeatLinkLost { domain: name(domain), problem }.into()
-            }
-            SeatEvent::BreakGlass => {
-                self.requests.push(SeatRequest::BreakGlass);
-                return None;
-            }
-            SeatEvent::Answered(number, yes) => {
-                let answer = if yes { Answer::Yes } else { Answer::No };
-                self.requests.push(SeatRequest::Answered(QuestionId::from_number(number), answer));
-                return None;
-            }
-            SeatEvent::Chosen(number, chosen) => {
-                let question = QuestionId::from_number(number);
-                self.requests.push(SeatRequest::Answered(question, Answer::Chosen(chosen)));
-                return None;
-            }
-        })
+/// Returns what an event of the seat requests of others, if it does.
+fn request(event: &SeatEvent) -> Option<SeatRequest> {
+    let answered = |number: u64, answer: Answer| {
+        Some(SeatRequest::Answered(QuestionId::from_number(number), answer))
+    };
+    match *event {
+        SeatEvent::Switched { to, .. } => Some(SeatRequest::Shown(to)),
+        SeatEvent::BreakGlass => Some(SeatRequest::BreakGlass),
+        SeatEvent::Answered(number, yes) => {
+            answered(number, if yes { Answer::Yes } else { Answer::No })
+        }
+        SeatEvent::Chosen(number, chosen) => answered(number, Answer::Chosen(chosen)),
+        SeatEvent::Locked { .. }
+        | SeatEvent::Unlocked
+        | SeatEvent::Plugged(..)
+        | SeatEvent::Unplugged(_)
+        | SeatEvent::LinkLost(..) => None,
     }
 }

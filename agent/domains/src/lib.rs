@@ -38,6 +38,7 @@ pub mod pressure;
 pub mod process;
 pub mod record;
 pub mod renewal;
+mod report;
 mod runtime;
 pub mod screen;
 pub mod spec;

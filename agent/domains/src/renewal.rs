@@ -8,6 +8,8 @@
 pub mod planned;
 pub mod schedule;
 
+use clock::Moment;
+
 use super::Supervisor;
 use super::lifecycle::{Event, Lifecycle, State, Time};
 use super::runtime::DomainRuntime;
@@ -15,6 +17,16 @@ use planned::DomainFacts;
 use schedule::Rules;
 
 impl Supervisor {
+    /// Returns what is so of the domains. When input last went to one of this name is known to the seat alone.
+    pub fn renewal_facts(&self, last_input: impl Fn(&str) -> Option<Moment>) -> Vec<DomainFacts> {
+        let now = self.now();
+        let of_one = |facts: DomainFacts| {
+            let used = last_input(&facts.name);
+            DomainFacts { used: used.map(|at| now.saturating_sub(at.elapsed())), ..facts }
+        };
+        self.domains().iter().map(|runtime| of_one(runtime.renewal_facts())).collect()
+    }
+
     /// Returns whether [`Self::renew`] would begin.
     ///
     /// # Errors
@@ -45,7 +57,7 @@ impl Supervisor {
 impl DomainRuntime {
     /// Returns what its renewals go by, but for whether it was used, which the seat knows.
     #[must_use]
-    pub fn renewal_facts(&self) -> DomainFacts {
+    fn renewal_facts(&self) -> DomainFacts {
         let policy = &self.policy;
         let by_itself = !policy.renew_at.is_empty() || policy.renew_when_idle.is_some();
         let rules = (policy.discard && by_itself).then(|| {

@@ -59,6 +59,32 @@ pub struct Unenforced {
 }
 
 impl Configuration {
+    /// Returns what `status` says of what is in force, besides what that is.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(why) = &self.policy_report.refused {
+            notes.push(format!(
+                "THE POLICY FILE IS REFUSED, the last good policy (serial {}) is in force: {why}",
+                self.policy_report.serial
+            ));
+        }
+        if let Some(refused) = &self.trust.refused {
+            notes.push(format!(
+                "THE TRUST STORE IS REFUSED, the one before (serial {}) counts: {}",
+                refused.serial, refused.why
+            ));
+        }
+        if !self.policy_report.signed {
+            notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
+        }
+        notes.extend(self.unenforced().into_iter().map(|found| {
+            let Unenforced { what, remedy } = found;
+            format!("{what}; {remedy}")
+        }));
+        notes
+    }
+
     /// Returns what the policy says and nothing on this PC enforces: because this version does not, or because a domain's VMM is somebody else's.
     #[must_use]
     pub fn unenforced(&self) -> Vec<Unenforced> {

@@ -100,6 +100,18 @@ impl Recorder {
         unwritten.into_iter().chain(went_back)
     }
 
+    /// Returns what `status` says of the audit log besides how it is.
+    pub fn notes(&self) -> impl Iterator<Item = String> + use<> {
+        let unwritten = self
+            .problem()
+            .map(|problem| format!("NOTHING CROSSES, as it cannot be recorded: {problem}"));
+        let broken = self.found().broken.as_ref().map(|what| {
+            format!("THE AUDIT LOG IS BROKEN: {what}; look with `bulkhead audit verify`")
+        });
+        let went_back = self.found().went_back.as_deref().map(went_back);
+        unwritten.into_iter().chain(broken).chain(went_back)
+    }
+
     /// Opens the log, which is remembered in its state directory alone. See [`Self::open_remembered`].
     #[must_use]
     pub fn open(state: &Path, limits: Limits) -> Self {

@@ -36,6 +36,7 @@ pub mod devices;
 pub mod display;
 pub mod domain;
 mod edid;
+pub mod entries;
 pub mod frame;
 pub mod kms;
 pub mod memory;
@@ -206,6 +207,9 @@ pub struct Seat {
     thread: ThreadHandle<Command, SeatEvent>,
     report: Arc<Mutex<SeatReport>>,
     used: Used,
+    /// What the screen was last told to show: of each domain, and of none.
+    texts: Vec<DomainText>,
+    banner_notes: Vec<String>,
 }
 
 /// The moments at which input last went to each domain.
@@ -303,7 +307,8 @@ impl Seat {
         let daemon = Daemon { ends, mediators, report: Arc::clone(&report), used: used.clone() };
         let mut stage = Stage::new(backend, names.clone(), policy, daemon, memory)?;
         thread.run(move || stage.run())?;
-        Ok(Self { names, thread, report, used })
+        let (texts, banner_notes) = (vec![DomainText::default(); names.len()], Vec::new());
+        Ok(Self { names, thread, report, used, texts, banner_notes })
     }
 
     /// Returns a handle by which other threads send commands.
@@ -350,6 +355,40 @@ impl Seat {
     #[must_use]
     pub fn last_input(&self, domain: DomainIndex) -> Option<Moment> {
         self.used.last(domain)
+    }
+
+    /// Shows the text about a domain, if it is another one than before.
+    pub fn show(&mut self, domain: DomainIndex, text: DomainText) {
+        if let Some(shown) = self.texts.get_mut(domain)
+            && *shown != text
+        {
+            shown.clone_from(&text);
+            self.thread.send(Command::DomainText(domain, text));
+        }
+    }
+
+    /// Shows notes that are about no single domain, if they are others than before.
+    pub fn show_banner_notes(&mut self, notes: Vec<String>) {
+        if notes != self.banner_notes {
+            self.banner_notes.clone_from(&notes);
+            self.thread.send(Command::BannerNotes(notes));
+        }
+    }
+
+    /// Returns what `status` says of the seat besides its state.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let report = self.report();
+        let dead = self.is_dead().then(|| {
+            "THE SEAT HAS FAILED: the guests run on, and the agent ends for another to show them"
+                .to_owned()
+        });
+        let problem =
+            report.problem.as_ref().map(|problem| format!("THERE IS NO SCREEN: {problem}"));
+        let keyboard = (report.backend == "kms" && report.keyboards == 0).then(|| {
+            "no keyboard is plugged in; the mouse can switch domains in the banner".to_owned()
+        });
+        dead.into_iter().chain(problem).chain(keyboard).collect()
     }
 
     /// Returns the state of the seat, for `status`.

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use arguments::{
+    Arguments, ClaimArguments, DoctorArguments, Instead, Places, SetupArguments,
+};
 use base::layout::Layout;
 use base::secrets::NoDump;
 use clap::Parser;
 use control::findings::Diagnosis;
 use control::setup_report::SetupReport;
 use daemon::Options;
-use daemon::arguments::{
-    Arguments, ClaimArguments, DoctorArguments, Instead, Places, SetupArguments,
-};
 use doctor::{InputFiles, SystemPaths};
 use handover::sysfs::HostSysfs;
 use nix::unistd::Uid;

@@ -12,7 +12,7 @@ use crate::{PackagingError, write};
 pub(crate) fn pages(directory: &Path) -> Result<(), PackagingError> {
     for (program, section) in [
         (cli::command(), "1"),
-        (daemon::arguments::command(), "8"),
+        (arguments::command(), "8"),
         (vmm::cli::command(), "1"),
         (worker(), "8"),
     ] {

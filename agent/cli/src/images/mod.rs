@@ -1,24 +1,24 @@
 //! `bulkhead images`: bundles of guest images are made and signed, and installed on a PC. The work is the crate `images`'s.
 
+mod installed;
 mod office;
-mod progress;
 mod store;
 
 use std::path::{Path, PathBuf};
 
-use ::images::bundle::{Bundle, Head};
+use ::images::bundle::Head;
 use ::images::digest::Digest;
 use ::images::manifest::{HEALTH, ImageName, Manifest, Part, Version};
 use base::defaults;
 use clap::{Args, Subcommand};
 use policy::document::Mistake;
+use policy::signature::Purpose;
+use serde_json::{Value, json};
 use vmm_control::MemorySize;
 
-use super::{Common, Failure, Outcome, passphrase};
-use printable::explain;
-
-pub(crate) use office::warn_of_dropped;
-pub(crate) use progress::Progress;
+use super::bundles::{self, Spoken};
+use super::progress::size;
+use super::{Common, Outcome, passphrase};
 
 /// What to do with guest images.
 #[derive(Debug, Subcommand)]
@@ -184,71 +184,74 @@ pub(super) fn run(common: &Common, command: &ImagesCommand) -> Outcome {
     match command {
         ImagesCommand::Pack(args) => office::pack(common, args),
         ImagesCommand::Sign { file, key, passphrase } => {
-            office::sign(common, file, key, passphrase)
+            bundles::sign::<Manifest>(common, file, key, passphrase)
         }
-        ImagesCommand::Check { file, trust } => office::check(common, file, trust),
+        ImagesCommand::Check { file, trust } => bundles::check::<Manifest>(common, file, trust),
         ImagesCommand::Install { file, pc } => store::install(common, pc, file),
-        ImagesCommand::List { pc } => store::list(common, pc),
-        ImagesCommand::Verify { name, pc } => store::verify(common, pc, name.as_ref()),
+        ImagesCommand::List { pc } => installed::list(common, pc),
+        ImagesCommand::Verify { name, pc } => installed::verify(common, pc, name.as_ref()),
         ImagesCommand::Activate { name, serial, pc } => store::activate(common, pc, name, *serial),
         ImagesCommand::Rollback { name, pc } => store::roll_back(common, pc, name),
         ImagesCommand::Remove { name, serial, pc } => store::remove(common, pc, name, *serial),
     }
 }
 
-/// Opens a bundle, or says what is wrong with it.
-fn opened(common: &Common, file: &Path) -> Result<Bundle, Outcome> {
-    Bundle::open(file).map_err(|error| {
-        let why = format!("{} is refused: {}", file.display(), explain(&error));
-        common.fail(Failure::No, &why)
-    })
-}
+impl Spoken for Manifest {
+    const COMMAND: &'static str = "images";
+    const PURPOSE: Purpose = Purpose::Image;
+    const FOLLOWING: (&'static str, &'static str) = ("bundle of this name", "bundles of this name");
 
-/// Returns what a manifest says, for a person.
-fn described(manifest: &Manifest) -> String {
-    let Manifest { name, serial, floor, members, .. } = manifest;
-    let parts: Vec<String> = members.iter().map(|member| member.part.to_string()).collect();
-    format!(
-        "image {name}, serial {serial}, floor {floor}: {}, {}",
-        parts.join(", "),
-        size(manifest.total())
-    )
-}
+    fn described(&self) -> String {
+        let Self { name, serial, floor, members, .. } = self;
+        let parts: Vec<String> = members.iter().map(|member| member.part.to_string()).collect();
+        format!(
+            "image {name}, serial {serial}, floor {floor}: {}, {}",
+            parts.join(", "),
+            size(self.total())
+        )
+    }
 
-/// Returns what a bundle says of itself, for whoever answers for it.
-fn shown(head: &Head) -> String {
-    let Manifest { cmdline, verity, needs, members, .. } = &head.manifest;
-    let hashed = members.iter().filter(|it| {
-        matches!(it.part, Part::Disk(_)) && !head.manifest.is_checked_by_guest(it.part)
-    });
-    let hashed: Vec<String> = hashed.map(|member| member.part.to_string()).collect();
-    let covered = match verity {
-        Some(root) => format!("{root}, by which the guest checks disk1"),
-        None => "none".to_owned(),
-    };
-    let at_start = match hashed.as_slice() {
-        [] => String::new(),
-        disks => format!("; each start reads {} whole", disks.join(", ")),
-    };
-    let health = head.manifest.health.map(|seconds| format!("a guest that is up in {seconds} s"));
-    let needs = [
-        needs.bulkhead.map(|version| format!("Bulkhead {version}")),
-        needs.memory.map(|size| format!("a memory of {size}")),
-        health,
-    ];
-    let needs: Vec<String> = needs.into_iter().flatten().collect();
-    let needs = if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") };
-    format!(
-        "{}\ncommand line: {cmdline}\nroot hash: {covered}{at_start}\nneeds: {needs}\nmanifest: SHA-256 {}\n",
-        described(&head.manifest),
-        head.digest()
-    )
-}
+    fn shown(head: &Head) -> String {
+        let Self { cmdline, verity, needs, members, .. } = &head.manifest;
+        let hashed = members.iter().filter(|it| {
+            matches!(it.part, Part::Disk(_)) && !head.manifest.is_checked_by_guest(it.part)
+        });
+        let hashed: Vec<String> = hashed.map(|member| member.part.to_string()).collect();
+        let covered = match verity {
+            Some(root) => format!("{root}, by which the guest checks disk1"),
+            None => "none".to_owned(),
+        };
+        let at_start = match hashed.as_slice() {
+            [] => String::new(),
+            disks => format!("; each start reads {} whole", disks.join(", ")),
+        };
+        let health =
+            head.manifest.health.map(|seconds| format!("a guest that is up in {seconds} s"));
+        let needs = [
+            needs.bulkhead.map(|version| format!("Bulkhead {version}")),
+            needs.memory.map(|size| format!("a memory of {size}")),
+            health,
+        ];
+        let needs: Vec<String> = needs.into_iter().flatten().collect();
+        let needs = if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") };
+        format!(
+            "{}\ncommand line: {cmdline}\nroot hash: {covered}{at_start}\nneeds: {needs}\nmanifest: SHA-256 {}\n",
+            head.manifest.described(),
+            head.digest()
+        )
+    }
 
-/// Returns a size, for a person.
-pub(crate) fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
-        _ => format!("{} MB", bytes.div_ceil(1_000_000)),
+    fn report(head: &Head) -> Value {
+        let manifest = &head.manifest;
+        json!({
+            "name": manifest.name.as_str(), "serial": manifest.serial, "floor": manifest.floor, "bytes": manifest.total(),
+            "cmdline": manifest.cmdline, "verity": manifest.verity, "needs_bulkhead": manifest.needs.bulkhead.map(|it| it.to_string()),
+            "needs_memory": manifest.needs.memory.map(|it| it.to_string()), "health": manifest.health,
+        })
+    }
+
+    /// Returns `None`: what an image can do is what its domain may.
+    fn threshold_warning(_: usize, _: &Path) -> Option<String> {
+        None
     }
 }

@@ -2,22 +2,21 @@
 
 use std::path::Path;
 
-use ::images::digest::Digest;
 use ::images::manifest::ImageName;
 use ::images::notes::{self, ImageAction, Note};
 use ::images::record::{Record, Standing};
-use ::images::store::{Arrival, Store, StoreError, standing};
+use ::images::store::{Arrival, Store, StoreError};
 use config::files::{FilesError, read_machine_text};
 use config::machine::{Boot, Context, DomainHardware, Kind, Machine};
 use nix::unistd::getuid;
 use policy::signature::{Purpose, TrustStore};
-use serde::Serialize;
 use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, print};
-use super::progress::Progress;
-use super::{Pc, described, size};
+use super::Pc;
+use crate::bundles::Spoken as _;
 use crate::pc_trust;
+use crate::progress::Progress;
 use printable::explain;
 
 /// What is to be done, for the note that it is refused.
@@ -29,36 +28,13 @@ struct Refused<'a> {
     serial: Option<u64>,
 }
 
-/// What there is to say of one installed image.
-#[derive(Serialize)]
-struct Listed {
-    name: String,
-    serial: u64,
-    state: Standing,
-    floor: u64,
-    bytes: u64,
-    /// It is in force, and would not come into force any more.
-    below_floor: bool,
-    signers: Vec<String>,
-    /// The public keys of those.
-    keys: Vec<String>,
-    /// The serial of the trust store by which their signatures counted.
-    trust: Option<u64>,
-    /// The digest of its manifest, as `check` and `sign` show it.
-    manifest: Digest,
-    /// The domain whose guest has to come up first, if it is in force.
-    tried_in: Option<String>,
-    /// Why it could not come into force with the last start, if it is to.
-    refused: Option<String>,
-}
-
 impl Pc {
-    fn store(&self) -> Store {
+    pub(super) fn store(&self) -> Store {
         Store::at(&self.images)
     }
 
     /// Returns the trust store that counts on this PC.
-    fn trust(&self) -> Result<TrustStore, String> {
+    pub(super) fn trust(&self) -> Result<TrustStore, String> {
         pc_trust::read(&self.machine, &self.state, Purpose::Image)
     }
 
@@ -162,7 +138,7 @@ impl Pc {
     }
 
     /// Returns the record of a name, or why there is none.
-    fn found(&self, name: &ImageName) -> Result<Record, String> {
+    pub(super) fn found(&self, name: &ImageName) -> Result<Record, String> {
         let read = self.store().record(name);
         let found = read.and_then(|record| record.ok_or_else(|| StoreError::Unknown(name.clone())));
         found.map_err(|error| explain(&error))
@@ -232,185 +208,9 @@ pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
         };
         print(&format!(
             "{}\n{said}, signed by {}; `bulkhead images activate {name} {serial}` lets it come into force at the next start of its domains\n",
-            described(manifest),
+            manifest.described(),
             approved.signers().join(", ")
         ));
-    })
-}
-
-pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
-    let (mut images, mut problems) = (Vec::new(), Vec::new());
-    let names = match pc.store().names() {
-        Ok(names) => names,
-        Err(error) => return common.fail(Failure::No, &explain(&error)),
-    };
-    for name in names {
-        let record = match pc.found(&name) {
-            Ok(record) => record,
-            Err(why) => {
-                problems.push(why);
-                continue;
-            }
-        };
-        images.extend(record.installed().map(|(serial, state, entry)| {
-            Listed {
-                name: name.to_string(),
-                serial,
-                state,
-                floor: record.floor(),
-                bytes: entry.size,
-                below_floor: serial < record.floor(),
-                signers: entry.signers.clone(),
-                keys: entry.keys.clone(),
-                trust: entry.trust,
-                manifest: entry.manifest,
-                tried_in: record
-                    .tried_in()
-                    .filter(|_| state == Standing::InForce)
-                    .map(str::to_owned),
-                refused: record
-                    .refused()
-                    .filter(|refused| refused.serial == serial)
-                    .map(|refused| format!("at a start of {}: {}", refused.domain, refused.why)),
-            }
-        }));
-    }
-    let interrupted = pc.store().interrupted().unwrap_or_default();
-    let verdict = verdict(&problems);
-    let names: Vec<&str> = interrupted.iter().map(|(name, _)| name.as_str()).collect();
-    common.answer(verdict, &json!({"images": images, "interrupted": names}), || {
-        told(&problems);
-        if problems.is_empty() || !images.is_empty() {
-            print(&table(&images));
-        }
-        for it in &images {
-            print(&format!("{} {}: manifest SHA-256 {}\n", it.name, it.serial, it.manifest));
-        }
-        for it in &images {
-            if let Some(why) = &it.refused {
-                print(&format!("{} {} could not come into force {why}\n", it.name, it.serial));
-            }
-        }
-        for (name, place) in &interrupted {
-            print(&format!(
-                "{name}: a command is at work, or was interrupted, and left {}: `bulkhead images install` with its bundle goes on; to give it up, delete that folder\n",
-                place.display()
-            ));
-        }
-    })
-}
-
-/// Joins what is wrong with images into one error, once all were looked at.
-fn verdict(problems: &[String]) -> Result<(), String> {
-    match problems {
-        [] => Ok(()),
-        problems => Err(problems.join("; ")),
-    }
-}
-
-fn told(problems: &[String]) {
-    for problem in problems {
-        complain(&format!("bulkhead: {problem}\n"));
-    }
-}
-
-fn table(images: &[Listed]) -> String {
-    if images.is_empty() {
-        return "no image is installed; `bulkhead images install FILE` installs a bundle\n"
-            .to_owned();
-    }
-    let head = ["NAME", "SERIAL", "STATE", "FLOOR", "SIZE", "SIGNED BY"].map(str::to_owned);
-    let row = |it: &Listed| {
-        [
-            it.name.clone(),
-            it.serial.to_string(),
-            match (it.state, &it.tried_in) {
-                (Standing::InForce, _) if it.below_floor => "in force, BELOW THE FLOOR".to_owned(),
-                (Standing::InForce, Some(domain)) => format!("in force, on trial in {domain}"),
-                (state, _) => standing(state).to_owned(),
-            },
-            it.floor.to_string(),
-            size(it.bytes),
-            it.signers.join(", "),
-        ]
-    };
-    let rows: Vec<[String; 6]> = std::iter::once(head).chain(images.iter().map(row)).collect();
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 6]| {
-        let cells = row.iter().enumerate().map(|(column, cell)| match widths.get(column) {
-            Some(width) => format!("{cell:width$}"),
-            None => cell.clone(),
-        });
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
-}
-
-pub(super) fn verify(common: &Common, pc: &Pc, name: Option<&ImageName>) -> Outcome {
-    let trust = match pc.trust() {
-        Ok(trust) => trust,
-        Err(why) => return common.fail(Failure::No, &why),
-    };
-    let names = match name {
-        Some(name) => Ok(vec![name.clone()]),
-        None => pc.store().names(),
-    };
-    let names = match names {
-        Ok(names) => names,
-        Err(error) => return common.fail(Failure::No, &explain(&error)),
-    };
-    let (mut verified, mut problems) = (Vec::new(), Vec::new());
-    for name in names {
-        let record = match pc.found(&name) {
-            Ok(record) => record,
-            Err(why) => {
-                problems.push(why);
-                continue;
-            }
-        };
-        for (serial, _, entry) in record.installed() {
-            let mut progress = Progress::new(common, "read", entry.size);
-            match pc.store().verify(&name, serial, &trust, |bytes| progress.add(bytes)) {
-                Ok(signers) => verified.push(json!({
-                    "name": name.as_str(), "serial": serial, "signers": signers, "manifest": entry.manifest,
-                    "bytes": entry.size,
-                })),
-                Err(error) => problems.push(explain(&error)),
-            }
-        }
-    }
-    common.answer(verdict(&problems), &json!({"verified": verified}), || {
-        told(&problems);
-        let count = u64::try_from(verified.len()).unwrap_or(u64::MAX);
-        let text = |it: &serde_json::Value, key: &str| {
-            it.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-        };
-        for it in &verified {
-            let number = |key: &str| it.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
-            let signers = it.get("signers").and_then(serde_json::Value::as_array);
-            let signers = signers.into_iter().flatten().filter_map(serde_json::Value::as_str);
-            print(&format!(
-                "{} {}: {} read, signed by {}; manifest SHA-256 {}\n",
-                text(it, "name"),
-                number("serial"),
-                size(number("bytes")),
-                signers.collect::<Vec<_>>().join(", "),
-                text(it, "manifest")
-            ));
-        }
-        let counted = printable::counted(count, "image is", "images are");
-        let failed = match problems.len() {
-            0 => String::new(),
-            failed => format!(", and {failed} not or not known to be"),
-        };
-        print(&format!("{counted} what was signed{failed}\n"));
     })
 }
 

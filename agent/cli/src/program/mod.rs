@@ -3,13 +3,17 @@
 mod office;
 mod pc;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::program::manifest::{Head, Manifest};
 use clap::{Args, Subcommand};
+use policy::signature::Purpose;
+use serde_json::{Value, json};
 
+use super::bundles::{self, Spoken};
 use super::{Common, Outcome, passphrase};
-use crate::images::{serial, size};
+use crate::images::serial;
+use crate::progress::size;
 
 /// What to do with updates of Bulkhead itself.
 #[derive(Debug, Subcommand)]
@@ -94,9 +98,9 @@ pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
     match command {
         ProgramCommand::Pack(args) => office::pack(common, args),
         ProgramCommand::Sign { file, key, passphrase } => {
-            office::sign(common, file, key, passphrase)
+            bundles::sign::<Manifest>(common, file, key, passphrase)
         }
-        ProgramCommand::Check { file, trust } => office::check(common, file, trust),
+        ProgramCommand::Check { file, trust } => bundles::check::<Manifest>(common, file, trust),
         ProgramCommand::Install { file, later, no_way_back, pc } => {
             pc::install(common, pc, file, *later, *no_way_back)
         }
@@ -107,21 +111,42 @@ pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
     }
 }
 
-/// Returns what a manifest says, for a person.
-fn described(manifest: &Manifest) -> String {
-    let Manifest { serial, floor, version, architecture, package } = manifest;
-    format!(
-        "program bulkhead {version} ({architecture}), serial {serial}, floor {floor}: {}",
-        size(package.size)
-    )
-}
+impl Spoken for Manifest {
+    const COMMAND: &'static str = "program";
+    const PURPOSE: Purpose = Purpose::Program;
+    const FOLLOWING: (&'static str, &'static str) = ("bundle", "bundles");
 
-/// Returns what a bundle says of itself, for whoever answers for it.
-fn shown(head: &Head) -> String {
-    format!(
-        "{}\npackage: SHA-256 {}\nmanifest: SHA-256 {}\n",
-        described(&head.manifest),
-        head.manifest.package.sha256,
-        head.digest()
-    )
+    fn described(&self) -> String {
+        let Self { serial, floor, version, architecture, package } = self;
+        format!(
+            "program bulkhead {version} ({architecture}), serial {serial}, floor {floor}: {}",
+            size(package.size)
+        )
+    }
+
+    fn shown(head: &Head) -> String {
+        format!(
+            "{}\npackage: SHA-256 {}\nmanifest: SHA-256 {}\n",
+            head.manifest.described(),
+            head.manifest.package.sha256,
+            head.digest()
+        )
+    }
+
+    fn report(head: &Head) -> Value {
+        let manifest = &head.manifest;
+        json!({
+            "serial": manifest.serial, "floor": manifest.floor, "version": manifest.version.as_str(), "architecture": manifest.architecture.to_string(),
+            "bytes": manifest.package.size, "package": manifest.package.sha256,
+        })
+    }
+
+    fn threshold_warning(needed: usize, trust: &Path) -> Option<String> {
+        (needed == 1).then(|| {
+            format!(
+                "by {} one officer alone can bring any program onto the PCs: `bulkhead trust threshold {0} program=2`",
+                trust.display()
+            )
+        })
+    }
 }

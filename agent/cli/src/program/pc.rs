@@ -21,7 +21,7 @@ use printable::explain;
 use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, print};
-use super::described;
+use crate::bundles::Spoken as _;
 use crate::pc_trust;
 
 /// Between two looks at how far an update is.
@@ -107,13 +107,13 @@ pub(super) fn install(
             common.done(&report, || {
                 print(&format!(
                     "{}\nthis PC has it already: its bundle is kept, and a newer one can go back to it\n",
-                    described(&manifest)
+                    manifest.described()
                 ));
             })
         }
         Admission::Update { .. } => {
             if !common.json {
-                print(&format!("{}\n", described(&manifest)));
+                print(&format!("{}\n", manifest.described()));
             }
             begin(common, pc, &kept, later)
         }

@@ -18,6 +18,9 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use crate::lifecycle::Time;
 
 /// How long the person at the seat is told before it begins.
@@ -34,6 +37,14 @@ const DAY: i64 = 24 * 3600;
 pub struct Local(pub i64);
 
 impl Local {
+    /// Returns what the wall clock shows.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = Timestamp::now();
+        let offset = TimeZone::system().to_offset(now).seconds();
+        Self(now.as_second().saturating_add(i64::from(offset)))
+    }
+
     /// Returns the moment so much later.
     #[must_use]
     pub fn plus(self, time: Duration) -> Self {

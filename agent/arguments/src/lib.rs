@@ -1,4 +1,6 @@
-//! The command line of `bulkhead-agent`.
+//! The command line of `bulkhead-agent`: what it runs, and what it does instead. Its manual page is made of it.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 

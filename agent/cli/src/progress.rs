@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clock::Moment;
 
-use super::super::{Common, complain};
+use super::{Common, complain};
 
 /// Between two looks on a terminal.
 const OFTEN: Duration = Duration::from_millis(200);
@@ -40,7 +40,7 @@ impl Progress {
         }
         self.said = Some(Moment::now());
         let percent = self.done.saturating_mul(100).checked_div(self.total).unwrap_or(100);
-        let line = format!("{} {percent} % of {}", self.what, super::size(self.total));
+        let line = format!("{} {percent} % of {}", self.what, size(self.total));
         complain(&if self.terminal { format!("{line}   \r") } else { format!("{line}\n") });
     }
 }
@@ -50,5 +50,13 @@ impl Drop for Progress {
         if self.terminal && !self.silent && self.done > 0 {
             complain("\n");
         }
+    }
+}
+
+/// Returns a size, for a person.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        _ => format!("{} MB", bytes.div_ceil(1_000_000)),
     }
 }
