@@ -230,11 +230,16 @@ pub fn process_memory(pc: &WardPc, pid: u64) -> Outcome<Memory> {
 
 /// Requests a second of each of [`PATTERNS`], one at a time and past the guest's page cache.
 pub fn disk_speeds(pc: &WardPc, vmm: Vmm, disk: &str) -> Outcome<Vec<f64>> {
+    disk_speeds_at(pc, vmm, disk, 1)
+}
+
+/// Requests a second of the same, `depth` at a time.
+pub fn disk_speeds_at(pc: &WardPc, vmm: Vmm, disk: &str, depth: u64) -> Outcome<Vec<f64>> {
     let guest = Guest::start_vmm(pc, "measured", vmm, disk)?;
     let mut speeds = Vec::new();
     for (_, kib, write, random) in PATTERNS {
         let question = json!({"op": "blk-speed", "device": "/dev/vda", "kib": kib,
-                              "write": write, "random": random, "ms": DISK_MS});
+                              "write": write, "random": random, "ms": DISK_MS, "depth": depth});
         let answer = guest.probe.ask(question)?;
         let value = |key: &str| answer.get(key).and_then(serde_json::Value::as_f64);
         let (Some(requests), Some(us)) = (value("requests"), value("us")) else {

@@ -16,8 +16,10 @@ pub const GUEST_MIB: u64 = 256;
 pub enum Vmm {
     /// bulkhead-vmm, with its sandbox.
     Bulkhead,
-    /// `qemu-system-x86_64 -M q35`
+    /// `qemu-system-x86_64 -M q35`, its disk by a pool of threads (`aio=threads`)
     Q35,
+    /// The same with `aio=io_uring`
+    Q35Uring,
     /// `qemu-system-x86_64 -M microvm,rtc=on`
     Microvm,
 }
@@ -28,6 +30,7 @@ impl Vmm {
         match self {
             Self::Bulkhead => "bulkhead-vmm",
             Self::Q35 => "QEMU q35",
+            Self::Q35Uring => "QEMU q35, aio=io_uring",
             Self::Microvm => "QEMU microvm,rtc=on",
         }
     }
@@ -56,8 +59,8 @@ impl Vmm {
                     add(&["--port", &format!("name=org.bulkhead.probe,socket={port}")]);
                 }
             }
-            Self::Q35 | Self::Microvm => {
-                let machine = if self == Self::Q35 { "q35" } else { "microvm,rtc=on" };
+            Self::Q35 | Self::Q35Uring | Self::Microvm => {
+                let machine = if self == Self::Microvm { "microvm,rtc=on" } else { "q35" };
                 add(&["/bin/busybox", "chroot", QEMU_ROOT, "/usr/bin/qemu-system-x86_64"]);
                 add(&["-M", &format!("{machine},accel=kvm"), "-cpu", "host"]);
                 add(&["-m", &memory, "-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot"]);
@@ -65,7 +68,8 @@ impl Vmm {
                 add(&["-kernel", kernel, "-initrd", initrd, "-append", cmdline]);
                 if let Some(disk) = disk {
                     add(&["-object", "iothread,id=io"]);
-                    add(&["-drive", &format!("if=none,id=d,format=raw,file={disk}")]);
+                    let aio = if self == Self::Q35Uring { "io_uring" } else { "threads" };
+                    add(&["-drive", &format!("if=none,id=d,format=raw,aio={aio},file={disk}")]);
                     add(&["-device", "virtio-blk-pci,drive=d,iothread=io"]);
                     add(&["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
                     add(&[

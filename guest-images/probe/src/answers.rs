@@ -14,7 +14,7 @@
 //! | `send-frame` | `interface`, `source`, `destination`, `payload`, `count` | |
 //! | `block-devices` | | `devices`: name, bytes, `read_only`, `id` |
 //! | `blk-write`, `blk-verify` | `device`, `mib`, `seed` | `mib`; verify: `wrong_at` |
-//! | `blk-speed` | `device`, `kib`, `ms`, `write`?, `random`? | `requests`, `us`, `p50_us`, `p99_us` |
+//! | `blk-speed` | `device`, `kib`, `ms`, `write`?, `random`?, `depth`? | `requests`, `us`, `p50_us`, `p99_us` |
 //! | `blk-discard` | `device` | |
 //! | `flood-port` | `port`, `bytes` | starts writing to another port, in the background |
 //! | `input` | | `events` since the last time: type, code, value, microseconds |
