@@ -238,6 +238,18 @@ pub struct DomainReport {
     pub pci: Vec<NicReport>,
 }
 
+/// Returns whether a state's word says that the guest runs.
+#[must_use]
+pub fn is_up(state: &str) -> bool {
+    matches!(state, "running" | "external")
+}
+
+/// Returns whether a state's word says that the domain is on its way, up or down.
+#[must_use]
+pub fn is_on_its_way(state: &str) -> bool {
+    matches!(state, "preparing" | "waiting" | "starting" | "stopping" | "releasing")
+}
+
 /// Seconds after which a VMM that has not answered since it was started is no slow one.
 const ANSWER_SECONDS: u64 = 60;
 
@@ -247,7 +259,7 @@ impl DomainReport {
     #[must_use]
     pub fn is_down(&self) -> Option<String> {
         let Self { name, state, wanted, problem, for_seconds, .. } = self;
-        let up = matches!(state.as_str(), "running" | "external");
+        let up = is_up(state);
         let mute = state == "starting" && *for_seconds >= ANSWER_SECONDS;
         if !wanted || up || !(state == "retrying" || mute || problem.is_some()) {
             return None;

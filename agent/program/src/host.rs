@@ -28,9 +28,9 @@ const AGENT: &str = "bulkhead-agent.service";
 pub const UPDATE: &str = "bulkhead-update.service";
 /// There while systemd is process 1.
 const SYSTEMD: &str = "/run/systemd/system";
-/// The command line that the package brings, and the monitor.
+/// The command line that the package brings, and the VMM.
 const PROGRAM: &str = "/usr/bin/bulkhead";
-const MONITOR: &str = "/usr/bin/bulkhead-vmm";
+const VMM: &str = "/usr/bin/bulkhead-vmm";
 /// Where the kernel says of each plug of a screen whether one is there.
 const PLUGS: &str = "/sys/class/drm";
 /// Bytes of what it says, which is a word.
@@ -237,14 +237,19 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
         // What somebody else left half done is not for this service's sandbox.
         let others = others.iter().filter(|package| !before.contains(package));
         let own = version().is_err().then_some(PACKAGE);
-        for package in own.into_iter().chain(others.map(String::as_str)) {
-            match dpkg(&["--force-confold", "--configure", package]) {
-                Ok(ended) if ended.status.success() => {}
-                Ok(ended) => {
-                    self.say(&format!("`dpkg --configure {package}`: {}", ended.last_line()));
-                }
-                Err(error) => self.say(&error.to_string()),
-            }
+        let packages: Vec<&str> = own.into_iter().chain(others.map(String::as_str)).collect();
+        if packages.is_empty() {
+            return;
+        }
+        // All by one dpkg, within its time.
+        match dpkg(&[&["--force-confold", "--configure"], &packages[..]].concat()) {
+            Ok(ended) if ended.status.success() => {}
+            Ok(ended) => self.say(&format!(
+                "`dpkg --configure {}`: {}",
+                packages.join(" "),
+                ended.last_line()
+            )),
+            Err(error) => self.say(&error.to_string()),
         }
     }
 
@@ -289,7 +294,7 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
     }
 
     fn prove(&mut self, worked: Option<&Worked>) -> Proof {
-        if let Err(why) = monitor_starts() {
+        if let Err(why) = vmm_starts() {
             return Proof::Fails(why);
         }
         if !has_systemd() {
@@ -362,11 +367,9 @@ fn dpkg(arguments: &[&str]) -> io::Result<Ended> {
     Program::new("dpkg", arguments).with(&VARIABLES).within(DPKG).run()
 }
 
-/// Looks whether the monitor runs on this PC at all. Guests that run have the one that they were started with.
-fn monitor_starts() -> Result<(), String> {
-    line(MONITOR, &["--version"])
-        .map(drop)
-        .map_err(|why| format!("its monitor does not start: {why}"))
+/// Looks whether the VMM runs on this PC at all. Guests that run have the one that they were started with.
+fn vmm_starts() -> Result<(), String> {
+    line(VMM, &["--version"]).map(drop).map_err(|why| format!("its VMM does not start: {why}"))
 }
 
 /// Has systemd read the agent's unit if it has another one than the disk: what dpkg's script says of that is not waited for.

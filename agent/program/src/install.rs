@@ -4,7 +4,7 @@ use images::notes;
 use policy::signature::TrustStore;
 
 use crate::manifest::ApprovedBundle;
-use crate::notes::{ProgramNote, What};
+use crate::notes::{ProgramAction, ProgramNote};
 use crate::record::{Admission, Has, Kept, NotAdmitted, Record};
 use crate::store::{Store, StoreError};
 
@@ -50,7 +50,7 @@ pub fn take(
     store.keep(bundle, trust, &lock)?;
     let note = ProgramNote {
         trust: bundle.trust_serial(),
-        ..ProgramNote::of(What::Installed, Some(&kept), wish.uid)
+        ..ProgramNote::of(ProgramAction::Installed, Some(&kept), wish.uid)
     };
     noted(store, note)?;
     match &admission {
@@ -67,7 +67,7 @@ pub fn take(
 /// # Errors
 /// There is none, it may not come back, an update is under way, or it cannot be noted: nothing is changed then.
 pub fn roll_back(store: &Store, uid: u32) -> Result<Kept, StoreError> {
-    change(store, What::Rollback, uid, |record| record.wait_for_the_one_before(uid))
+    change(store, ProgramAction::Rollback, uid, |record| record.wait_for_the_one_before(uid))
 }
 
 /// Calls off the update that waits; returns which. It is noted for the audit log before.
@@ -75,12 +75,12 @@ pub fn roll_back(store: &Store, uid: u32) -> Result<Kept, StoreError> {
 /// # Errors
 /// None waits, it was begun with, or it cannot be noted: nothing is changed then.
 pub fn cancel(store: &Store, uid: u32) -> Result<Kept, StoreError> {
-    change(store, What::Cancelled, uid, Record::call_off)
+    change(store, ProgramAction::Cancelled, uid, Record::call_off)
 }
 
 fn change(
     store: &Store,
-    what: What,
+    what: ProgramAction,
     uid: u32,
     make: impl FnOnce(&mut Record) -> Result<Kept, NotAdmitted>,
 ) -> Result<Kept, StoreError> {

@@ -18,7 +18,7 @@ pub type ProgramNotes = PendingNotes<ProgramNote>;
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
+pub enum ProgramAction {
     /// A bundle was taken into the store.
     Installed,
     /// What it brings works.
@@ -48,7 +48,7 @@ pub struct ProgramNote {
     /// The user who wanted it.
     pub uid: u32,
     /// What was done.
-    pub what: What,
+    pub what: ProgramAction,
     /// The serial of the bundle, if it is known.
     pub serial: Option<u64>,
     /// The version of the package, if it is known.
@@ -75,7 +75,7 @@ pub struct ProgramNote {
 impl ProgramNote {
     /// Begins a note, now.
     #[must_use]
-    pub fn of(what: What, kept: Option<&Kept>, uid: u32) -> Self {
+    pub fn of(what: ProgramAction, kept: Option<&Kept>, uid: u32) -> Self {
         Self {
             at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             uid,
@@ -96,7 +96,7 @@ impl ProgramNote {
 
 impl Noted for ProgramNote {
     fn is_refusal(&self) -> bool {
-        self.what == What::Refused
+        self.what == ProgramAction::Refused
     }
 
     fn shorten(&mut self) {
@@ -112,7 +112,7 @@ impl Noted for ProgramNote {
         let manifest = manifest.map(String::from);
         let why = self.why.as_deref().map(line);
         match what {
-            What::Installed => ProgramInstalled {
+            ProgramAction::Installed => ProgramInstalled {
                 at,
                 floor,
                 manifest,
@@ -123,27 +123,31 @@ impl Noted for ProgramNote {
                 version,
             }
             .into(),
-            What::InForce => {
+            ProgramAction::InForce => {
                 ProgramInForce { at, manifest, rollback, serial, uid, version, why }.into()
             }
-            What::Returned => {
+            ProgramAction::Returned => {
                 ProgramReturned { at, back, serial, version, why: why.unwrap_or_default() }.into()
             }
-            What::NeitherWorks => {
+            ProgramAction::NeitherWorks => {
                 ProgramNeitherWorks { at, back, serial, version, why: why.unwrap_or_default() }
                     .into()
             }
-            What::Retried => {
+            ProgramAction::Retried => {
                 let (tries, why) = (u64::from(tries.unwrap_or_default()), why.unwrap_or_default());
                 ProgramRetried { at, serial, tries, version, why }.into()
             }
-            What::Rollback => ProgramRollback { at, manifest, serial, uid, version }.into(),
-            What::Cancelled => ProgramCancelled { at, manifest, serial, uid, version }.into(),
-            What::Other(what) => {
+            ProgramAction::Rollback => {
+                ProgramRollback { at, manifest, serial, uid, version }.into()
+            }
+            ProgramAction::Cancelled => {
+                ProgramCancelled { at, manifest, serial, uid, version }.into()
+            }
+            ProgramAction::Other(what) => {
                 let what = line(&what);
                 ProgramNoted { at, serial: numbered, uid, version: named, what, why }.into()
             }
-            What::Refused => ProgramRefused {
+            ProgramAction::Refused => ProgramRefused {
                 at,
                 serial: numbered,
                 uid,
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn notes_of_a_newer_version_are_read_and_go_to_the_audit_log_whatever_they_say() {
         let dir = tempfile::tempdir().unwrap();
-        notes::add(dir.path(), ProgramNote::of(What::Rollback, None, 7)).unwrap();
+        notes::add(dir.path(), ProgramNote::of(ProgramAction::Rollback, None, 7)).unwrap();
         let file = dir.path().join(".notes.json");
         let text = std::fs::read_to_string(&file).unwrap();
         let text = text.replace("\"rollback\",", "\"a-newer-word\", \"more\": {},");

@@ -9,7 +9,7 @@ use policy::signature::TrustStore;
 use printable::explain;
 
 use crate::manifest::PackageVersion;
-use crate::notes::{ProgramNote, What};
+use crate::notes::{ProgramAction, ProgramNote};
 use crate::passing::{self, NotInstalled};
 use crate::record::{Kept, Last, Outcome, Pending, Record, Stage};
 use crate::store::{Store, StoreError};
@@ -56,7 +56,7 @@ pub trait Pc {
     /// Returns what works, as the agent says; `None` if there is none, or it says nothing.
     fn works(&mut self) -> Option<Worked>;
 
-    /// Looks whether the monitor starts, restarts the agent, and waits until that has shown that it works, and what worked before with it.
+    /// Looks whether the VMM starts, restarts the agent, and waits until that has shown that it works, and what worked before with it.
     fn prove(&mut self, worked: Option<&Worked>) -> Proof;
 
     /// Says to whoever looks what is done now.
@@ -263,21 +263,25 @@ fn note(store: &Store, pending: &Pending, step: &Step) {
     let Pending { to, back, rollback, uid, stage, .. } = pending;
     let returned_to = back.as_ref().map(|back| back.serial);
     let (what, back, tries, why) = match step {
-        Step::End(Outcome::InForce, why) => (What::InForce, None, None, why.clone()),
-        Step::End(Outcome::Returned, why) => (What::Returned, returned_to, None, why.clone()),
+        Step::End(Outcome::InForce, why) => (ProgramAction::InForce, None, None, why.clone()),
+        Step::End(Outcome::Returned, why) => {
+            (ProgramAction::Returned, returned_to, None, why.clone())
+        }
         Step::End(Outcome::NeitherWorks, why) => {
-            (What::NeitherWorks, returned_to, None, why.clone())
+            (ProgramAction::NeitherWorks, returned_to, None, why.clone())
         }
-        Step::End(Outcome::Stuck, why) => (What::Returned, None, None, why.clone()),
+        Step::End(Outcome::Stuck, why) => (ProgramAction::Returned, None, None, why.clone()),
         Step::End(Outcome::Refused | Outcome::Other, why) => {
-            (What::Refused, None, None, why.clone())
+            (ProgramAction::Refused, None, None, why.clone())
         }
-        Step::Again { tries, why } => (What::Retried, None, Some(*tries), Some(why.clone())),
+        Step::Again { tries, why } => {
+            (ProgramAction::Retried, None, Some(*tries), Some(why.clone()))
+        }
         Step::Begin(..) | Step::Next(_) | Step::Wait(_) => return,
     };
     // What is tried again on the way back is the one before.
     let kept = match (stage, &pending.back) {
-        (Stage::Returning { .. }, Some(back)) if what == What::Retried => back,
+        (Stage::Returning { .. }, Some(back)) if what == ProgramAction::Retried => back,
         _ => to,
     };
     let note = ProgramNote {

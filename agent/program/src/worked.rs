@@ -1,16 +1,13 @@
 //! What worked on a PC before an update, and so has to work after it: read from what `bulkhead status --json` says. Pure.
 //!
-//! Whichever version's command line was asked, the other version reads the answer: the few keys that are read here keep their names.
+//! Whichever version's command line was asked, the other version reads the answer: the few keys that are read here keep their names, which a test holds to
+//! the types that the agent answers with.
 
 use std::collections::BTreeSet;
 
+use control::protocol::{is_on_its_way, is_up};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// States of a domain whose guest runs.
-const UP: [&str; 2] = ["running", "external"];
-/// States of one that is about to.
-const COMING: [&str; 5] = ["preparing", "waiting", "starting", "stopping", "releasing"];
 
 /// What works on a PC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,18 +40,19 @@ impl AgentStatus {
     /// Reads what `bulkhead status --json` wrote; `None` if that holds no status.
     #[must_use]
     pub fn read(json: &[u8]) -> Option<Self> {
-        let answer: Value = serde_json::from_slice(json).ok()?;
-        let status = answer.get("status").filter(|status| status.is_object())?;
+        let status: Value = serde_json::from_slice(json).ok()?;
+        // An answer without a status has nothing of it, and this always is.
+        status.get("agent").filter(|agent| agent.is_object())?;
         let text = |value: &Value, key: &str| value.get(key)?.as_str().map(ToOwned::to_owned);
         let mut said = Self::default();
         for domain in status.get("domains").and_then(Value::as_array).into_iter().flatten() {
             let Some(name) = text(domain, "name") else { continue };
             let state = text(domain, "state").unwrap_or_default();
-            if UP.contains(&state.as_str()) {
+            if is_up(&state) {
                 said.works.domains.insert(name);
             } else if domain.get("wanted").and_then(Value::as_bool) == Some(false) {
                 said.off.insert(name);
-            } else if COMING.contains(&state.as_str()) {
+            } else if is_on_its_way(&state) {
                 said.coming = true;
             }
         }
@@ -119,15 +117,28 @@ impl Worked {
 mod tests {
     use super::*;
 
+    use control::protocol::{Answer, StatusReport};
+    use control::reports::SeatReport;
+
+    /// What the command line writes of an agent's answer: its types say which keys there are.
     fn said(clinical: &str, screen: &str, policy: &str, audit: bool) -> AgentStatus {
+        let domain = |name: &str, state: &str| {
+            format!(
+                "{{\"name\": \"{name}\", \"label\": \"\", \"for_seconds\": 9, \"restarts\": 0, \"silent\": false, \"network\": \"none\", \"pci\": [], {state}}}"
+            )
+        };
         let text = format!(
-            "{{\"ok\": true, \"error\": null, \"more\": 1, \"status\": {{
-                \"domains\": [{{\"name\": \"clinical\", {clinical}}}, {{\"name\": \"internet\", \"state\": \"running\", \"wanted\": true, \"more\": 1}}],
-                \"seat\": {{\"backend\": \"kms\", \"screen\": {screen}}},
-                \"policy\": {{\"serial\": 7, \"refused\": {policy}}},
-                \"audit\": {{\"ok\": {audit}}}}}}}"
+            "{{\"agent\": {{\"version\": \"0.2.0\", \"pid\": 1, \"for_seconds\": 9, \"stopping\": false}},
+                \"policy\": {{\"file\": \"p\", \"serial\": 7, \"issuer\": \"\", \"signed\": true, \"refused\": {policy}}},
+                \"audit\": {{\"ok\": {audit}}}, \"host_network\": {{\"ok\": true, \"allowed\": false, \"interfaces\": []}},
+                \"domains\": [{}, {}], \"notes\": []}}",
+            domain("clinical", clinical), domain("internet", UP)
         );
-        AgentStatus::read(text.as_bytes()).unwrap()
+        let mut report: StatusReport = serde_json::from_str(&text).unwrap();
+        let screen = serde_json::from_str(screen).unwrap();
+        report.seat = SeatReport { backend: "kms".to_owned(), screen, ..SeatReport::default() };
+        let answer = Answer::of(Ok(Some(report)));
+        AgentStatus::read(serde_json::to_string(&answer).unwrap().as_bytes()).unwrap()
     }
 
     const UP: &str = "\"state\": \"running\", \"wanted\": true";
@@ -155,7 +166,7 @@ mod tests {
             assert!(now.works().lost(&well, never).is_empty());
         }
         // A domain that there is no more; an agent of which nothing can be read.
-        let nothing = AgentStatus::read(b"{\"status\": {}}").unwrap();
+        let nothing = AgentStatus::read(b"{\"agent\": {}}").unwrap();
         assert_eq!(worked.lost(&nothing, never).len(), 5);
     }
 
@@ -177,10 +188,10 @@ mod tests {
 
     #[test]
     fn whatever_is_no_status_says_nothing() {
-        for text in ["", "{", "[]", "{\"status\": null}", "{\"status\": 3}"] {
+        for text in ["", "{", "[]", "{\"ok\": true}", "{\"agent\": null}", "{\"agent\": 3}"] {
             assert_eq!(AgentStatus::read(text.as_bytes()), None, "{text}");
         }
-        let odd = b"{\"status\": {\"domains\": [1, {\"name\": 2}, {}], \"seat\": [], \"policy\": 1, \"audit\": null}}";
+        let odd = b"{\"agent\": {}, \"domains\": [1, {\"name\": 2}, {}], \"seat\": [], \"policy\": 1, \"audit\": null}";
         assert_eq!(AgentStatus::read(odd), Some(AgentStatus::default()));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::program::host::{self, Host};
 use ::program::install::{self, Wish};
 use ::program::manifest::{ApprovedBundle, Bundle, PACKAGE};
-use ::program::notes::{ProgramNote, What};
+use ::program::notes::{ProgramAction, ProgramNote};
 use ::program::package::Control;
 use ::program::record::{Admission, Kept, Last, Outcome as Became, Pending, Record, Stage};
 use ::program::store::{Store, StoreError, sealed};
@@ -56,7 +56,7 @@ impl Pc {
             serial,
             version,
             why: Some(why.to_owned()),
-            ..ProgramNote::of(What::Refused, None, getuid().as_raw())
+            ..ProgramNote::of(ProgramAction::Refused, None, getuid().as_raw())
         };
         // An ordinary user changes nothing, and notes nothing; where nothing was ever kept there is no folder yet.
         let store = self.store();

@@ -94,3 +94,29 @@ impl State {
         matches!(self, Self::Running { .. } | Self::Stopping(_))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use control::protocol::{is_on_its_way, is_up};
+
+    use super::*;
+
+    #[test]
+    fn whoever_reads_a_status_knows_each_states_word() {
+        let (until, again) = (Time::ZERO, Time::ZERO);
+        let running = State::Running { from: until, answered: true };
+        let coming = [
+            State::Preparing { until },
+            State::Gated,
+            State::Spawning,
+            State::Running { from: until, answered: false },
+            State::Stopping(Phase::Killed { again }),
+            State::Releasing { until },
+        ];
+        assert!(is_up(running.word()) && !is_on_its_way(running.word()));
+        assert!(coming.iter().all(|state| is_on_its_way(state.word()) && !is_up(state.word())));
+        for state in [State::Off, State::Backoff { until }] {
+            assert!(!is_on_its_way(state.word()) && !is_up(state.word()));
+        }
+    }
+}
