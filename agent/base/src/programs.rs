@@ -3,8 +3,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +21,9 @@ const LANGUAGE: [&str; 2] = ["LANG", "LANGUAGE"];
 /// Characters of what a program said that are quoted.
 const SAID_MAX: usize = 300;
 /// Bytes of each of a program's outputs that are kept: what comes after them is read and dropped.
-const OUTPUT_MAX: u64 = 1 << 20;
+const OUTPUT_MAX: usize = 1 << 20;
+/// How long after its end a program is listened to: one that it started may have its output open.
+const SPEAKS_ON: Duration = Duration::from_secs(2);
 /// Between two looks whether a program with a deadline has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -110,15 +115,11 @@ impl<'a> Program<'a> {
             .process_group(0)
             .spawn()
             .map_err(named)?;
-        let outputs = (child.stdout.take(), child.stderr.take());
-        thread::scope(|scope| {
-            let output = scope.spawn(|| outputs.0.map(kept).unwrap_or_default());
-            let error = scope.spawn(|| outputs.1.map(kept).unwrap_or_default());
-            let status = wait(&mut child, self.deadline).map_err(named);
-            let output = output.join().unwrap_or_default();
-            let error = error.join().unwrap_or_default();
-            Ok(Ended { status: status?, output, error })
-        })
+        let output = child.stdout.take().map(Said::by);
+        let error = child.stderr.take().map(Said::by);
+        let status = wait(&mut child, self.deadline).map_err(named)?;
+        let [output, error] = [output, error].map(|said| said.map(Said::whole).unwrap_or_default());
+        Ok(Ended { status, output, error })
     }
 }
 
@@ -144,13 +145,35 @@ pub fn output(program: &str, arguments: &[&str]) -> io::Result<Vec<u8>> {
     Err(io::Error::other(format!("{words} failed ({}): {}", ended.status, ended.last_line())))
 }
 
-/// Reads to the end, and keeps the beginning.
-fn kept(mut from: impl Read) -> Vec<u8> {
-    let mut kept = Vec::new();
-    // What cannot be read is as if it had not been said; and a program that nobody listens to any more would wait, or fail.
-    let _ = from.by_ref().take(OUTPUT_MAX).read_to_end(&mut kept);
-    let _ = io::copy(&mut from, &mut io::sink());
-    kept
+/// What a program says, read by a thread of its own: to the end, of which the beginning is kept.
+struct Said {
+    kept: Arc<Mutex<Vec<u8>>>,
+    ended: Receiver<()>,
+}
+
+impl Said {
+    fn by(mut from: impl Read + Send + 'static) -> Self {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let (end, ended) = mpsc::channel();
+        let into = Arc::clone(&kept);
+        thread::spawn(move || {
+            let mut piece = [0; 4096];
+            // What cannot be read is as if it had not been said; and a program that nobody listens to any more would wait, or fail.
+            while let Ok(count @ 1..) = from.read(&mut piece) {
+                let mut kept = into.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = OUTPUT_MAX.saturating_sub(kept.len());
+                kept.extend(piece.iter().take(count.min(room)));
+            }
+            let _ = end.send(());
+        });
+        Self { kept, ended }
+    }
+
+    /// Returns what the program said that has ended. Who was started by it, and speaks on in its name, is not waited for.
+    fn whole(self) -> Vec<u8> {
+        let _ = self.ended.recv_timeout(SPEAKS_ON);
+        mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 fn wait(child: &mut Child, deadline: Option<Duration>) -> io::Result<ExitStatus> {
@@ -211,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn whoever_speaks_on_after_a_programs_end_is_not_waited_for() {
+        let line = "echo said; setsid sleep 600 & echo $! >&2";
+        let ended = shell(&["-c", line]).within(Duration::from_secs(60)).run().unwrap();
+        assert_eq!(ended.output, b"said\n");
+        let speaks_on = ended.last_line().parse().unwrap();
+        nix::sys::signal::kill(Pid::from_raw(speaks_on), Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
     fn a_program_reads_what_it_is_given_and_the_beginning_of_what_it_says_is_kept() {
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, b"word").unwrap();
@@ -218,6 +250,6 @@ mod tests {
         let ended = shell(&["-c", "cat; head -c 3000000 /dev/zero"]).reading(file).run().unwrap();
         assert!(ended.status.success());
         assert!(ended.output.starts_with(b"word\0"));
-        assert_eq!(ended.output.len() as u64, OUTPUT_MAX);
+        assert_eq!(ended.output.len(), OUTPUT_MAX);
     }
 }
