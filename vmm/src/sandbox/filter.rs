@@ -31,6 +31,8 @@ const KICK: u64 = 34;
 const HUGE_PAGES: u64 = libc::MAP_HUGETLB as u64;
 const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
 const GIVEN_BACK: u64 = libc::MADV_DONTNEED as u64;
+/// `MADV_GUARD_INSTALL` (Linux 6.13), which is not in `libc` yet: touching these pages ends the process, and nothing else comes of it.
+const GUARD: u64 = 102;
 /// `fcntl` commands that change nothing: F_GETFD, F_GETFL.
 const FLAGS: &[u64] = &[1, 3];
 /// FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAIT_BITSET, within the process (128) or not, by either clock (256). None that
@@ -80,7 +82,11 @@ const RUNTIME: &[Call] = &[
     call!(SYS_close, "clients and file descriptors that are done with"),
     call!(SYS_munmap, "memory allocator, end of a thread's stack"),
     call!(SYS_mremap, "memory allocator"),
-    call!(SYS_madvise, Only::OneOf(2, &[GIVEN_BACK]), "memory allocator, end of a thread's stack"),
+    call!(
+        SYS_madvise,
+        Only::OneOf(2, &[GIVEN_BACK, GUARD]),
+        "memory allocator, end of a thread's stack; the guard of a new one's, from glibc 2.42 on"
+    ),
     call!(SYS_brk, "memory allocator"),
     call!(SYS_rt_sigreturn, "end of a signal handler"),
     call!(

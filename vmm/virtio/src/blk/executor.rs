@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::config::Config;
 use super::disk::{Disk, ZERO_CHUNK};
 use super::request::{Bounds, MAX_RANGES, Range, Request};
-use super::spec::{HEADER_BYTES, ID_BYTES, RANGE_BYTES, STATUS_BYTES, Status};
+use super::spec::{HEADER_BYTES, ID_BYTES, RANGE_BYTES, STATUS_BYTES, Status, request};
 use crate::chain::{Exhausted, Reader, Writer};
 use crate::{Chain, Interrupt, QueueError};
 
@@ -106,11 +106,26 @@ impl Executor {
         }
     }
 
+    /// Returns whether a request waits until something is on the disk itself: a flush, or a write without a cache.
+    pub(super) fn waits_for_the_disk(&self, chain: &Chain) -> bool {
+        // Whatever the driver makes of it meanwhile, this only says who carries it out.
+        let kind = chain.reader().read_array::<4>().map_or(0, u32::from_le_bytes);
+        kind == request::FLUSH || (kind == request::OUT && !self.cache.writeback())
+    }
+
     /// Asks the kernel to make data durable, one thread at a time, if that could still be promised.
-    fn durably(&self, ask: impl FnOnce() -> io::Result<usize>) -> Result<u64, Status> {
+    fn durably(
+        &self,
+        interrupt: &dyn Interrupt,
+        ask: impl FnOnce() -> io::Result<usize>,
+    ) -> Result<u64, RequestError> {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        // Others may have waited for the disk before.
+        if interrupt.stopping() {
+            return Err(RequestError::Stopped);
+        }
         if *lost {
-            return Err(Status::IoErr);
+            return Err(Status::IoErr.into());
         }
         let result = ask();
         *lost = result.is_err();
@@ -118,10 +133,11 @@ impl Executor {
             result,
             "a disk did not keep what was written to it: until the VMM is started again no write to it counts as safe; look at the disk (dmesg, smartctl) before",
         )
+        .map_err(RequestError::from)
     }
 
-    fn flush(&self) -> Result<(), Status> {
-        self.durably(|| self.disk.flush().map(|()| 0)).map(|_| ())
+    fn flush(&self, interrupt: &dyn Interrupt) -> Result<(), RequestError> {
+        self.durably(interrupt, || self.disk.flush().map(|()| 0)).map(|_| ())
     }
 }
 
@@ -132,7 +148,7 @@ impl Run<'_> {
         match Request::parse(header, input.left(), data.left(), bounds)? {
             Request::Read { offset } => self.read(data, offset),
             Request::Write { offset } => self.write(&mut input, offset),
-            Request::Flush => Ok(self.executor.flush()?),
+            Request::Flush => self.executor.flush(self.interrupt),
             Request::GetId => {
                 let id = self.executor.disk.id();
                 let id = id.get(..data.left().min(ID_BYTES)).unwrap_or_default();
@@ -173,7 +189,7 @@ impl Run<'_> {
                 other => other,
             };
             offset += if write_through {
-                self.executor.durably(piece)?
+                self.executor.durably(self.interrupt, piece)?
             } else {
                 Executor::check(piece(), "a disk cannot be written")?
             };
@@ -203,7 +219,7 @@ impl Run<'_> {
                 self.zero(&piece)?;
             }
         }
-        if self.executor.cache.writeback() { Ok(()) } else { Ok(self.executor.flush()?) }
+        if self.executor.cache.writeback() { Ok(()) } else { self.executor.flush(self.interrupt) }
     }
 
     fn unmap(&self, range: &Range, discard: bool) -> Result<(), RequestError> {

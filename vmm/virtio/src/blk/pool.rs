@@ -37,6 +37,9 @@ pub const SLOW: Duration = Duration::from_micros(30);
 /// How long a helper waits for a request before it ends, and how long after one could not be started the next is tried.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How long an idle helper waits before it looks for itself, while the device's thread is at work and hears nothing.
+const LOOKS: Duration = Duration::from_millis(10);
+
 /// Stack of a helper, in bytes.
 const STACK: usize = 256 << 10;
 
@@ -93,6 +96,8 @@ struct State {
     leader: bool,
     /// What the latest requests took, the longest of them counting longest.
     recent: Duration,
+    /// The same of those that wait for the disk itself: flushes, and writes without a cache.
+    durable: Duration,
     /// When a helper could not be started.
     refused: Option<Instant>,
     ended: bool,
@@ -193,8 +198,11 @@ impl Pool {
                 running.requests.announce(&*interrupt, spec::REQUEST_QUEUE)?;
                 return Ok(Progress::Emptied);
             };
+            let waits = self.executor.waits_for_the_disk(&chain);
+            // While one waits for the disk itself, what comes behind it is to be heard.
             let alone = turn == 0 && state.busy == 0 && state.handed.is_empty();
-            let chain = if alone {
+            let slow = if waits { state.durable } else { state.recent } >= self.slow;
+            let chain = if !slow || (alone && !waits) {
                 chain
             } else {
                 match self.hand_over(&mut state, chain) {
@@ -202,7 +210,7 @@ impl Pool {
                     Some(chain) => chain,
                 }
             };
-            if state.busy > 0
+            if (state.busy > 0 || !state.handed.is_empty())
                 && let Some(running) = &mut state.running
             {
                 running.requests.announce(&*interrupt, spec::REQUEST_QUEUE)?;
@@ -214,7 +222,7 @@ impl Pool {
             let took = started.elapsed();
             state = self.state();
             state.leader = false;
-            state.took(took);
+            state.took(took, waits);
             let written = match done {
                 Err(QueueError::Stopped) => return Ok(Progress::Emptied),
                 done => done?,
@@ -228,11 +236,8 @@ impl Pool {
         Ok(Progress::Unfinished)
     }
 
-    /// Hands a chain to a helper, or back if there is none to be had, or if the disk is so fast that it is done sooner than handed over.
+    /// Hands a chain to a helper, or back if there is none to be had.
     fn hand_over(self: &Arc<Self>, state: &mut State, chain: Chain) -> Option<Chain> {
-        if state.recent < self.slow {
-            return Some(chain);
-        }
         if state.idle <= state.handed.len() && !self.start_helper(state) {
             return Some(chain);
         }
@@ -267,14 +272,14 @@ impl Pool {
     /// What a helper does.
     fn help(&self, place: usize) {
         let mut state = self.state();
-        let mut waited = false;
+        let mut since = Instant::now();
         while !state.ended {
             if let Some(Job { chain, interrupt, activation }) = state.take() {
-                waited = false;
                 state.idle = state.idle.saturating_sub(1);
                 state.busy += 1;
                 drop(state);
                 self.watch(place, true);
+                let waits = self.executor.waits_for_the_disk(&chain);
                 let started = Instant::now();
                 let done = self.executor.execute(&chain, &*interrupt);
                 let took = started.elapsed();
@@ -282,7 +287,8 @@ impl Pool {
                 state = self.state();
                 state.idle += 1;
                 state.busy = state.busy.saturating_sub(1);
-                state.took(took);
+                state.took(took, waits);
+                since = Instant::now();
                 state.give_back(Job { chain, interrupt, activation }, done);
                 if state.busy == 0 && state.running.is_none() {
                     // A reset may wait for this.
@@ -291,13 +297,13 @@ impl Pool {
                 continue;
             }
             // While the device's thread is at work nobody else hears what arrives: then a helper looks now and then.
-            if waited && !state.leader {
+            let left = self.idle_most.saturating_sub(since.elapsed());
+            if left.is_zero() && !state.leader {
                 break;
             }
-            let wait = self.called.wait_timeout(state, self.idle_most);
-            let (now, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
-            state = now;
-            waited = timeout.timed_out();
+            let most = if state.leader { LOOKS.min(self.idle_most) } else { left };
+            let wait = self.called.wait_timeout(state, most);
+            (state, _) = wait.unwrap_or_else(PoisonError::into_inner);
         }
         state.idle = state.idle.saturating_sub(1);
         if let Some(there) = state.there.get_mut(place) {
@@ -362,7 +368,8 @@ impl State {
         }
     }
 
-    fn took(&mut self, time: Duration) {
-        self.recent = time.max(self.recent.saturating_sub(self.recent / 8));
+    fn took(&mut self, time: Duration, waits_for_the_disk: bool) {
+        let latest = if waits_for_the_disk { &mut self.durable } else { &mut self.recent };
+        *latest = time.max(latest.saturating_sub(*latest / 8));
     }
 }

@@ -1,8 +1,8 @@
 //! Several threads at one disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use super::*;
@@ -227,6 +227,41 @@ fn a_broken_ring_that_a_helper_finds_stops_the_device() {
     at_last("helpers are done", || many.bench.blk.has_let_go());
 }
 
+#[test]
+fn what_comes_behind_a_flush_that_takes_long_is_served_meanwhile() {
+    let image = image();
+    let (go_on, held) = mpsc::channel::<()>();
+    let mut syncs = 0;
+    let disk = FuseDisk::over(image.path(), SECTORS * 512, move |asked| {
+        if matches!(asked, Asked::Sync) {
+            syncs += 1;
+            match syncs {
+                // By which the disk is known for slow.
+                1 => std::thread::sleep(SLOW * 100),
+                _ => drop(held.recv()),
+            }
+        }
+        Answer::Done
+    });
+    let Some(_disk) = disk else { return };
+    let mut many = Many::on(image, SLOW, AT_LAST);
+    many.offer(request::FLUSH, 0, 0);
+    many.notify();
+    assert!(many.done().is_some(), "the first is done by the device's own thread");
+    many.offer(request::FLUSH, 0, 0);
+    many.notify();
+    many.offer(request::IN, 1, 0);
+    many.notify();
+    let mut first = None;
+    at_last("the read is given back", || {
+        first = many.done();
+        first.is_some()
+    });
+    assert_eq!(many.flying.len(), 1, "the flush is on its way");
+    go_on.send(()).unwrap();
+    many.all_done();
+}
+
 /// What a disk with a volatile cache has, each sector by the first bytes of what was written there.
 #[derive(Default)]
 struct Media {
@@ -331,7 +366,12 @@ proptest! {
         if failed {
             many.offer(request::FLUSH, 0, 0);
             many.notify();
-            prop_assert_eq!(many.done().unwrap().1, IOERR);
+            let mut status = None;
+            at_last("the flush is given back", || {
+                status = many.done().map(|(_, status)| status);
+                status.is_some()
+            });
+            prop_assert_eq!(status, Some(IOERR));
         }
         many.bench.blk.end();
         drop(disk);
