@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use arguments::{
-    Arguments, ClaimArguments, DoctorArguments, Instead, Places, SetupArguments,
-};
+use arguments::{Arguments, ClaimArguments, DoctorArguments, Instead, Places, SetupArguments};
 use base::layout::Layout;
 use base::secrets::NoDump;
 use clap::Parser;

@@ -144,6 +144,7 @@ fn calls(command: &str) -> &'static [&'static str] {
         }
         "program status" => &["program status --machine {}/machine.toml --state {}/state"],
         "program rollback" => &["program rollback --machine {}/machine.toml --state {}/state"],
+        "program cancel" => &["program cancel --machine {}/machine.toml --state {}/state"],
         "program apply" => &["program apply --machine {}/machine.toml --state {}/state"],
         "audit verify" => &["audit verify {}/state/audit", "audit verify {}"],
         "audit show" => &[

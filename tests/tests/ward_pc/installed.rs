@@ -65,13 +65,13 @@ pub(super) fn logs(pc: &WardPc) -> String {
     shell(pc, line).map_or_else(|Failure(error)| error, |output| output.stdout)
 }
 
-#[ward_test(shows = ["I-1", "I-5", "K-1.3.3", "K-5.2.4"])]
+#[ward_test(shows = ["I-1", "I-5", "K-1.3.3", "K-5.1.1", "K-5.1.2", "K-5.2.4"])]
 fn a_stock_debian_12_becomes_a_ward_pc_by_its_package_and_is_one_no_more_when_that_is_purged()
 -> Outcome {
     becomes_a_ward_pc("bookworm")
 }
 
-#[ward_test(shows = ["I-1", "I-5", "K-1.3.3", "K-5.2.4"], in_full)]
+#[ward_test(shows = ["I-1", "I-5", "K-1.3.3", "K-5.1.1", "K-5.1.2", "K-5.2.4"], in_full)]
 fn a_stock_debian_13_becomes_a_ward_pc_by_its_package_and_is_one_no_more_when_that_is_purged()
 -> Outcome {
     becomes_a_ward_pc("trixie")
