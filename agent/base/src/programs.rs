@@ -6,9 +6,8 @@ use std::io::{self, Read};
 use std::mem;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -22,6 +21,8 @@ const LANGUAGE: [&str; 2] = ["LANG", "LANGUAGE"];
 const SAID_MAX: usize = 300;
 /// Bytes of each of a program's outputs that are kept: what comes after them is read and dropped.
 const OUTPUT_MAX: usize = 1 << 20;
+/// Between two looks whether all is read that a program said which has ended: it mostly is.
+const READING: Duration = Duration::from_millis(1);
 /// How long after its end a program is listened to: one that it started may have its output open.
 const SPEAKS_ON: Duration = Duration::from_secs(2);
 /// Between two looks whether a program with a deadline has ended.
@@ -148,15 +149,14 @@ pub fn output(program: &str, arguments: &[&str]) -> io::Result<Vec<u8>> {
 /// What a program says, read by a thread of its own: to the end, of which the beginning is kept.
 struct Said {
     kept: Arc<Mutex<Vec<u8>>>,
-    ended: Receiver<()>,
+    reader: JoinHandle<()>,
 }
 
 impl Said {
     fn by(mut from: impl Read + Send + 'static) -> Self {
         let kept = Arc::new(Mutex::new(Vec::new()));
-        let (end, ended) = mpsc::channel();
         let into = Arc::clone(&kept);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut piece = [0; 4096];
             // What cannot be read is as if it had not been said; and a program that nobody listens to any more would wait, or fail.
             while let Ok(count @ 1..) = from.read(&mut piece) {
@@ -164,14 +164,17 @@ impl Said {
                 let room = OUTPUT_MAX.saturating_sub(kept.len());
                 kept.extend(piece.iter().take(count.min(room)));
             }
-            let _ = end.send(());
         });
-        Self { kept, ended }
+        Self { kept, reader }
     }
 
     /// Returns what the program said that has ended. Who was started by it, and speaks on in its name, is not waited for.
     fn whole(self) -> Vec<u8> {
-        let _ = self.ended.recv_timeout(SPEAKS_ON);
+        let mut waited = Duration::ZERO;
+        while !self.reader.is_finished() && waited < SPEAKS_ON {
+            thread::sleep(READING);
+            waited += READING;
+        }
         mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
