@@ -114,6 +114,13 @@ fn a_program_in_the_workers_place_can_put_another_picture_there_and_no_more() {
     assert_eq!(grab[4..8], content::IMAGE_PNG.to_le_bytes());
 }
 
+/// Returns whether a process is neither gone nor dead: nobody may be left to take a dead one's exit status, as the mediator ends with its test.
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    // The state stands behind the name, in brackets (proc_pid_stat(5)).
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 #[test]
 fn one_that_never_answers_is_killed_when_the_screen_is_locked_and_holds_up_nobody() {
     let dir = tempfile::tempdir().unwrap();
@@ -131,7 +138,7 @@ fn one_that_never_answers_is_killed_when_the_screen_is_locked_and_holds_up_nobod
     };
     ward.clipboard.send(Command::Locked);
     denied_and_all_is_well(ward, "one that never answers");
-    while Path::new("/proc").join(&pid).exists() {
+    while is_alive(&pid) {
         assert!(Moment::now() < deadline, "process {pid} is still there");
         std::thread::sleep(Duration::from_millis(5));
     }
