@@ -140,7 +140,8 @@ mod tests {
             stop_deadline: config::machine::STOP_DEADLINE_DEFAULT,
         };
         let spec = of("clinical", vm, &layout, &start);
-        assert_eq!((spec.ports.len(), spec.vfio.len()), (17, 17));
+        let ports = 16 + base::layout::MEDIATORS_PORTS.len();
+        assert_eq!((spec.ports.len(), spec.vfio.len()), (ports, 17));
         spec.check().unwrap();
     }
 }

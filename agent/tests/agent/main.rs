@@ -28,6 +28,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base::layout::MEDIATORS_PORTS;
 use domains::host_network::configured_interfaces;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -100,6 +101,8 @@ fn a_vmm_is_told_exactly_what_the_machine_file_says() {
     let kernel = ward.at("images/vmlinuz").display().to_string();
     assert_eq!(ward.events("clinical")[0], "run --spec-fd 0 --log-level info");
     let port = |name: &str| json!({"name": name, "socket": format!("{run}/{name}.sock")});
+    let ports: Vec<Value> =
+        ["probe"].iter().chain(MEDIATORS_PORTS).map(|name| port(name)).collect();
     let mut expected = json!({
         "kernel": kernel,
         "cmdline": "",
@@ -110,7 +113,7 @@ fn a_vmm_is_told_exactly_what_the_machine_file_says() {
         "nets": [],
         "vfio": [],
         "serial": "null",
-        "ports": [port("probe"), port("com.redhat.spice.0")],
+        "ports": ports,
         "usb": (1..=4).map(|n| format!("{run}/usb-{n}.sock")).collect::<Vec<_>>(),
         "control_socket": format!("{run}/vmm.sock"),
         "stop_timeout": "2s",

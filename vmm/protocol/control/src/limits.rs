@@ -8,8 +8,8 @@ pub const DISKS_MAX: usize = 16;
 pub const DISK_ID_MAX: usize = 20;
 /// Most passed-through PCI functions of one guest: a NIC, and sixteen others.
 pub const PASSTHROUGH_MAX: usize = 17;
-/// Most named console ports of one guest: the clipboard's, the one on which it says that it is up, and sixteen others.
-pub const PORTS_MAX: usize = 18;
+/// Most named console ports of one guest: what a virtio console of ours has, less the first, which has no name.
+pub const PORTS_MAX: usize = 31;
 /// Longest name of a console port, in bytes: what Linux shows in sysfs on one line.
 pub const PORT_NAME_MAX: usize = 64;
 /// Most sockets for USB devices of one guest; each takes a USB 2 and a USB 3 port of the controller.
