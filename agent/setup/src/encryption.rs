@@ -21,6 +21,10 @@ use crate::{Options, Pc, Stop, agreed};
 const CRYPTTAB: &str = "etc/crypttab";
 /// The services that write into the state directory: none of them may begin an empty one where the volume is not.
 const SERVICES: [&str; 3] = ["bulkhead-agent", "bulkhead-rescue", "bulkhead-update"];
+/// How long systemd waits for the opened volume. Its generator lifts the limit of a device (systemd.unit(5), `JobRunningTimeoutSec=`: 90 s) only for a
+/// line of crypttab without `nofail`; whoever types the recovery key later than that would have an open volume, no mount and no agent.
+const WAITS: &str = "# Written by `bulkhead setup --encrypt-state`: a key that is typed late still mounts the volume and starts the agent.\n\
+    [Unit]\nJobRunningTimeoutSec=infinity\n";
 
 /// Why there is no way there.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +125,7 @@ fn planned(
         if state.join(MARKER).exists() {
             changes.push(Change::Former(Former { state: state.to_owned() }));
         }
+        waits(pc, &mut changes)?;
         services(pc, state, &mut changes)?;
         return Ok(changes);
     }
@@ -136,6 +141,7 @@ fn planned(
     let volume = Volume { device: device.clone(), uuid, unlock, recovery_key_file, holds };
     changes.push(Change::Volume(volume));
     changes.push(Change::File(crypttab));
+    waits(pc, &mut changes)?;
     changes.push(Change::Move(Move {
         state: state.to_owned(),
         unit: unit_file(pc, state),
@@ -222,6 +228,13 @@ fn crypttab(pc: &Pc, uuid: &str, unlock: &Unlock) -> Result<FileChange, Encrypti
     let (key, options) = (unlock.key(), unlock.options());
     content.push_str(&format!("{STATE_VOLUME} UUID={uuid} {key} {options}\n"));
     Ok(FileChange { path, former, content, boot_menu: false })
+}
+
+/// Plans that mount and agent wait for the volume for as long as nobody has typed its key.
+fn waits(pc: &Pc, changes: &mut Vec<Change>) -> Result<(), FileError> {
+    let folder = pc.root.join(UNITS).join(format!("dev-mapper-{STATE_VOLUME}.device.d"));
+    plan::folder(pc, Some(&folder), changes);
+    plan::file(&folder.join("timeout.conf"), WAITS.to_owned(), changes)
 }
 
 /// Plans that no service begins a state of its own where the volume is not mounted.

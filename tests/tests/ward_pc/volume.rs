@@ -8,6 +8,8 @@ use tests::{Failure, Outcome, WardPc, ensure};
 
 /// Longest until systemd has given a TPM that is not there up (30 s), and asks.
 const ASKS: Duration = Duration::from_secs(120);
+/// Longer than systemd waits for a device of its own accord (`DefaultTimeoutStartSec=`, 90 s).
+const TYPED_LATE: Duration = Duration::from_secs(100);
 /// Domains that others run: it is the state that this is about.
 const ANSWERS: &str = r#"format = 1
 enable = true
@@ -114,6 +116,7 @@ fn a_stock_debian_keeps_its_state_on_a_volume_that_its_tpm_opens_and_asks_withou
     );
     let doctor = shell(&pc, "bulkhead doctor")?.stdout;
     ensure!(doctor.contains("FAIL  encryption:"), "doctor: {doctor}");
+    std::thread::sleep(TYPED_LATE);
     run(&pc, TYPE)?;
     becomes(&pc, "the agent is up", up, UP)
         .map_err(|Failure(e)| Failure(format!("{e}\n{}", logs(&pc))))?;

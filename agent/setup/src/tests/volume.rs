@@ -213,6 +213,9 @@ fn state_and_images_move_onto_the_volume_and_a_second_run_changes_nothing() {
     assert!(ward.read("etc/crypttab").ends_with(&line), "{}", ward.read("etc/crypttab"));
     let unit = ward.read(UNIT);
     assert!(unit.contains("Where=/var/lib/bulkhead\n") && unit.contains("nofail"), "{unit}");
+    // A recovery key that is typed after a minute and a half still mounts it.
+    let waits = ward.read("etc/systemd/system/dev-mapper-bulkhead_state.device.d/timeout.conf");
+    assert!(waits.ends_with("[Unit]\nJobRunningTimeoutSec=infinity\n"), "{waits}");
     // By the TPM before the key that it began under is gone.
     let place = |words: &str| hands.ran.iter().position(|ran| ran.contains(words)).expect(words);
     assert!(place("argon2id") < place("--tpm2-pcrs=7") && place("--tpm2-pcrs=7") < place("attach"));
