@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`mailbox`] | a thread and its mailbox: commands in, events out, and what is left when it dies |
 //! | [`layout`], [`defaults`] | which file and folder is where |
+//! | [`state_volume`] | whether the state is on a volume of its own, and whether that is mounted |
 //! | [`secrets`], [`terminal`] | no core dumps of secrets, who may read their files; whether a stream sees colours |
 //! | [`durable`] | files that survive a crash with their old content or their new one |
 //! | [`sockets`] | Unix sockets that are never waited for |
@@ -21,5 +22,6 @@ pub mod mailbox;
 pub mod programs;
 pub mod secrets;
 pub mod sockets;
+pub mod state_volume;
 pub mod terminal;
 pub mod uevent;

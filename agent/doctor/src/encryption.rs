@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base::layout::STATE_VOLUME;
+use base::state_volume::{UNITS, mount_unit};
 use nix::sys::stat::{major, minor};
 use serde_json::Value;
 
@@ -51,7 +52,7 @@ pub(super) fn examine(system: &SystemPaths, state: &Path) -> Finding {
     let encrypted = encrypted(&device, DEPTH_MAX);
     let is_away = encrypted.as_deref().and_then(|device| text(&device.join("dm/name"))).as_deref()
         != Some(STATE_VOLUME);
-    if is_away && has_volume(system) {
+    if is_away && unit(system, state).exists() {
         return Finding::fail(
             check,
             format!(
@@ -61,6 +62,16 @@ pub(super) fn examine(system: &SystemPaths, state: &Path) -> Finding {
             format!(
                 "`bulkhead setup` mounts it, and goes on with a move that was cut short; `systemctl status systemd-cryptsetup@{STATE_VOLUME}` says why it does not open, and the recovery key opens it where it asks"
             ),
+        );
+    }
+    if is_away && has_volume(system) {
+        return Finding::warn(
+            check,
+            format!(
+                "a move of {} onto an encrypted volume was cut short: /etc/crypttab names the volume, and the state is still where it was, unencrypted",
+                state.display()
+            ),
+            "`bulkhead setup --encrypt-state VOLUME --erase VOLUME` begins with the volume anew; `bulkhead setup --undo` takes back what is left of it",
         );
     }
     let tpm = text(&system.sysfs.path("class/tpm/tpm0/tpm_version_major"));
@@ -83,6 +94,12 @@ pub(super) fn examine(system: &SystemPaths, state: &Path) -> Finding {
             "`bulkhead setup --encrypt-state VOLUME` moves state and images onto an encrypted volume of its own (setup.md); {unlock}"
         ),
     )
+}
+
+/// Returns the mount unit that says that a volume has the state.
+fn unit(system: &SystemPaths, state: &Path) -> PathBuf {
+    let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
+    system.root.join(UNITS).join(mount_unit(&state))
 }
 
 /// Returns whether `/etc/crypttab` names the volume that setup makes.
@@ -334,6 +351,12 @@ mod tests {
         fs::write(&crypttab, "home UUID=1 none luks\n").unwrap();
         assert_eq!(examine(&pc.system, &state).level, Level::Warn);
         fs::write(&crypttab, "bulkhead_state UUID=1 none luks\n").unwrap();
+        // The state is where it was, and an agent starts.
+        let found = examine(&pc.system, &state);
+        assert_eq!(found.level, Level::Warn);
+        assert!(found.message.contains("cut short"), "{}", found.message);
+        fs::create_dir_all(pc.system.root.join(UNITS)).unwrap();
+        fs::write(unit(&pc.system, &state), "").unwrap();
         let found = examine(&pc.system, &state);
         assert_eq!(found.level, Level::Fail);
         assert!(found.message.contains("the agent does not start"), "{}", found.message);

@@ -72,7 +72,10 @@ impl Ward {
             }
         }
         let _ = fs::remove_dir_all(self.at("run/bulkhead-setup"));
-        let _ = fs::remove_file(self.at(MAPPER));
+        close(&self.hands());
+        if self.read("etc/crypttab").contains("\nbulkhead_state ") && self.at("volume").exists() {
+            open(&self.hands());
+        }
         let unit = fs::symlink_metadata(self.at(ENABLED)).is_ok() && self.at(UNIT).exists();
         if unit {
             program(&mut self.hands(), "systemctl", &["start", "var-lib-bulkhead.mount"]).unwrap();
@@ -84,6 +87,24 @@ impl Ward {
         if crate::volume::standing(&self.pc(), &self.at(STATE)) != crate::volume::Standing::Away {
             assert_eq!(self.read("var/lib/bulkhead/audit/log"), LOG, "{when}");
         }
+    }
+}
+
+/// The volume is opened: its device has a holder.
+fn open(hands: &Hands) {
+    fs::write(hands.root.join(MAPPER), "").unwrap();
+    for (file, text) in [("dm-0/dm/name", "bulkhead_state\n"), ("dm-0/dev", "252:0\n")] {
+        let path = hands.root.join("sys/class/block").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    fs::create_dir_all(hands.root.join("sys/class/block/vdb/holders/dm-0")).unwrap();
+}
+
+fn close(hands: &Hands) {
+    let _ = fs::remove_file(hands.root.join(MAPPER));
+    for folder in ["dm-0", "vdb/holders"] {
+        let _ = fs::remove_dir_all(hands.root.join("sys/class/block").join(folder));
     }
 }
 
@@ -147,9 +168,14 @@ pub(super) fn program(hands: &mut Hands, program: &str, arguments: &[&str]) -> i
             fs::write(at("wipefs"), "crypto_LUKS\n")
         }
         ("cryptsetup", ["open", ..]) | ("systemd-cryptsetup", ["attach", ..]) => {
-            fs::write(at(MAPPER), "")
+            open(hands);
+            Ok(())
         }
-        ("cryptsetup", ["close", .., "bulkhead_state"]) => fs::remove_file(at(MAPPER)),
+        ("cryptsetup", ["close", .., "bulkhead_state"]) => {
+            assert!(at(MAPPER).exists(), "it is open");
+            close(hands);
+            Ok(())
+        }
         ("cryptsetup", ["luksKillSlot" | "luksAddKey", ..])
         | ("systemd-cryptenroll" | "wipefs", _)
         | ("systemctl", ["daemon-reload"]) => Ok(()),
@@ -180,7 +206,7 @@ pub(super) fn program(hands: &mut Hands, program: &str, arguments: &[&str]) -> i
             if at("volume-does-not-mount").exists() {
                 return Err(io::Error::other("the mount failed"));
             }
-            fs::write(at(MAPPER), "")?;
+            open(hands);
             if !below(&state).exists() {
                 mount(hands, &state);
             }
@@ -346,7 +372,7 @@ type Wrong = (fn(&Ward) -> Options, &'static [&'static str]);
 
 #[test]
 fn a_volume_that_somebody_uses_or_needs_is_refused_with_a_remedy_and_nothing_is_changed() {
-    let wrong: [Wrong; 16] = [
+    let wrong: [Wrong; 17] = [
         (
             |w| Options { encrypt_state: Some(w.at("dev/vdb")), ..w.encrypting() },
             &["another device after the next start", "by-id/virtio-state"],
@@ -380,6 +406,14 @@ fn a_volume_that_somebody_uses_or_needs_is_refused_with_a_remedy_and_nothing_is_
                 w.encrypting()
             },
             &["part of dm-0", "lvcreate"],
+        ),
+        (
+            |w| {
+                open(&w.hands());
+                w.write("proc/self/mountinfo", "9 1 252:0 / /srv rw - ext4 /dev/dm-0 rw\n");
+                w.encrypting()
+            },
+            &["bulkhead_state, which is open on", "is mounted at /srv"],
         ),
         (
             |w| {

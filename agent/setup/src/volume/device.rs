@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{VolumeError, mounts, refused};
+use base::layout::STATE_VOLUME;
+use base::state_volume::Mount;
+
+use super::{VolumeError, WORK, mounts, refused};
 use crate::Pc;
 use crate::effects::Effects;
 
@@ -132,13 +135,25 @@ fn unused(pc: &Pc, said: &str, sys: &Path, is_whole: bool) -> Result<(), VolumeE
     let name = sys.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let what = if is_whole { said.to_owned() } else { format!("{name}, a partition of {said},") };
     let number = fs::read_to_string(sys.join("dev")).unwrap_or_default();
-    if let Some(mount) = mounts(pc).into_iter().find(|mount| mount.number == number.trim()) {
+    let work = pc.root.join(WORK);
+    // What setup itself mounted, in a run that was killed, it unmounts.
+    let is_used = |mount: &Mount| mount.number == number.trim() && !mount.point.starts_with(&work);
+    if let Some(mount) = mounts(pc).into_iter().find(is_used) {
         return Err(refused(format!(
             "{what} is mounted at {}: name another, or unmount it and take it out of /etc/fstab",
             mount.point.display()
         )));
     }
-    let holders = crate::names_in(&sys.join("holders"));
+    let mut holders = crate::names_in(&sys.join("holders"));
+    if let [holder] = holders.as_slice() {
+        let block = pc.sysfs.path("class/block").join(holder);
+        let its_name = fs::read_to_string(block.join("dm/name")).unwrap_or_default();
+        // A run that was cut short has left it open, or crypttab has opened it since. It is closed before anything is erased; where it is used, it is not ours.
+        if its_name.trim() == STATE_VOLUME {
+            unused(pc, &format!("{STATE_VOLUME}, which is open on {said},"), &block, true)?;
+            holders.clear();
+        }
+    }
     if !holders.is_empty() {
         return Err(refused(format!(
             "{what} is part of {} (LVM, RAID or encryption): name another, or a logical volume of it (`lvcreate`)",

@@ -19,16 +19,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use base::layout::STATE_VOLUME as NAME;
+use base::state_volume::{self, Mount};
 use nix::sys::statvfs::statvfs;
 
 use crate::Pc;
 use crate::effects::Effects;
 
+pub(crate) use base::state_volume::{Standing, UNITS};
 pub(crate) use making::{Unlock, Volume};
 pub(crate) use moving::{Former, Move};
 
 const MAPPER: &str = "dev/mapper/bulkhead_state";
-pub(crate) const UNITS: &str = "etc/systemd/system";
 /// What has to be mounted where setup works.
 const WORK: &str = "run/bulkhead-setup";
 /// Says, on the volume, that the former copies below it are still there.
@@ -71,26 +72,9 @@ pub(crate) fn refused(why: impl Into<String>) -> VolumeError {
     VolumeError::Refused(why.into())
 }
 
-/// Where the state is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// On the PC's own file system.
-    Plain,
-    /// On a volume that is not mounted: what lies in the directory does not count.
-    Away,
-    /// On a volume that is mounted.
-    Mounted,
-}
-
 /// Returns where the state is.
 pub(crate) fn standing(pc: &Pc, state: &Path) -> Standing {
-    if mounted_from(pc, state).is_some_and(|source| Path::new(&source).ends_with(NAME)) {
-        Standing::Mounted
-    } else if unit_file(pc, state).exists() {
-        Standing::Away
-    } else {
-        Standing::Plain
-    }
+    state_volume::standing(&unit_file(pc, state), &mounts(pc), state)
 }
 
 /// Mounts the volume that has the state; whoever has to type its passphrase is asked by systemd.
@@ -143,30 +127,11 @@ pub(crate) fn no_room_back(state: &Path) -> Option<String> {
 
 /// Returns what is mounted at a place, the last if several are.
 fn mounted_from(pc: &Pc, place: &Path) -> Option<String> {
-    mounts(pc).into_iter().rev().find(|mount| mount.point == place).map(|mount| mount.source)
-}
-
-/// A line of `/proc/self/mountinfo`.
-struct Mount {
-    number: String,
-    point: PathBuf,
-    source: String,
+    state_volume::mounted_from(&mounts(pc), place)
 }
 
 fn mounts(pc: &Pc) -> Vec<Mount> {
-    let text = pc.proc_text("self/mountinfo");
-    let mount = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let mut fields = left.split(' ').skip(2);
-        let (number, _, point) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Mount {
-            number: number.to_owned(),
-            // Blanks are written so.
-            point: PathBuf::from(point.replace("\\040", " ")),
-            source: right.split(' ').nth(1)?.to_owned(),
-        })
-    };
-    text.lines().filter_map(mount).collect()
+    state_volume::mounts(&pc.proc_text("self/mountinfo"))
 }
 
 /// Refuses a state directory that a mount could not take the place of.
@@ -239,16 +204,8 @@ pub(crate) fn in_root(pc: &Pc, path: &Path) -> PathBuf {
     Path::new("/").join(path.strip_prefix(&pc.root).unwrap_or(path))
 }
 
-/// Returns the name of a mount's unit (systemd.unit(5)): `var-lib-bulkhead.mount`.
 fn unit_name(pc: &Pc, state: &Path) -> String {
-    let path = in_root(pc, state);
-    let path = path.to_string_lossy();
-    let escaped = path.trim_matches('/').chars().map(|sign| match sign {
-        '/' => "-".to_owned(),
-        '-' => "\\x2d".to_owned(),
-        other => other.to_string(),
-    });
-    format!("{}.mount", escaped.collect::<String>())
+    state_volume::mount_unit(&in_root(pc, state))
 }
 
 pub(crate) fn unit_file(pc: &Pc, state: &Path) -> PathBuf {
