@@ -11,6 +11,7 @@ use crate::change::{Change, FileChange, FileError, current};
 use crate::dialogue::Dialogue;
 use crate::effects::Effects;
 use crate::plan;
+use crate::volume::device::Found;
 use crate::volume::{
     Former, MARKER, Move, Standing, UNITS, Unlock, Volume, VolumeError, Wish, can_be_moved, device,
     in_root, in_use, making, mount, no_room_back, refused, standing, unit_file, unit_text,
@@ -132,13 +133,13 @@ fn planned(
     let Some(device) = &wish.volume else { return Ok(changes) };
     can_be_moved(pc, state)?;
     let need = device::room_for(used_below(state)?);
-    let holds = device::look(pc, device, wish.erase.as_deref(), need, effects)?;
+    let Found { node, holds } = device::look(pc, device, wish.erase.as_deref(), need, effects)?;
     let unlock = making::unlock(pc, wish)?;
     making::programs(pc, &unlock)?;
     let recovery_key_file = making::recovery_key_file(state, wish)?;
     let uuid = uuid(pc)?;
     let crypttab = crypttab(pc, &uuid, &unlock)?;
-    let volume = Volume { device: device.clone(), uuid, unlock, recovery_key_file, holds };
+    let volume = Volume { device: device.clone(), node, uuid, unlock, recovery_key_file, holds };
     changes.push(Change::Volume(volume));
     changes.push(Change::File(crypttab));
     waits(pc, &mut changes)?;

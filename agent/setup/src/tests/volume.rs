@@ -42,6 +42,7 @@ impl Ward {
         symlink(ward.at("dev/vdb"), ward.at("dev/disk/by-uuid").join(UUID)).unwrap();
         ward.disk("size", "4194304");
         ward.disk("dev", "254:16");
+        ward.disk("diskseq", "7");
         ward.write("sys/class/tpm/tpm0/tpm_version_major", "2\n");
         ward.write("proc/sys/kernel/random/uuid", UUID);
         ward.write("proc/self/mountinfo", "22 1 254:0 / / rw - ext4 /dev/vda rw\n");
@@ -140,8 +141,16 @@ fn unmount(hands: &Hands, point: &Path) {
 
 pub(super) fn output(hands: &mut Hands, program: &str, arguments: &[&str]) -> String {
     hands.ran.push(format!("{program} {}", arguments.join(" ")));
+    let path = |below: &str| hands.root.join(below).display().to_string();
     match program {
-        "wipefs" => fs::read_to_string(hands.root.join("wipefs")).unwrap(),
+        "wipefs" => {
+            let seen = fs::read_to_string(hands.root.join("wipefs")).unwrap();
+            // What somebody does to the PC while setup shows what it has seen.
+            if hands.root.join("meanwhile").exists() {
+                really("cp", &["-rT", &path("meanwhile"), &path("")]).unwrap();
+            }
+            seen
+        }
         "systemd-cryptenroll" => {
             assert!(hands.root.join("run/bulkhead-setup/key").exists());
             format!("{RECOVERY_KEY}\n")
@@ -506,6 +515,64 @@ fn a_volume_that_somebody_uses_or_needs_is_refused_with_a_remedy_and_nothing_is_
             "{:?}",
             hands.ran
         );
+    }
+}
+
+#[test]
+fn a_name_that_the_volumes_content_makes_is_refused_and_not_offered() {
+    let ward = Ward::with_second_disk();
+    for folder in ["by-label", "by-diskseq", "by-partlabel"] {
+        ward.folder(&format!("dev/disk/{folder}"));
+        symlink(ward.at("dev/vdb"), ward.at("dev/disk").join(folder).join("name")).unwrap();
+    }
+    ward.folder("dev/block");
+    symlink(ward.at("dev/vdb"), ward.at("dev/block/254:16")).unwrap();
+    symlink(ward.at("dev/vdb"), ward.at("dev/disk/by-id/lvm-pv-uuid-x")).unwrap();
+    symlink(ward.at("dev/vdb"), ward.at("srv")).unwrap();
+    for name in [
+        "dev/disk/by-uuid/0a1b2c3d-0000-4000-8000-123456789abc",
+        "dev/disk/by-label/name",
+        "dev/disk/by-diskseq/name",
+        "dev/disk/by-id/lvm-pv-uuid-x",
+        "dev/disk/by-partlabel/../by-label/name",
+        "dev/block/254:16",
+        "dev/vdb",
+        "srv",
+    ] {
+        let report = ward.run(&Options { encrypt_state: Some(ward.at(name)), ..ward.encrypting() });
+        let says = ["by-id/virtio-state", "by-partlabel/name", "below /dev"];
+        expect(&report, SetupResult::Refused, &says);
+        let offered = report.message.rsplit("it is ").next().unwrap();
+        for passing in ["by-uuid", "by-label", "by-diskseq", "lvm-pv-uuid", "block"] {
+            assert!(!offered.contains(passing), "{name}: {offered}");
+        }
+    }
+}
+
+#[test]
+fn a_volume_that_became_another_or_was_written_since_it_was_shown_is_not_erased() {
+    for (file, text, says) in [
+        ("sys/class/block/vdb/diskseq", "8\n", "become another device"),
+        ("sys/class/block/vdb/dev", "8:0\n", "become another device"),
+        ("wipefs", "ext4\n", "was written by somebody"),
+        ("proc/swaps", "Filename Type\n/dev/vdb partition 1 0 -2\n", "swapoff"),
+    ] {
+        let ward = Ward::with_second_disk();
+        let before = seen(&ward);
+        ward.write(&format!("meanwhile/{file}"), text);
+        let mut hands = ward.hands();
+        let report = ward.run_with(&ward.encrypting(), &mut Person::default(), &mut hands);
+        expect(&report, SetupResult::Refused, &[says, "was taken back"]);
+        assert!(!hands.ran.iter().any(|ran| ran.contains("luksFormat")), "{:?}", hands.ran);
+        assert_eq!(seen(&ward), before);
+    }
+    let ward = Ward::with_second_disk();
+    let mut hands = ward.hands();
+    ward.run_with(&ward.encrypting(), &mut Person::default(), &mut hands);
+    let node = ward.at("dev/vdb").display().to_string();
+    for words in ["--noheadings", "luksFormat", "--recovery-key", "open --type", "luksKillSlot"] {
+        let ran = hands.ran.iter().find(|ran| ran.contains(words)).expect(words);
+        assert!(ran.contains(&node), "by the name, which may lead elsewhere by now: {ran}");
     }
 }
 

@@ -1,10 +1,12 @@
 //! Whether a block device may be made the volume: nothing that anybody uses is taken, and nothing is erased without the word for it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use base::layout::STATE_VOLUME;
 use base::state_volume::Mount;
+use serde::{Deserialize, Serialize};
 
 use super::{VolumeError, WORK, mounts, refused};
 use crate::Pc;
@@ -16,9 +18,29 @@ const RESERVE: u64 = 256 << 20;
 const LEAST: u64 = 512 << 20;
 /// Bytes of a sector, as the kernel counts sizes.
 const SECTOR: u64 = 512;
-/// Folders whose names for a device stay the same from one start to the next.
-const STABLE: [&str; 5] =
-    ["disk/by-id", "disk/by-partuuid", "disk/by-path", "disk/by-partlabel", "disk/by-uuid"];
+/// Folders of `/dev` whose names for a device stay the same from one start to the next, and when it is erased.
+const STABLE: [&str; 4] = ["disk/by-id", "disk/by-partuuid", "disk/by-path", "disk/by-partlabel"];
+/// Those whose names are made from what is on a device, which whoever writes there chooses and erasing takes away; and those that are counted anew at each start.
+const PASSING: [&str; 4] = ["disk/by-uuid", "disk/by-label", "disk/by-diskseq", "block"];
+/// How such a name in `disk/by-id` begins.
+const BY_CONTENT: &str = "lvm-pv-uuid-";
+
+/// The device that a name led to when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Node {
+    pub(crate) path: PathBuf,
+    /// `major:minor`.
+    number: String,
+    /// Which disk it is since the start of the PC: the kernel never counts two alike. None before Linux 5.15.
+    diskseq: Option<String>,
+}
+
+/// A device that may be had, and what is on it.
+pub(crate) struct Found {
+    pub(crate) node: Node,
+    pub(crate) holds: Option<String>,
+}
 
 /// Returns the room that so many bytes need, with what they grow by.
 pub(crate) fn with_reserve(used: u64) -> u64 {
@@ -30,39 +52,29 @@ pub(crate) fn room_for(used: u64) -> u64 {
     with_reserve(used).max(LEAST)
 }
 
-/// Returns what is on a device that is to be erased, `None` if nothing is seen.
+/// Returns a device that may be erased, with what is on it.
 pub(crate) fn look(
     pc: &Pc,
     device: &Path,
     erase: Option<&Path>,
     need: u64,
     effects: &mut dyn Effects,
-) -> Result<Option<String>, VolumeError> {
+) -> Result<Found, VolumeError> {
     let said = device.display();
     if erase.is_some_and(|erase| erase != device) {
         return Err(refused(format!(
             "what is to be erased is not the volume: name {said} once more, letter by letter, or leave it out"
         )));
     }
-    let node = fs::canonicalize(device).map_err(|error| {
-        refused(format!("there is no {said} ({error}): `lsblk -o NAME,SIZE,FSTYPE,MOUNTPOINTS` lists what there is, and `ls -l /dev/disk/by-*` by which names"))
-    })?;
-    let name = node.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let sys = pc.sysfs.path("class/block").join(&name);
-    let Ok(sys) = fs::canonicalize(&sys) else {
-        return Err(refused(format!(
-            "{said} is no block device: name a partition, a logical volume or a disk"
-        )));
-    };
-    if node == device {
-        return Err(unstable(pc, device, &node));
+    let (node, sys) = resolved(pc, device)?;
+    if !stays(pc, device, &node.path) {
+        return Err(unstable(pc, device, &node.path));
     }
     let number = |file: &str| {
         let text = fs::read_to_string(sys.join(file)).unwrap_or_default();
         text.trim().parse::<u64>().unwrap_or(0)
     };
-    let disk = if sys.join("partition").exists() { sys.parent().unwrap_or(&sys) } else { &sys };
-    let removable = fs::read_to_string(disk.join("removable")).unwrap_or_default();
+    let removable = fs::read_to_string(disk(&sys).join("removable")).unwrap_or_default();
     let on_usb =
         sys.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"usb"));
     if removable.trim() == "1" || on_usb {
@@ -86,21 +98,82 @@ pub(crate) fn look(
             need >> 20
         )));
     }
-    let shown = device.to_string_lossy();
-    let found = effects
-        .output("wipefs", &["--noheadings", "--output", "TYPE", "--", &shown])
+    let holds = content(&node.path, effects)
         .map_err(|error| VolumeError::Unread(device.to_owned(), error))?;
-    let found: Vec<&str> = found.split_whitespace().collect();
-    if found.is_empty() {
-        return Ok(None);
-    }
-    let found = printable::line(&found.join(", ")).to_string();
-    if erase.is_none() {
+    if let (Some(holds), None) = (&holds, erase) {
         return Err(refused(format!(
-            "{said} holds something already ({found}), which would be lost: look at it (`lsblk -f {said}`), and if nobody needs it run this again with `--erase {said}`, or with `erase = \"{said}\"` in the answer file"
+            "{said} holds something already ({holds}), which would be lost: look at it (`lsblk -f {said}`), and if nobody needs it run this again with `--erase {said}`, or with `erase = \"{said}\"` in the answer file"
         )));
     }
-    Ok(Some(found))
+    Ok(Found { node, holds })
+}
+
+/// Looks at a device once more, directly before it is erased: it is the one that was shown, with what was shown on it, and nobody uses it.
+pub(super) fn look_again(
+    pc: &Pc,
+    device: &Path,
+    node: &Node,
+    holds: Option<&str>,
+    effects: &mut dyn Effects,
+) -> io::Result<()> {
+    let (now, sys) = resolved(pc, device).map_err(io::Error::other)?;
+    let other = |what: &str| {
+        let said = device.display();
+        Err(io::Error::other(format!(
+            "{said} {what} since it was shown, and nothing was erased: run this again"
+        )))
+    };
+    if now != *node {
+        return other("has become another device");
+    }
+    for part in parts(&sys) {
+        unused(pc, &device.display().to_string(), &part, part == sys).map_err(io::Error::other)?;
+    }
+    match content(&node.path, effects)?.as_deref() == holds {
+        true => Ok(()),
+        false => other("was written by somebody"),
+    }
+}
+
+/// Finds the device that a name leads to, and its folder of the kernel's.
+fn resolved(pc: &Pc, device: &Path) -> Result<(Node, PathBuf), VolumeError> {
+    let said = device.display();
+    let path = fs::canonicalize(device).map_err(|error| {
+        refused(format!("there is no {said} ({error}): `lsblk -o NAME,SIZE,FSTYPE,MOUNTPOINTS` lists what there is, and `ls -l /dev/disk/by-*` by which names"))
+    })?;
+    let sys = pc.sysfs.path("class/block").join(path.file_name().unwrap_or_default());
+    let Ok(sys) = fs::canonicalize(&sys) else {
+        return Err(refused(format!(
+            "{said} is no block device: name a partition, a logical volume or a disk"
+        )));
+    };
+    let line = |path: PathBuf| fs::read_to_string(path).map(|text| text.trim().to_owned());
+    let number = line(sys.join("dev")).unwrap_or_default();
+    let diskseq = line(disk(&sys).join("diskseq")).ok();
+    Ok((Node { path, number, diskseq }, sys))
+}
+
+/// Returns the disk that a partition is of, or the device itself.
+fn disk(sys: &Path) -> &Path {
+    if sys.join("partition").exists() { sys.parent().unwrap_or(sys) } else { sys }
+}
+
+/// Returns what is seen on a device.
+fn content(node: &Path, effects: &mut dyn Effects) -> io::Result<Option<String>> {
+    let shown = node.to_string_lossy();
+    let found = effects.output("wipefs", &["--noheadings", "--output", "TYPE", "--", &shown])?;
+    let found: Vec<&str> = found.split_whitespace().collect();
+    Ok((!found.is_empty()).then(|| printable::line(&found.join(", ")).to_string()))
+}
+
+/// Returns whether a name below `/dev` is the same device's at the next start, whatever is written to it.
+fn stays(pc: &Pc, device: &Path, node: &Path) -> bool {
+    let Ok(below) = device.strip_prefix(pc.root.join("dev")) else { return false };
+    let name = below.file_name().unwrap_or_default().as_encoded_bytes();
+    node != device
+        && below.components().all(|part| matches!(part, Component::Normal(_)))
+        && !PASSING.iter().any(|folder| below.starts_with(folder))
+        && !name.starts_with(BY_CONTENT.as_bytes())
 }
 
 /// Refuses a name that may be another device's at the next start, and says which are not.
@@ -109,7 +182,9 @@ fn unstable(pc: &Pc, device: &Path, node: &Path) -> VolumeError {
     for folder in STABLE {
         let folder = pc.root.join("dev").join(folder);
         let names = crate::names_in(&folder).into_iter().map(|name| folder.join(name));
-        let same = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|target| target == *node);
+        let same = |path: &PathBuf| {
+            stays(pc, path, node) && fs::canonicalize(path).is_ok_and(|target| target == *node)
+        };
         better.extend(names.filter(same).map(|path| path.display().to_string()));
     }
     let better = match better.is_empty() {
@@ -117,7 +192,7 @@ fn unstable(pc: &Pc, device: &Path, node: &Path) -> VolumeError {
         false => format!("it is {}", better.join(", ")),
     };
     refused(format!(
-        "{} may be another device after the next start: name the volume by a name that stays; {better}",
+        "{} may be another device after the next start: name the volume by a name below /dev that stays, and that is not made from what is on it; {better}",
         device.display()
     ))
 }

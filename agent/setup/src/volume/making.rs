@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use base::layout::STATE_VOLUME as NAME;
 
+use super::device::{self, Node};
 use super::{MAPPER, PCRS, UnlockBy, VolumeError, WORK, Wish, moving, refused, text};
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
@@ -78,7 +79,10 @@ impl Unlock {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Volume {
+    /// By the name that somebody gave it.
     pub(crate) device: PathBuf,
+    /// What that led to. Nothing but this is written.
+    pub(crate) node: Node,
     pub(crate) uuid: String,
     pub(crate) unlock: Unlock,
     /// Where the recovery key is written, if not to the terminal.
@@ -224,10 +228,11 @@ impl Volume {
         let work = moving::folder(pc, WORK, effects)?;
         let key_file = work.join("key");
         let key = text(&key_file)?;
-        let device = text(&self.device)?;
+        let device = text(&self.node.path)?;
         let mut random = Zeroizing::new([0u8; KEY]);
         getrandom::fill(random.as_mut_slice()).map_err(io::Error::other)?;
         effects.replace(&key_file, random.as_slice(), Attributes::new(0o600))?;
+        device::look_again(pc, &self.device, &self.node, self.holds.as_deref(), effects)?;
         if self.holds.is_some() {
             effects.run("wipefs", &["--all", "--quiet", "--", device])?;
         }
