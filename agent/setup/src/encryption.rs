@@ -3,19 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use base::layout::STATE_VOLUME;
+use base::layout::{Layout, STATE_VOLUME};
 use control::setup_report::{SetupChange, SetupReport, SetupResult};
 
 use crate::answers::Answers;
 use crate::change::{Change, FileChange, FileError, current};
 use crate::dialogue::Dialogue;
 use crate::effects::Effects;
+use crate::journal::{Journal, JournalError};
 use crate::plan;
-use crate::volume::device::Found;
+use crate::volume::device::{Found, Node};
 use crate::volume::{
     Former, MARKER, Move, Standing, UNITS, Unlock, Volume, VolumeError, Wish, can_be_moved, device,
-    in_root, in_use, making, mount, no_room_back, refused, standing, unit_file, unit_text,
-    used_below, uuid,
+    in_root, in_use, making, mount, no_room_back, recovery, refused, standing, unit_file,
+    unit_text, used_below, uuid,
 };
 use crate::{Options, Pc, Stop, agreed};
 
@@ -34,6 +35,8 @@ pub(crate) enum EncryptionError {
     File(#[from] FileError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// Adds what leads to a state on an encrypted volume, if one is asked for, and returns what a person has to know of it.
@@ -136,7 +139,8 @@ fn planned(
     let Found { node, holds } = device::look(pc, device, wish.erase.as_deref(), need, effects)?;
     let unlock = making::unlock(pc, wish)?;
     making::programs(pc, &unlock)?;
-    let recovery_key_file = making::recovery_key_file(state, wish)?;
+    let recovery_key_file =
+        recovery::file(state, wish, &unfinished(state, wish, holds.as_deref(), &node, effects)?)?;
     let uuid = uuid(pc)?;
     let crypttab = crypttab(pc, &uuid, &unlock)?;
     let volume = Volume { device: device.clone(), node, uuid, unlock, recovery_key_file, holds };
@@ -153,6 +157,32 @@ fn planned(
     Ok(changes)
 }
 
+/// Returns the UUIDs of volumes that a run before this one began and did not finish, and of the one that is erased: nobody needs their recovery keys.
+fn unfinished(
+    state: &Path,
+    wish: &Wish,
+    holds: Option<&str>,
+    node: &Node,
+    effects: &mut dyn Effects,
+) -> Result<Vec<String>, EncryptionError> {
+    let journal = Journal::read(&Layout::setup_journal(state))?;
+    let uuid = |change: &Change| match change {
+        Change::Volume(volume) => Some(volume.uuid.clone()),
+        _ => None,
+    };
+    let mut uuids: Vec<String> = journal.changes().iter().filter_map(uuid).collect();
+    let named = wish.recovery_key_file.as_deref().and_then(recovery::uuid_in);
+    let is_luks = holds.is_some_and(|holds| holds.contains("crypto_LUKS"));
+    if named.is_some_and(|named| !uuids.contains(&named)) && is_luks {
+        let node = node.path.to_string_lossy();
+        let on_it = effects
+            .output("cryptsetup", &["luksUUID", "--", &node])
+            .map_err(|error| VolumeError::Unread(node.as_ref().into(), error))?;
+        uuids.push(on_it.trim().to_owned());
+    }
+    Ok(uuids)
+}
+
 /// Returns what a person has to know of these changes.
 fn notes(pc: &Pc, images: &Path, state: &Path, changes: &[Change]) -> Vec<String> {
     let Some(volume) = changes.iter().find_map(|change| match change {
@@ -164,6 +194,10 @@ fn notes(pc: &Pc, images: &Path, state: &Path, changes: &[Change]) -> Vec<String
     let lost = "whoever has lost it, when nothing else opens the volume any more, has lost state and images";
     let mut notes = vec![
         match &volume.recovery_key_file {
+            Some(path) if device::is_on_disk_of(pc, path, &pc.root) => format!(
+                "THE RECOVERY KEY LIES ON THIS PC'S OWN DISK, IN {0}: as long as it is there, whoever steals the PC or the disk has it, and the encryption is of no use. Take it off this PC, or name a file on a medium that goes with you, or below /run and fetch it before the PC is restarted; {lost}",
+                path.display()
+            ),
             Some(path) => format!(
                 "THE RECOVERY KEY LIES IN {}: take it off this PC, and keep it; {lost}",
                 path.display()

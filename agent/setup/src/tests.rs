@@ -200,6 +200,8 @@ struct Hands {
     ran: Vec<String>,
     /// Nobody sits at a terminal.
     is_unwatched: bool,
+    /// Files are for all to read, as on a stick with FAT.
+    ignores_rights: bool,
     shown_once: String,
 }
 
@@ -286,7 +288,10 @@ impl Hands {
 
 impl Effects for Hands {
     fn replace(&mut self, path: &Path, content: &[u8], attributes: Attributes) -> io::Result<()> {
-        self.step(Some(path), |_| ThisPc.replace(path, content, attributes))
+        self.step(Some(path), |hands| {
+            let mode = if hands.ignores_rights { 0o755 } else { attributes.mode };
+            ThisPc.replace(path, content, Attributes { mode, ..attributes })
+        })
     }
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.step(None, |_| ThisPc.remove(path))

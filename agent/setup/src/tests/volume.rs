@@ -1,6 +1,8 @@
 //! State and images go onto an encrypted volume and come back, whatever happens on the way. The volume is a folder; being mounted is being renamed to
 //! where it is mounted; programs that copy and compare are the distribution's own.
 
+mod recovery;
+
 use std::process::Command;
 
 use super::*;
@@ -151,6 +153,7 @@ pub(super) fn output(hands: &mut Hands, program: &str, arguments: &[&str]) -> St
             }
             seen
         }
+        "cryptsetup" => fs::read_to_string(hands.root.join("luks-uuid")).unwrap(),
         "systemd-cryptenroll" => {
             assert!(hands.root.join("run/bulkhead-setup/key").exists());
             format!("{RECOVERY_KEY}\n")
@@ -174,6 +177,8 @@ pub(super) fn program(hands: &mut Hands, program: &str, arguments: &[&str]) -> i
         ("cryptsetup", ["luksFormat", ..]) => {
             assert!(!at(MAPPER).exists(), "it is open");
             let _ = fs::remove_dir_all(at("volume"));
+            let uuid = arguments.iter().skip_while(|word| **word != "--uuid").nth(1).unwrap();
+            fs::write(at("luks-uuid"), uuid)?;
             fs::write(at("wipefs"), "crypto_LUKS\n")
         }
         ("cryptsetup", ["open", ..]) | ("systemd-cryptsetup", ["attach", ..]) => {
@@ -600,7 +605,7 @@ fn a_recovery_key_that_nobody_would_see_is_not_made_and_a_file_for_it_is_roots_a
     let mut hands = Hands { is_unwatched: true, ..ward.hands() };
     let report = ward.run_with(&ward.answers(&text(&file)), &mut Person::default(), &mut hands);
     expect(&report, SetupResult::Changed, &["written to"]);
-    assert_eq!(ward.read("recovery"), format!("{RECOVERY_KEY}\n"));
+    assert!(ward.read("recovery").starts_with(&format!("{RECOVERY_KEY}\n")));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(hands.shown_once, "");
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use base::layout::STATE_VOLUME;
 use base::state_volume::Mount;
+use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
 use super::{VolumeError, WORK, mounts, refused};
@@ -16,6 +18,8 @@ use crate::effects::Effects;
 const RESERVE: u64 = 256 << 20;
 /// The least that is taken, in bytes: an audit log and an image that is installed beside the one in force.
 const LEAST: u64 = 512 << 20;
+/// Block devices on block devices: a file system on LVM on encryption on RAID on a partition is five.
+const DEPTH_MAX: usize = 8;
 /// Bytes of a sector, as the kernel counts sizes.
 const SECTOR: u64 = 512;
 /// Folders of `/dev` whose names for a device stay the same from one start to the next, and when it is erased.
@@ -156,6 +160,31 @@ fn resolved(pc: &Pc, device: &Path) -> Result<(Node, PathBuf), VolumeError> {
 /// Returns the disk that a partition is of, or the device itself.
 fn disk(sys: &Path) -> &Path {
     if sys.join("partition").exists() { sys.parent().unwrap_or(sys) } else { sys }
+}
+
+/// Returns the disks that a block device is, or is made of.
+fn disks_below(sys: &Path, depth: usize) -> Vec<PathBuf> {
+    let (Ok(sys), Some(depth)) = (fs::canonicalize(sys), depth.checked_sub(1)) else {
+        return Vec::new();
+    };
+    let slaves = sys.join("slaves");
+    let below = crate::names_in(&slaves);
+    match below.is_empty() {
+        true => vec![disk(&sys).to_owned()],
+        false => below.iter().flat_map(|name| disks_below(&slaves.join(name), depth)).collect(),
+    }
+}
+
+/// Returns whether a file that is to be written lies on a disk that another path lies on too.
+pub(crate) fn is_on_disk_of(pc: &Pc, file: &Path, other: &Path) -> bool {
+    let number = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+    let folder = file.parent().unwrap_or(file);
+    let (Some(own), Some(other)) = (number(folder), number(other)) else { return false };
+    let disks = |number: u64| {
+        let name = format!("{}:{}", major(number), minor(number));
+        disks_below(&pc.sysfs.path("dev/block").join(name), DEPTH_MAX)
+    };
+    own == other || disks(own).iter().any(|disk| disks(other).contains(disk))
 }
 
 /// Returns what is seen on a device.

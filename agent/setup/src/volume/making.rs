@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use base::layout::STATE_VOLUME as NAME;
 
 use super::device::{self, Node};
-use super::{MAPPER, PCRS, UnlockBy, VolumeError, WORK, Wish, moving, refused, text};
+use super::{MAPPER, PCRS, UnlockBy, VolumeError, WORK, Wish, moving, recovery, refused, text};
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
 
@@ -23,10 +23,6 @@ const KEY: usize = 64;
 const PBKDF_MEMORY: &str = "262144";
 /// Passes over that memory.
 const PBKDF_PASSES: &str = "4";
-/// How a recovery key of systemd's is written: eight groups of eight letters.
-const RECOVERY_KEY: usize = 71;
-/// Largest file that may be one of them, in bytes.
-const KEY_FILE_MAX: u64 = 4096;
 /// Programs, and the packages of Debian that have them.
 const PROGRAMS: [(&str, &str); 5] = [
     ("usr/sbin/cryptsetup", "cryptsetup-bin"),
@@ -163,31 +159,6 @@ fn is_installed(pc: &Pc, file: &str) -> bool {
     pc.root.join(file).exists() || pc.root.join(without).exists()
 }
 
-/// Returns where the recovery key is written, in place of a terminal.
-pub(crate) fn recovery_key_file(state: &Path, wish: &Wish) -> Result<Option<PathBuf>, VolumeError> {
-    let Some(path) = &wish.recovery_key_file else { return Ok(None) };
-    if path.starts_with(state) {
-        return Err(refused(format!(
-            "{} would lie on the volume that it opens: name a file elsewhere, and take it off this PC afterwards",
-            path.display()
-        )));
-    }
-    // An earlier run's may be written anew, a person's file may not.
-    let is_free = match fileopen::read(path, KEY_FILE_MAX) {
-        Ok(text) => text.len() == RECOVERY_KEY + 1 && text.split(|byte| *byte == b'-').count() == 8,
-        Err(error) => {
-            error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir)
-        }
-    };
-    match is_free {
-        true => Ok(Some(path.clone())),
-        false => Err(refused(format!(
-            "the recovery key cannot be written to {}: name a file that is not there, in a folder that is",
-            path.display()
-        ))),
-    }
-}
-
 impl Volume {
     pub(crate) fn shown(&self) -> String {
         let Self { device, unlock, recovery_key_file, holds, .. } = self;
@@ -225,6 +196,9 @@ impl Volume {
         }
         moving::clear(pc, effects)?;
         close(pc, effects)?;
+        if let Some(path) = &self.recovery_key_file {
+            recovery::reserve(pc, path, &self.uuid, effects)?;
+        }
         let work = moving::folder(pc, WORK, effects)?;
         let key_file = work.join("key");
         let key = text(&key_file)?;
@@ -263,7 +237,7 @@ impl Volume {
         let by_key = format!("--unlock-key-file={key}");
         let recovery =
             effects.output("systemd-cryptenroll", &[&by_key, "--recovery-key", device])?;
-        self.hand_over(recovery.trim(), effects)?;
+        self.hand_over(pc, recovery.trim(), effects)?;
         match &self.unlock {
             Unlock::Tpm2 { pcrs } => {
                 let pcrs: Vec<String> = pcrs.iter().map(u8::to_string).collect();
@@ -294,15 +268,12 @@ impl Volume {
         effects.remove(&key_file)
     }
 
-    fn hand_over(&self, recovery: &str, effects: &mut dyn Effects) -> io::Result<()> {
-        if recovery.len() != RECOVERY_KEY {
+    fn hand_over(&self, pc: &Pc, recovery: &str, effects: &mut dyn Effects) -> io::Result<()> {
+        if recovery.len() != recovery::KEY {
             return Err(io::Error::other("systemd-cryptenroll has printed no recovery key"));
         }
         match &self.recovery_key_file {
-            Some(path) => {
-                let line = Zeroizing::new(format!("{recovery}\n"));
-                effects.replace(path, line.as_bytes(), Attributes::new(0o600))
-            }
+            Some(path) => recovery::write(pc, path, recovery, &self.uuid, effects),
             None => effects.show_once(&Zeroizing::new(format!(
                 "\nThe recovery key of {}, which opens the volume when nothing else does. It is shown this once: write it down, and keep it away from this PC.\n\n    {recovery}\n\n",
                 self.device.display()
@@ -314,6 +285,9 @@ impl Volume {
     pub(crate) fn revert(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
         moving::clear(pc, effects)?;
         effects.remove(&pc.root.join(WORK).join("key"))?;
+        if let Some(path) = &self.recovery_key_file {
+            recovery::release(path, &self.uuid, effects)?;
+        }
         close(pc, effects)
     }
 }

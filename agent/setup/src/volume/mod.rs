@@ -13,6 +13,7 @@
 pub(crate) mod device;
 pub(crate) mod making;
 mod moving;
+pub(crate) mod recovery;
 
 use std::fs;
 use std::io;
