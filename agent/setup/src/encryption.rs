@@ -66,9 +66,13 @@ pub(crate) fn add(
 pub(crate) fn comes_back(pc: &Pc, options: &Options, changes: &[Change]) -> Result<bool, Stop> {
     let comes_back = changes.iter().any(|change| matches!(change, Change::Move(_)))
         && standing(pc, &options.state) == Standing::Mounted;
-    match comes_back.then(|| no_room_back(&options.state)).flatten() {
-        Some(why) => Err(Stop::refused(why)),
-        None => Ok(comes_back),
+    if !comes_back {
+        return Ok(false);
+    }
+    match no_room_back(&options.state) {
+        Ok(None) => Ok(true),
+        Ok(Some(why)) => Err(Stop::refused(why)),
+        Err(error) => Err(Stop::refused(format!("nothing was taken back: {error}"))),
     }
 }
 

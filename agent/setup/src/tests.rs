@@ -258,13 +258,13 @@ impl Hands {
             ("gpasswd", ["--delete", user, group]) => self.edit("etc/group", |text| {
                 text.replace(&format!("{group}:x:990:{user}\n"), &format!("{group}:x:990:\n"))
             }),
-            ("systemctl", ["enable", _]) => {
+            ("systemctl", ["enable", crate::change::SERVICE]) => {
                 for link in wanted {
                     let _ = fs::remove_file(&link);
                     symlink("/usr/lib/systemd/system/bulkhead-agent.service", link)?;
                 }
             }
-            ("systemctl", ["disable", _]) => {
+            ("systemctl", ["disable", crate::change::SERVICE]) => {
                 for link in wanted {
                     let _ = fs::remove_file(link);
                 }

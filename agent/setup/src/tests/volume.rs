@@ -2,6 +2,7 @@
 //! where it is mounted; programs that copy and compare are the distribution's own.
 
 mod recovery;
+mod returning;
 
 use std::process::Command;
 
@@ -225,6 +226,10 @@ pub(super) fn program(hands: &mut Hands, program: &str, arguments: &[&str]) -> i
                 mount(hands, &state);
             }
             Ok(())
+        }
+        ("cp", [.., to]) if at("copy-fails").exists() => {
+            fs::write(Path::new(to).join("half"), "in the clear")?;
+            Err(io::Error::other("the copy failed"))
         }
         ("cp" | "diff" | "find" | "rm", _) => really(program, arguments),
         other => panic!("{other:?}"),

@@ -80,8 +80,11 @@ pub(crate) fn standing(pc: &Pc, state: &Path) -> Standing {
 
 /// Mounts the volume that has the state; whoever has to type its passphrase is asked by systemd.
 pub(crate) fn mount(pc: &Pc, state: &Path, effects: &mut dyn Effects) -> io::Result<()> {
+    let unit = unit_name(pc, state);
     effects.run("systemctl", &["daemon-reload"])?;
-    effects.run("systemctl", &["start", &unit_name(pc, state)])
+    // A run that was cut short may have written the unit and no more.
+    effects.run("systemctl", &["enable", &unit])?;
+    effects.run("systemctl", &["start", &unit])
 }
 
 /// Returns why the state cannot be copied now: somebody is writing it.
@@ -112,18 +115,20 @@ pub(crate) fn in_use(pc: &Pc, state: &Path) -> Option<String> {
 }
 
 /// Returns why the state cannot be copied back: there is no room.
-pub(crate) fn no_room_back(state: &Path) -> Option<String> {
-    let used = used_below(state).ok()?;
-    let free = statvfs(state.parent()?).ok()?;
+pub(crate) fn no_room_back(state: &Path) -> Result<Option<String>, VolumeError> {
+    let used = used_below(state)?;
+    let parent = state.parent().unwrap_or(state);
+    let free =
+        statvfs(parent).map_err(|error| VolumeError::Unread(parent.to_owned(), error.into()))?;
     let free = free.blocks_available() * free.fragment_size();
-    (free < device::with_reserve(used)).then(|| {
+    Ok((free < device::with_reserve(used)).then(|| {
         format!(
             "state and images on the encrypted volume take {} MiB, and {} has {} MiB free for them: remove images that nobody needs (`bulkhead images remove`) or make room there, and run this again; nothing was taken back",
             used >> 20,
-            state.parent().unwrap_or(state).display(),
+            parent.display(),
             free >> 20
         )
-    })
+    }))
 }
 
 /// Returns what is mounted at a place, the last if several are.

@@ -94,12 +94,21 @@ impl Move {
         if let Some(why) = super::in_use(pc, &self.state) {
             return Err(io::Error::other(why));
         }
-        let below = see_below(pc, &self.state, effects)?;
-        empty(&below, effects)?;
-        copy(&self.state, &below, effects)?;
-        // What belongs to a volume alone.
-        for name in ["lost+found", MARKER] {
-            effects.run("rm", &["-rf", "--", text(&below.join(name))?])?;
+        // As long as the mount unit is there, what lies below the mount is a copy that does not count, whole or not: another run of setup removes it.
+        effects.replace(&self.state.join(MARKER), b"", Attributes::new(0o600))?;
+        if let Err(error) = self.copy_back(pc, effects) {
+            // In the clear nothing is to be left. Where that fails too, the mark on the volume says so.
+            let cleared = self.forget_copy(pc, effects);
+            let also = |left| {
+                format!(
+                    "{error}; and what was copied already lies unencrypted below {}, as it could not be removed ({left}): `bulkhead setup` removes it",
+                    self.state.display()
+                )
+            };
+            return Err(match cleared {
+                Ok(()) => error,
+                Err(left) => io::Error::other(also(left)),
+            });
         }
         clear(pc, effects)?;
         if self.unit.exists() {
@@ -108,6 +117,21 @@ impl Move {
         }
         // Setup itself has a file of it open: its lock.
         effects.run("umount", &["--lazy", text(&self.state)?])
+    }
+
+    fn copy_back(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+        let below = see_below(pc, &self.state, effects)?;
+        empty(&below, effects)?;
+        copy(&self.state, &below, effects)?;
+        // What belongs to a volume alone.
+        for name in ["lost+found", MARKER] {
+            effects.run("rm", &["-rf", "--", text(&below.join(name))?])?;
+        }
+        Ok(())
+    }
+
+    fn forget_copy(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+        Former { state: self.state.clone() }.make(pc, effects)
     }
 
     fn unit_name(&self) -> io::Result<&str> {
