@@ -19,6 +19,7 @@
 //! | `<state>/audit.head`, `<runtime>/audit.head`, and beside the policy | how far the audit log went | all may read |
 //! | `<state>/handover.json` | former drivers of what is handed over; in `<runtime>` while the state cannot be written | root alone |
 //! | `<state>/setup.json` | what `bulkhead setup` changed, with the former content, until it is undone | root alone |
+//! | `/run/bulkhead-setup.lock` | one `bulkhead setup` at a time | root alone |
 //! | `<state>/rescue-boots` | boots without Bulkhead, until they are in the audit log | root alone |
 //! | `<state>/program/` | bundles of Bulkhead's package, and which is in force; see the crate `program` | root alone |
 //! | `<state>/log/` | serial logs | root alone |
@@ -177,10 +178,10 @@ impl Layout {
         state.join("setup.json")
     }
 
-    /// Returns the file that one `bulkhead setup` has while it runs, and no other.
+    /// Returns the file that one `bulkhead setup` has while it runs, and no other: not in the state directory, which setup may put another file system in the place of.
     #[must_use]
-    pub fn setup_lock(state: &Path) -> PathBuf {
-        state.join("setup.lock")
+    pub fn setup_lock(root: &Path) -> PathBuf {
+        root.join("run/bulkhead-setup.lock")
     }
 
     /// Returns the store of Bulkhead's own package.

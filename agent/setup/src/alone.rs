@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 /// How often the file is made anew when whoever had it removes it in between.
 const TRIES: u32 = 8;
 
-/// The lock that a setup has while it changes this PC: a file of its own in the state directory, as an agent that runs has the directory itself locked. The file
+/// The lock that a setup has while it changes this PC: a file of its own in `/run`, where it stays the same one when the state is moved. The file
 /// is gone with the lock.
 #[derive(Debug)]
 pub(crate) struct Alone {

@@ -15,8 +15,8 @@ use crate::plan;
 use crate::volume::device::{Found, Node};
 use crate::volume::{
     Former, MARKER, Move, Standing, UNITS, Unlock, Volume, VolumeError, Wish, can_be_moved, device,
-    in_root, in_use, making, mount, no_room_back, recovery, refused, standing, unit_file,
-    unit_text, used_below, uuid,
+    in_root, making, mount, no_room_back, recovery, refused, standing, unit_file, unit_text,
+    used_below, users, uuid,
 };
 use crate::{Options, Pc, Stop, agreed};
 
@@ -112,7 +112,7 @@ pub(crate) fn is_moved_by_nobody_else(
     changes: &[Change],
 ) -> Result<(), Stop> {
     let moves = changes.iter().any(|change| matches!(change, Change::Move(_)));
-    match moves.then(|| in_use(pc, &options.state)).flatten() {
+    match moves.then(|| users::of(pc, &options.state)).flatten() {
         Some(why) => Err(Stop::refused(format!("nothing was changed: {why}"))),
         None => Ok(()),
     }
@@ -225,7 +225,7 @@ fn notes(pc: &Pc, images: &Path, state: &Path, changes: &[Change]) -> Vec<String
             state.display()
         ));
     }
-    if let Some(why) = in_use(pc, state) {
+    if let Some(why) = users::of(pc, state) {
         notes.push(format!("NOT YET: {why}"));
     }
     notes

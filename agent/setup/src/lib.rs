@@ -175,8 +175,8 @@ fn set_up(
     dialogue: &mut dyn Dialogue,
     effects: &mut dyn Effects,
 ) -> Result<SetupReport, Stop> {
+    let _alone = lock(pc, options)?;
     encryption::mounted(pc, options, dialogue, effects)?;
-    let alone = lock(options)?;
     let file = Layout::setup_journal(&options.state);
     let mut journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
     let (changes, notes) = wanted(pc, caller, options, dialogue, effects)?;
@@ -200,17 +200,6 @@ fn set_up(
     encryption::is_moved_by_nobody_else(pc, options, &changes)?;
     agreed(&report, "Make these changes?", options, dialogue)?;
     layout::state_directory(&options.state).map_err(|error| Stop::refused(explain(&error)))?;
-    // A first run has had nowhere to be alone until now; what another one wrote meanwhile counts.
-    let _alone = match alone {
-        Some(alone) => alone,
-        None => {
-            let locked = lock(options)?;
-            journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
-            locked.ok_or_else(|| {
-                Stop::refused("the state directory is gone: run this again".to_owned())
-            })?
-        }
-    };
     if let Err((error, also)) = journal.make(pc, &changes, effects) {
         let left = match also {
             None => "what this run had changed was taken back".to_owned(),
@@ -232,8 +221,8 @@ fn undo(
     dialogue: &mut dyn Dialogue,
     effects: &mut dyn Effects,
 ) -> Result<SetupReport, Stop> {
+    let _alone = lock(pc, options)?;
     encryption::mounted(pc, options, dialogue, effects)?;
-    let _alone = lock(options)?;
     let file = Layout::setup_journal(&options.state);
     let refused = |error: journal::JournalError| Stop::refused(explain(&error));
     let mut journal = Journal::read(&file).map_err(refused)?;
@@ -292,16 +281,14 @@ fn no_update_is_under_way(state: &Path) -> Result<(), Stop> {
     )))
 }
 
-/// Takes the lock that keeps other setups off; `None` if there is no state directory, or nothing is to be changed.
-fn lock(options: &Options) -> Result<Option<Alone>, Stop> {
+/// Takes the lock that keeps other setups off, until this one has made its last change; `None` if nothing is to be changed.
+fn lock(pc: &Pc, options: &Options) -> Result<Option<Alone>, Stop> {
     if options.dry_run {
         return Ok(None);
     }
-    let path = Layout::setup_lock(&options.state);
+    let path = Layout::setup_lock(&pc.root);
     match Alone::take(&path) {
         Ok(alone) => Ok(Some(alone)),
-        // Then there is no journal either.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Stop::refused(
             "somebody else runs setup on this PC now: wait until that has ended, and run this again",
         )),

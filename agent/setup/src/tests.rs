@@ -51,6 +51,7 @@ impl Ward {
         ward.folder("etc/systemd/system/multi-user.target.wants");
         ward.folder("etc/systemd/system/sysinit.target.wants");
         ward.folder("var/lib/bulkhead/images");
+        ward.folder("run");
         let screen = ward.fake.add("0000:00:02.0", 0x03_0000, Some("i915"), None);
         ward.fake.add_card(screen, "card0", "connected");
         ward

@@ -3,6 +3,7 @@
 
 mod recovery;
 mod returning;
+mod using;
 
 use std::process::Command;
 
@@ -171,6 +172,15 @@ fn really(program: &str, arguments: &[&str]) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("{program}: {status}"))) }
 }
 
+/// What somebody does to the PC after that.
+fn meanwhile(hands: &Hands, after: &str) -> io::Result<()> {
+    let done = hands.root.join("after").join(after);
+    match done.exists() {
+        true => really("cp", &["-rT", done.to_str().unwrap(), hands.root.to_str().unwrap()]),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn program(hands: &mut Hands, program: &str, arguments: &[&str]) -> io::Result<()> {
     let at = |below: &str| hands.root.join(below);
     let state = at(STATE);
@@ -225,13 +235,14 @@ pub(super) fn program(hands: &mut Hands, program: &str, arguments: &[&str]) -> i
             if !below(&state).exists() {
                 mount(hands, &state);
             }
-            Ok(())
+            meanwhile(hands, "mounted")
         }
         ("cp", [.., to]) if at("copy-fails").exists() => {
             fs::write(Path::new(to).join("half"), "in the clear")?;
             Err(io::Error::other("the copy failed"))
         }
-        ("cp" | "diff" | "find" | "rm", _) => really(program, arguments),
+        ("cp" | "diff" | "find" | "rm", _) => really(program, arguments)
+            .and_then(|()| meanwhile(hands, program.rsplit('/').next().unwrap())),
         other => panic!("{other:?}"),
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod device;
 pub(crate) mod making;
 mod moving;
 pub(crate) mod recovery;
+pub(crate) mod users;
 
 use std::fs;
 use std::io;
@@ -85,33 +86,6 @@ pub(crate) fn mount(pc: &Pc, state: &Path, effects: &mut dyn Effects) -> io::Res
     // A run that was cut short may have written the unit and no more.
     effects.run("systemctl", &["enable", &unit])?;
     effects.run("systemctl", &["start", &unit])
-}
-
-/// Returns why the state cannot be copied now: somebody is writing it.
-pub(crate) fn in_use(pc: &Pc, state: &Path) -> Option<String> {
-    let stop = "shut the desktops down (`systemctl stop bulkhead-agent`), and run this again";
-    if let Ok(directory) = fileopen::directory(state)
-        && let Err(fs::TryLockError::WouldBlock) = directory.try_lock()
-    {
-        return Some(format!("bulkhead-agent runs and writes into {}: {stop}", state.display()));
-    }
-    let own = std::process::id().to_string();
-    let is_process = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit()) && *name != own;
-    for process in crate::names_in(&pc.sysfs.proc("")).into_iter().filter(is_process) {
-        let files = pc.sysfs.proc(&format!("{process}/fd"));
-        for file in crate::names_in(&files) {
-            let open = fs::read_link(files.join(file)).unwrap_or_default();
-            if open.starts_with(state) {
-                let program = pc.proc_text(&format!("{process}/comm"));
-                return Some(format!(
-                    "{} ({process}) has {} open: {stop}",
-                    printable::line(program.trim()),
-                    open.display()
-                ));
-            }
-        }
-    }
-    None
 }
 
 /// Returns why the state cannot be copied back: there is no room.

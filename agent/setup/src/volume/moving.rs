@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAPPER, MARKER, Standing, WORK, mounted_from, standing, text};
+use super::{MAPPER, MARKER, Standing, WORK, mounted_from, standing, text, users};
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
 
@@ -48,7 +48,7 @@ impl Move {
     }
 
     pub(crate) fn make(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
-        if let Some(why) = super::in_use(pc, &self.state) {
+        if let Some(why) = users::of(pc, &self.state) {
             return Err(io::Error::other(why));
         }
         clear(pc, effects)?;
@@ -57,6 +57,10 @@ impl Move {
         let mapper = pc.root.join(MAPPER);
         effects.run("mount", &["-o", "nodev,nosuid", text(&mapper)?, text(&staging)?])?;
         copy(&self.state, &staging, effects)?;
+        // Whoever began to write meanwhile writes where it would be removed.
+        if let Some(why) = users::of(pc, &self.state) {
+            return Err(io::Error::other(why));
+        }
         effects.replace(&staging.join(MARKER), b"", Attributes::new(0o600))?;
         effects.run("umount", &[text(&staging)?])?;
         // From here on the volume has the state.
@@ -91,7 +95,7 @@ impl Move {
             Standing::Away => effects.run("systemctl", &["start", unit])?,
             Standing::Mounted => {}
         }
-        if let Some(why) = super::in_use(pc, &self.state) {
+        if let Some(why) = users::of(pc, &self.state) {
             return Err(io::Error::other(why));
         }
         // As long as the mount unit is there, what lies below the mount is a copy that does not count, whole or not: another run of setup removes it.
@@ -115,7 +119,7 @@ impl Move {
             // From here on this PC's own disk has the state.
             self.take_unit_away(effects)?;
         }
-        // Setup itself has a file of it open: its lock.
+        // What counts is below it by now: nothing that still has a file of it open may hinder that.
         effects.run("umount", &["--lazy", text(&self.state)?])
     }
 
@@ -155,6 +159,9 @@ impl Former {
         clear(pc, effects)?;
         if standing(pc, &self.state) != Standing::Mounted {
             return Err(io::Error::other("the volume is not mounted: run this again"));
+        }
+        if let Some(why) = users::of_former(pc, &self.state) {
+            return Err(io::Error::other(why));
         }
         let below = see_below(pc, &self.state, effects)?;
         empty(&below, effects)?;
