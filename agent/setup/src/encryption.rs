@@ -141,7 +141,7 @@ fn planned(
     can_be_moved(pc, state)?;
     let need = device::room_for(used_below(state)?);
     let Found { node, holds } = device::look(pc, device, wish.erase.as_deref(), need, effects)?;
-    let unlock = making::unlock(pc, wish)?;
+    let unlock = making::unlock(pc, state, wish)?;
     making::programs(pc, &unlock)?;
     let recovery_key_file =
         recovery::file(state, wish, &unfinished(state, wish, holds.as_deref(), &node, effects)?)?;
@@ -217,6 +217,15 @@ fn notes(pc: &Pc, images: &Path, state: &Path, changes: &[Change]) -> Vec<String
     ];
     if let Unlock::Passphrase = volume.unlock {
         notes.push("SOMEBODY TYPES THE RECOVERY KEY AT EACH START of this PC, or a passphrase that `systemd-cryptenroll --password` adds: without it no desktop comes up".to_owned());
+    }
+    if let Unlock::KeyFile { path } = &volume.unlock
+        && let Some(point) = making::not_mounted_at_a_start(pc, path)
+    {
+        notes.push(format!(
+            "THE KEY FILE {} IS NOT THERE AT THE NEXT START: nothing in /etc/fstab mounts {}, so somebody types the recovery key at each start; name its file system there, by its UUID and with `nofail`",
+            path.display(),
+            point.display()
+        ));
     }
     if !images.starts_with(state) {
         notes.push(format!(

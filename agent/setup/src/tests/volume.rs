@@ -66,6 +66,17 @@ impl Ward {
         Options { encrypt_state, ..self.answers(ANSWERS) }
     }
 
+    fn key_file(&self, below: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        self.write(below, "0123456789");
+        fs::set_permissions(self.at(below), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn with_key_in(&self, file: &Path) -> Options {
+        let text = format!("{ANSWERS}[encrypted_state]\nkey_file = \"{}\"\n", file.display());
+        Options { encrypt_state: self.encrypting().encrypt_state, ..self.answers(&text) }
+    }
+
     /// The power comes back: what lay in memory is gone, and systemd opens and mounts what it is told to.
     fn reboot(&self) {
         for place in ["run/bulkhead-setup/below", "run/bulkhead-setup/volume", STATE] {
@@ -637,14 +648,38 @@ fn a_pc_without_a_tpm_asks_and_one_with_a_key_file_has_it_in_crypttab() {
     );
     assert!(ward.read("etc/crypttab").ends_with(" none luks,nofail,tries=0\n"));
     let ward = Ward::with_second_disk();
-    ward.write("stick/key", "0123456789");
-    let text =
-        format!("{ANSWERS}[encrypted_state]\nkey_file = \"{}\"\n", ward.at("stick/key").display());
-    let options = Options { encrypt_state: ward.encrypting().encrypt_state, ..ward.answers(&text) };
-    expect(&ward.run(&options), SetupResult::Changed, &["the key file"]);
+    ward.key_file("stick/key", 0o600);
+    let options = ward.with_key_in(&ward.at("stick/key"));
+    let report = ward.run(&options);
+    expect(&report, SetupResult::Changed, &["the key file"]);
+    assert!(!report.described().contains("NOT THERE AT THE NEXT START"));
     assert!(
         ward.read("etc/crypttab").contains("/stick/key luks,nofail,tries=0,keyfile-timeout=30s\n")
     );
+}
+
+#[test]
+fn a_key_file_is_roots_alone_lies_elsewhere_and_is_said_not_to_be_there_where_nothing_mounts_it() {
+    let ward = Ward::with_second_disk();
+    ward.key_file("var/lib/bulkhead/key", 0o600);
+    let report = ward.run(&ward.with_key_in(&ward.at("var/lib/bulkhead/key")));
+    expect(&report, SetupResult::Refused, &["on the volume that it opens"]);
+    for mode in [0o640, 0o604, 0o620] {
+        ward.key_file("stick/key", mode);
+        let report = ward.run(&ward.with_key_in(&ward.at("stick/key")));
+        expect(&report, SetupResult::Refused, &["not root's alone", "chmod 600"]);
+    }
+    ward.key_file("stick/key", 0o600);
+    symlink(ward.at("stick/key"), ward.at("link")).unwrap();
+    let report = ward.run(&ward.with_key_in(&ward.at("link")));
+    expect(&report, SetupResult::Refused, &["is no file"]);
+    let stick = format!("40 22 8:17 / {} rw - vfat /dev/sdb1 rw\n", ward.at("stick").display());
+    ward.write("proc/self/mountinfo", &(ward.read("proc/self/mountinfo") + &stick));
+    let shown = Options { dry_run: true, ..ward.with_key_in(&ward.at("stick/key")) };
+    let says = "IS NOT THERE AT THE NEXT START";
+    expect(&ward.run(&shown), SetupResult::Proposed, &[says, "/etc/fstab"]);
+    ward.write("etc/fstab", "# UUID=1 /stick vfat\nUUID=1 /stick vfat nofail 0 2\n");
+    assert!(!ward.run(&shown).described().contains(says));
 }
 
 #[test]

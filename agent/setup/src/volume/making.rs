@@ -5,14 +5,17 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use base::layout::STATE_VOLUME as NAME;
 
 use super::device::{self, Node};
+use super::recovery::OTHERS;
 use super::{MAPPER, PCRS, UnlockBy, VolumeError, WORK, Wish, moving, recovery, refused, text};
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
@@ -88,7 +91,7 @@ pub(crate) struct Volume {
 }
 
 /// Returns what is to open the volume.
-pub(crate) fn unlock(pc: &Pc, wish: &Wish) -> Result<Unlock, VolumeError> {
+pub(crate) fn unlock(pc: &Pc, state: &Path, wish: &Wish) -> Result<Unlock, VolumeError> {
     let version = fs::read_to_string(pc.sysfs.path("class/tpm/tpm0/tpm_version_major"));
     let has_tpm = version.is_ok_and(|version| version.trim() == "2");
     let by = match wish.unlock {
@@ -115,18 +118,52 @@ pub(crate) fn unlock(pc: &Pc, wish: &Wish) -> Result<Unlock, VolumeError> {
                     "`unlock = \"key-file\"` needs `key_file = \"...\"` beside it, a file that is there at each start",
                 ));
             };
-            let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#' && byte != b':';
-            if !path.is_file()
-                || !path.as_os_str().as_encoded_bytes().iter().all(|byte| plain(*byte))
-            {
-                return Err(refused(format!(
-                    "the key file {} is no file, or its name has a blank: make it (`head -c 64 /dev/urandom`, for root alone), where it is not beside the volume when that is stolen",
-                    path.display()
-                )));
-            }
+            key_file(state, &path)?;
             Ok(Unlock::KeyFile { path })
         }
     }
+}
+
+/// Refuses a key file that `/etc/crypttab` cannot name, that is not there when it is needed, or that others than root can read or change.
+fn key_file(state: &Path, path: &Path) -> Result<(), VolumeError> {
+    let said = path.display();
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#' && byte != b':';
+    let is_plain = path.as_os_str().as_encoded_bytes().iter().all(|byte| plain(*byte));
+    let metadata = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+    let (Some(metadata), true, true) = (metadata, is_plain, path.is_absolute()) else {
+        return Err(refused(format!(
+            "the key file {said} is no file, or its name has a blank: make it (`head -c 64 /dev/urandom`, for root alone), where it is not beside the volume when that is stolen"
+        )));
+    };
+    if path.starts_with(state) {
+        return Err(refused(format!(
+            "the key file {said} would lie on the volume that it opens: name one elsewhere"
+        )));
+    }
+    if metadata.uid() != Uid::effective().as_raw() || metadata.mode() & OTHERS != 0 {
+        return Err(refused(format!(
+            "the key file {said} is not root's alone (owner {}, mode {:o}): `chown root {said}` and `chmod 600 {said}`, with a new key if somebody may have read it; a stick with FAT is mounted with `fmask=177,dmask=077`",
+            metadata.uid(),
+            metadata.mode() & 0o777
+        )));
+    }
+    Ok(())
+}
+
+/// Returns where a file's file system is mounted, if nothing mounts it there at the next start.
+pub(crate) fn not_mounted_at_a_start(pc: &Pc, path: &Path) -> Option<PathBuf> {
+    let mounts = super::mounts(pc);
+    let below = mounts.into_iter().map(|mount| mount.point).filter(|point| path.starts_with(point));
+    let point = below.max_by_key(|point| point.as_os_str().len())?;
+    let fstab = fs::read_to_string(pc.root.join("etc/fstab")).unwrap_or_default();
+    let in_root = super::in_root(pc, &point);
+    let names = |line: &str| {
+        let place = line.split_ascii_whitespace().nth(1).unwrap_or_default();
+        !line.trim_start().starts_with('#') && Path::new(place) == in_root
+    };
+    let has_unit = super::unit_file(pc, &point).exists();
+    let is_roots = point.parent().is_none();
+    (!is_roots && !has_unit && !fstab.lines().any(names)).then_some(point)
 }
 
 /// Refuses a PC on which a program is missing, before anything is changed.

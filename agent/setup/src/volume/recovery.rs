@@ -24,7 +24,7 @@ pub(super) const KEY: usize = 71;
 const FILE_MAX: u64 = 4096;
 const OF: &str = "# opens the volume UUID=";
 /// Rights of anybody but its owner.
-const OTHERS: u32 = 0o077;
+pub(super) const OTHERS: u32 = 0o077;
 
 /// What a file holds.
 struct Held {

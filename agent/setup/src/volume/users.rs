@@ -38,8 +38,11 @@ pub(super) fn of_former(pc: &Pc, state: &Path) -> Option<String> {
 }
 
 fn agent_runs(state: &Path) -> bool {
-    let locked = fileopen::directory(state).map(|directory| directory.try_lock());
-    matches!(locked, Ok(Err(fs::TryLockError::WouldBlock)))
+    let Ok(directory) = fileopen::directory(state) else { return false };
+    let locked = directory.try_lock();
+    // A process that is being started has a copy of this descriptor, and with it the lock.
+    let _ = directory.unlock();
+    matches!(locked, Err(fs::TryLockError::WouldBlock))
 }
 
 /// Finds a guest, whose disks are open in a file system of its VMM's own.
