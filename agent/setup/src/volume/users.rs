@@ -59,7 +59,7 @@ fn guest(pc: &Pc) -> Option<String> {
         crate::names_in(&runtime).into_iter().find_map(|domain| {
             let record = fileopen::read(&runtime.join(domain).join("vmm.json"), RECORD_MAX).ok()?;
             let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
-            let process = record.get("pid")?.as_u64()?.to_string();
+            let process = record.get("identity")?.get("pid")?.as_u64()?.to_string();
             // The process of that number may be another one by now.
             let program = fs::read_link(pc.sysfs.proc(&format!("{process}/exe"))).ok()?;
             let name = program.file_name()?.to_str()?.trim_end_matches(" (deleted)");

@@ -12,7 +12,7 @@ fn a_guest_without_an_agent_is_seen_by_its_cgroup_and_by_its_vmms_record() {
         expect(&report, SetupResult::Refused, &["a guest runs without an agent (process 77)"]);
     }
     let ward = Ward::with_second_disk();
-    ward.write("run/bulkhead/clinical/vmm.json", "{\"pid\": 78}");
+    ward.write("run/bulkhead/clinical/vmm.json", "{\"identity\": {\"pid\": 78, \"start\": 1}}");
     ward.folder("proc/78");
     symlink("/usr/bin/bulkhead-vmm (deleted)", ward.at("proc/78/exe")).unwrap();
     let report = ward.run(&ward.encrypting());
