@@ -49,6 +49,7 @@ impl Pc {
             ("var/lib/bulkhead/audit.head", "head\n"),
             ("var/lib/bulkhead/images/root.img", "disk\n"),
             ("run/bulkhead/audit.head", "head\n"),
+            ("mountinfo", "22 1 254:0 / / rw - ext4 /dev/vda rw\n"),
         ] {
             fs::write(pc.at(file), text).unwrap();
         }
@@ -66,6 +67,7 @@ impl Pc {
         let guests = fs::read_to_string(folder.join("guests.sh")).unwrap();
         assert!(text.contains("#GUESTS#\n"), "{name} does not look for guests");
         let mut text = text.replace("#GUESTS#\n", &guests).replace("LONGEST=90", "LONGEST=5");
+        text = text.replace("/proc/self/mountinfo", "@PC@/mountinfo");
         for place in ["/etc/", "/run/", "/sys/", "/var/"] {
             text = text.replace(place, &format!("@PC@{place}"));
         }
@@ -185,6 +187,46 @@ fn purging_leaves_the_audit_log_alone_where_no_later_agent_writes() {
     // Nothing of it goes when the package is purged once more.
     assert!(pc.run("postrm", "purge").status.success());
     assert_eq!(pc.names("var/lib/bulkhead"), left);
+}
+
+#[test]
+fn purging_leaves_an_encrypted_volume_closed_and_nothing_that_would_mount_it() {
+    let pc = Pc::new();
+    let units = [
+        "var-lib-bulkhead.mount",
+        "local-fs.target.wants/var-lib-bulkhead.mount",
+        "bulkhead-agent.service.d/state-volume.conf",
+        "bulkhead-agent.service.d/mine.conf",
+        "bulkhead-update.service.d/state-volume.conf",
+        "dev-mapper-bulkhead_state.device.d/timeout.conf",
+    ];
+    for unit in units {
+        let path = pc.at("etc/systemd/system").join(unit);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    let crypttab = "home UUID=1 none luks\nbulkhead_state UUID=2 none luks\n";
+    fs::write(pc.at("etc/crypttab"), crypttab).unwrap();
+    let root = fs::read_to_string(pc.at("mountinfo")).unwrap();
+    let state = pc.at("var/lib/bulkhead").display().to_string();
+    let mounted = format!("{root}36 22 252:0 / {state} rw - ext4 /dev/mapper/bulkhead_state rw\n");
+    fs::write(pc.at("mountinfo"), mounted).unwrap();
+    let output = pc.run("postrm", "purge");
+    assert!(
+        !output.status.success() && said(&output).contains("setup --undo"),
+        "{}",
+        said(&output)
+    );
+    assert!(pc.at("var/lib/bulkhead/images/root.img").exists());
+    assert_eq!(fs::read_to_string(pc.at("etc/crypttab")).unwrap(), crypttab);
+    fs::write(pc.at("mountinfo"), root).unwrap();
+    let output = pc.run("postrm", "purge");
+    assert!(output.status.success() && said(&output).contains("UUID=2"), "{}", said(&output));
+    assert_eq!(fs::read_to_string(pc.at("etc/crypttab")).unwrap(), "home UUID=1 none luks\n");
+    let left = pc.names("etc/systemd/system");
+    assert_eq!(left, ["bulkhead-agent.service.d", "local-fs.target.wants"]);
+    assert_eq!(pc.names("etc/systemd/system/bulkhead-agent.service.d"), ["mine.conf"]);
+    assert!(pc.names("etc/systemd/system/local-fs.target.wants").is_empty());
 }
 
 #[test]
