@@ -135,7 +135,10 @@ fn what_opens(system: &SystemPaths, state: &Path, device: &Path, has_tpm: bool) 
             format!(
                 "{is} ({opened}), and this PC shows no TPM 2.0: somebody types a key at each start"
             ),
-            "switch the TPM on in the BIOS (fTPM, PTT); after a new board, `systemd-cryptenroll --wipe-slot=tpm2 --tpm2-device=auto --tpm2-pcrs=7` on the volume",
+            format!(
+                "switch the TPM on in the BIOS (fTPM, PTT); after a new board, `systemd-cryptenroll --wipe-slot=tpm2 --tpm2-device=auto --tpm2-pcrs={} {node}`",
+                slots.pcrs_by("+")
+            ),
         );
     }
     if !slots.recovery && slots.others == 0 {
@@ -156,6 +159,8 @@ fn what_opens(system: &SystemPaths, state: &Path, device: &Path, has_tpm: bool) 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Slots {
     tpm: bool,
+    /// The PCRs that the TPM's key is bound to.
+    pcrs: Vec<u64>,
     recovery: bool,
     /// Passphrases and key files, which a header does not tell apart.
     others: usize,
@@ -184,7 +189,11 @@ impl Slots {
         let mut named = Vec::new();
         for token in tokens.into_iter().flat_map(serde_json::Map::values) {
             match token.get("type").and_then(Value::as_str) {
-                Some("systemd-tpm2") => slots.tpm = true,
+                Some("systemd-tpm2") => {
+                    slots.tpm = true;
+                    let pcrs = token.get("tpm2-pcrs").and_then(Value::as_array);
+                    slots.pcrs.extend(pcrs.into_iter().flatten().filter_map(Value::as_u64));
+                }
                 Some("systemd-recovery") => slots.recovery = true,
                 _ => continue,
             }
@@ -196,12 +205,21 @@ impl Slots {
         Some(slots)
     }
 
+    /// Returns the PCRs, 7 where the header names none.
+    fn pcrs_by(&self, between: &str) -> String {
+        let pcrs: Vec<String> = self.pcrs.iter().map(u64::to_string).collect();
+        if pcrs.is_empty() { "7".to_owned() } else { pcrs.join(between) }
+    }
+
     fn said(&self) -> String {
         let others = u64::try_from(self.others).unwrap_or(u64::MAX);
         let others =
             printable::counted(others, "passphrase or key file", "passphrases or key files");
         let opened = [
-            self.tpm.then(|| "the TPM".to_owned()),
+            self.tpm.then(|| match self.pcrs.is_empty() {
+                true => "the TPM".to_owned(),
+                false => format!("the TPM (PCR {})", self.pcrs_by(", ")),
+            }),
             self.recovery.then(|| "a recovery key".to_owned()),
             (self.others > 0).then_some(others),
         ];
@@ -309,7 +327,7 @@ mod tests {
             fs::write(pc.system.dev.join("vdb"), header(json)).unwrap();
             examine(&pc.system, &state)
         };
-        let tpm = r#""0":{"type":"systemd-tpm2","keyslots":["2"]}"#;
+        let tpm = r#""0":{"type":"systemd-tpm2","keyslots":["2"],"tpm2-pcrs":[0,7]}"#;
         let recovery = r#""1":{"type":"systemd-recovery","keyslots":["1"]}"#;
         let both = format!(r#"{{"keyslots":{{"1":{{}},"2":{{}}}},"tokens":{{{tpm},{recovery}}}}}"#);
         let lone = format!(r#"{{"keyslots":{{"2":{{}}}},"tokens":{{{tpm}}}}}"#);
@@ -324,10 +342,12 @@ mod tests {
         let found = has(&both);
         assert_eq!(found.level, Level::Warn);
         assert!(found.message.contains("no TPM 2.0"), "{}", found.message);
+        let remedy = found.remedy.unwrap();
+        assert!(remedy.contains("--tpm2-pcrs=0+7 /"), "{remedy}");
         pc.sys("class/tpm/tpm0/tpm_version_major", "2\n");
         let found = has(&both);
         assert_eq!(found.level, Level::Ok, "{}", found.message);
-        assert!(found.message.contains("the TPM, a recovery key"), "{}", found.message);
+        assert!(found.message.contains("the TPM (PCR 0, 7), a recovery key"), "{}", found.message);
         let found = has(typed);
         assert!(found.remedy.unwrap().contains("--tpm2-device=auto"), "{}", found.message);
         assert!(has(&lone).remedy.unwrap().contains("--recovery-key"));
