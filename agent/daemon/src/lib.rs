@@ -48,6 +48,7 @@ use self::signals::Signals;
 use self::waking::Waking;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
+use base::state_volume::{self, StateAway};
 use base::terminal::colours;
 use config::files::{self, FilesError};
 use control::budget::Budget;
@@ -103,6 +104,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Files(#[from] FilesError),
     #[error(transparent)]
+    StateAway(#[from] StateAway),
+    #[error(transparent)]
     Layout(#[from] LayoutError),
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -137,6 +140,7 @@ pub enum DaemonError {
 /// # Errors
 /// It cannot start, a part that it needs failed, or not everything was put back at its end; the message says what to do.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
+    state_volume::is_there(&options.layout.state)?;
     let Needed { store, configuration, vmm } = Needed::of(options)?;
     let signals = Signals::block()?;
     let names: Vec<&str> = configuration.machine.domains.iter().map(|d| d.name.as_str()).collect();

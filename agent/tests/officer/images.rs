@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use base::state_volume::{UNITS, mount_unit};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
@@ -20,6 +22,55 @@ fn command(words: &[&str]) -> Command {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// The mount unit of a state, on the PC that the tests run on: nothing reads it before systemd is told to.
+struct MountUnit(PathBuf);
+
+impl MountUnit {
+    fn of(state: &Path) -> Option<Self> {
+        let unit = Path::new("/").join(UNITS).join(mount_unit(state));
+        fs::write(&unit, "[Unit]\n").ok().map(|()| Self(unit))
+    }
+}
+
+impl Drop for MountUnit {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn no_command_writes_into_a_state_whose_volume_is_not_mounted() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = path(dir.path(), "state");
+    let Some(_unit) = MountUnit::of(Path::new(&state)) else {
+        println!("not run: a mount unit is made by root alone, where there is systemd");
+        return;
+    };
+    let (machine, folder) = (path(dir.path(), "machine.toml"), path(dir.path(), "images"));
+    let at = ["--state", &state, "--machine", &machine];
+    let images = [&at[..], &["--images", &folder]].concat();
+    for (words, at) in [
+        (&["images", "install", "a.bundle"][..], &images[..]),
+        (&["images", "activate", "clinical"], &images),
+        (&["images", "rollback", "clinical"], &images),
+        (&["images", "remove", "clinical", "1"], &images),
+        (&["program", "install", "a.bundle"], &at),
+        (&["program", "rollback"], &at),
+        (&["program", "cancel"], &at),
+    ] {
+        let output = command(&[words, at].concat()).output().unwrap();
+        let said = said(&output);
+        assert!(
+            !output.status.success() && said.contains("is not mounted at"),
+            "{words:?}: {said}"
+        );
+    }
+    let mut agent = Command::new(artefacts::program("bulkhead-agent"));
+    let output = agent.args(at).args(["--runtime", &path(dir.path(), "run")]).output().unwrap();
+    assert!(!output.status.success() && said(&output).contains("is not mounted at"));
+    assert!(!Path::new(&state).exists());
 }
 
 /// An office with the keys of Kim and Lee, who sign images, and Park, who signs policies; and a PC whose trust store wants both for an image.

@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use ::images::bundle::Head;
 use ::images::digest::Digest;
 use ::images::manifest::{HEALTH, ImageName, Manifest, Part, Version};
-use base::defaults;
+use base::{defaults, state_volume};
 use clap::{Args, Subcommand};
 use policy::document::Mistake;
 use policy::signature::Purpose;
+use printable::explain;
 use serde_json::{Value, json};
 use vmm_control::MemorySize;
 
 use super::bundles::{self, Spoken};
 use super::progress::size;
-use super::{Common, Outcome, passphrase};
+use super::{Common, Failure, Outcome, passphrase};
 
 /// What to do with guest images.
 #[derive(Debug, Subcommand)]
@@ -181,6 +182,16 @@ fn memory(text: &str) -> Result<MemorySize, Mistake> {
 }
 
 pub(super) fn run(common: &Common, command: &ImagesCommand) -> Outcome {
+    let written = match command {
+        ImagesCommand::Install { pc, .. }
+        | ImagesCommand::Activate { pc, .. }
+        | ImagesCommand::Rollback { pc, .. }
+        | ImagesCommand::Remove { pc, .. } => Some(pc),
+        _ => None,
+    };
+    if let Some(Err(away)) = written.map(|pc| state_volume::is_there(&pc.state)) {
+        return common.fail(Failure::No, &explain(&away));
+    }
     match command {
         ImagesCommand::Pack(args) => office::pack(common, args),
         ImagesCommand::Sign { file, key, passphrase } => {

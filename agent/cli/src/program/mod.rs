@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use ::program::manifest::{Head, Manifest};
 use clap::{Args, Subcommand};
 use policy::signature::Purpose;
+use printable::explain;
 use serde_json::{Value, json};
 
 use super::bundles::{self, Spoken};
-use super::{Common, Outcome, passphrase};
+use super::{Common, Failure, Outcome, passphrase};
 use crate::images::serial;
 use crate::progress::size;
 
@@ -95,6 +96,16 @@ pub(super) struct PackArgs {
 }
 
 pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
+    let written = match command {
+        ProgramCommand::Install { pc, .. }
+        | ProgramCommand::Rollback { pc }
+        | ProgramCommand::Cancel { pc }
+        | ProgramCommand::Apply { pc } => Some(pc),
+        _ => None,
+    };
+    if let Some(Err(away)) = written.map(pc::Pc::state_is_there) {
+        return common.fail(Failure::No, &explain(&away));
+    }
     match command {
         ProgramCommand::Pack(args) => office::pack(common, args),
         ProgramCommand::Sign { file, key, passphrase } => {

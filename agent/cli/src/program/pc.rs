@@ -13,6 +13,7 @@ use ::program::record::{Admission, Kept, Last, Outcome as Became, Pending, Recor
 use ::program::store::{Store, StoreError, sealed};
 use ::program::update::{self, Run};
 use base::defaults;
+use base::state_volume::{self, StateAway};
 use clap::Args;
 use images::notes;
 use nix::unistd::getuid;
@@ -41,6 +42,10 @@ pub(crate) struct Pc {
 }
 
 impl Pc {
+    pub(super) fn state_is_there(&self) -> Result<(), StateAway> {
+        state_volume::is_there(&self.state)
+    }
+
     fn store(&self) -> Store {
         Store::at(&self.state.join("program"))
     }
