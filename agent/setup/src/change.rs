@@ -19,6 +19,8 @@ use crate::volume::{Former as FormerCopies, Move, Volume};
 const FILE_MAX: u64 = 4 << 20;
 /// Everybody may read a file of the configuration.
 const CONFIGURATION: u32 = 0o644;
+/// And look into a folder of it.
+const FOLDER: u32 = 0o755;
 /// Lines around a change that are shown.
 const CONTEXT: usize = 3;
 /// The service that IT enables.
@@ -142,7 +144,7 @@ impl Change {
     /// What the step of it that failed said.
     pub(crate) fn make(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
         match self {
-            Self::Folder { path } => effects.make_folder(path),
+            Self::Folder { path } => effects.make_folder(path, FOLDER),
             Self::File(file) => file.make(effects),
             Self::Group { name } => effects.run("groupadd", &["--system", name]),
             Self::Member { user, group } => effects.run("gpasswd", &["--add", user, group]),

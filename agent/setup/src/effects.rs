@@ -46,11 +46,11 @@ pub trait Effects {
     /// It cannot be removed.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
 
-    /// Makes a folder.
+    /// Makes a folder that others may have these rights in.
     ///
     /// # Errors
     /// It cannot be made, or is there.
-    fn make_folder(&mut self, path: &Path) -> io::Result<()>;
+    fn make_folder(&mut self, path: &Path, mode: u32) -> io::Result<()>;
 
     /// Removes a folder, if it is there and empty.
     ///
@@ -105,8 +105,8 @@ impl Effects for ThisPc {
         durable::remove(path)
     }
 
-    fn make_folder(&mut self, path: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().mode(0o755).create(path)?;
+    fn make_folder(&mut self, path: &Path, mode: u32) -> io::Result<()> {
+        fs::DirBuilder::new().mode(mode).create(path)?;
         fileopen::directory(durable::directory(path))?.sync_all()
     }
 

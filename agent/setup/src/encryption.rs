@@ -20,6 +20,8 @@ use crate::volume::{
 };
 use crate::{Options, Pc, Stop, agreed};
 
+/// The firmware's variable: four bytes of attributes, and 1 where it is on (UEFI 2.10, section 3.3).
+const SECURE_BOOT: &str = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 const CRYPTTAB: &str = "etc/crypttab";
 /// The services that write into the state directory: none of them may begin an empty one where the volume is not.
 const SERVICES: [&str; 3] = ["bulkhead-agent", "bulkhead-rescue", "bulkhead-update"];
@@ -44,6 +46,7 @@ pub(crate) fn add(
     pc: &Pc,
     options: &Options,
     answers: &Answers,
+    guests: &[PathBuf],
     effects: &mut dyn Effects,
     changes: &mut Vec<Change>,
 ) -> Result<Vec<String>, EncryptionError> {
@@ -53,7 +56,7 @@ pub(crate) fn add(
         wish.erase = None;
     }
     wish.erase = options.erase.clone().or(wish.erase);
-    let moving = planned(pc, &options.state, &wish, effects)?;
+    let moving = planned(pc, &options.state, &wish, guests, effects)?;
     let notes = notes(pc, &options.images, &options.state, &moving);
     // The agent is to start at a boot only where its state is in its place.
     let last = changes.iter().position(|change| *change == Change::Service);
@@ -123,6 +126,7 @@ fn planned(
     pc: &Pc,
     state: &Path,
     wish: &Wish,
+    guests: &[PathBuf],
     effects: &mut dyn Effects,
 ) -> Result<Vec<Change>, EncryptionError> {
     let mut changes = Vec::new();
@@ -140,7 +144,8 @@ fn planned(
     let Some(device) = &wish.volume else { return Ok(changes) };
     can_be_moved(pc, state)?;
     let need = device::room_for(used_below(state)?);
-    let Found { node, holds } = device::look(pc, device, wish.erase.as_deref(), need, effects)?;
+    let Found { node, holds } =
+        device::look(pc, device, wish.erase.as_deref(), need, guests, effects)?;
     let unlock = making::unlock(pc, state, wish)?;
     making::programs(pc, &unlock)?;
     let recovery_key_file =
@@ -217,6 +222,12 @@ fn notes(pc: &Pc, images: &Path, state: &Path, changes: &[Change]) -> Vec<String
     ];
     if let Unlock::Passphrase = volume.unlock {
         notes.push("SOMEBODY TYPES THE RECOVERY KEY AT EACH START of this PC, or a passphrase that `systemd-cryptenroll --password` adds: without it no desktop comes up".to_owned());
+    }
+    let secure_boot = fs::read(pc.sysfs.path(SECURE_BOOT)).unwrap_or_default();
+    if let Unlock::Tpm2 { .. } = volume.unlock
+        && !matches!(secure_boot.as_slice(), [_, _, _, _, 1])
+    {
+        notes.push("SECURE BOOT IS OFF, or the firmware does not say that it is on: PCR 7 is then the same for whatever system is started on this PC, and the TPM opens the volume for it. The encryption guards a disk that is taken out, and not a PC that is carried away".to_owned());
     }
     if let Unlock::KeyFile { path } = &volume.unlock
         && let Some(point) = making::not_mounted_at_a_start(pc, path)

@@ -379,9 +379,10 @@ fn wanted(
         hands_over: !proposal.nics.is_empty(),
         enable,
     };
+    let guests = machine.claims().disks;
     let mut changes = plan::changes(pc, &goal).map_err(|error| refused(&error))?;
     notes.extend(
-        encryption::add(pc, options, &answers, effects, &mut changes)
+        encryption::add(pc, options, &answers, &guests, effects, &mut changes)
             .map_err(|error| refused(&error))?,
     );
     Ok((changes, notes))

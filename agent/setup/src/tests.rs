@@ -297,8 +297,8 @@ impl Effects for Hands {
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.step(None, |_| ThisPc.remove(path))
     }
-    fn make_folder(&mut self, path: &Path) -> io::Result<()> {
-        self.step(None, |_| ThisPc.make_folder(path))
+    fn make_folder(&mut self, path: &Path, mode: u32) -> io::Result<()> {
+        self.step(None, |_| ThisPc.make_folder(path, mode))
     }
     fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
         self.step(None, |_| ThisPc.remove_folder(path))

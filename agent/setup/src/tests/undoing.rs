@@ -251,7 +251,7 @@ fn the_effects_on_this_pc_are_whole_and_say_why_they_fail() {
     fs::write(&file, "old").unwrap();
     ThisPc.replace(&file, b"new", Attributes::new(0o664)).unwrap();
     assert_eq!(Attributes::of(&fs::metadata(&file).unwrap()), Attributes::new(0o664));
-    ThisPc.make_folder(&dir.path().join("folder")).unwrap();
+    ThisPc.make_folder(&dir.path().join("folder"), 0o755).unwrap();
     fs::write(dir.path().join("folder/in"), "").unwrap();
     ThisPc.remove_folder(&dir.path().join("folder")).unwrap();
     assert!(dir.path().join("folder/in").exists(), "somebody put something there");

@@ -203,6 +203,11 @@ pub(super) fn program(hands: &mut Hands, program: &str, arguments: &[&str]) -> i
             fs::write(at("luks-uuid"), uuid)?;
             fs::write(at("wipefs"), "crypto_LUKS\n")
         }
+        ("cryptsetup", ["open", .., "--test-passphrase", "--key-file", file, _]) => {
+            let key = fs::read_to_string(file)?;
+            let refused = at("recovery-key-does-not-open").exists() || key != RECOVERY_KEY;
+            if refused { Err(io::Error::other("no key of it")) } else { Ok(()) }
+        }
         ("cryptsetup", ["open", ..]) | ("systemd-cryptsetup", ["attach", ..]) => {
             open(hands);
             Ok(())
@@ -267,6 +272,7 @@ fn state_and_images_move_onto_the_volume_and_a_second_run_changes_nothing() {
         "make an encrypted volume",
         "TPM (PCR 7)",
         "SHOWN ONCE",
+        "SECURE BOOT IS OFF",
         "SSD",
         "AssertPathIsMountPoint=/var/lib/bulkhead",
     ];
@@ -287,6 +293,12 @@ fn state_and_images_move_onto_the_volume_and_a_second_run_changes_nothing() {
     let place = |words: &str| hands.ran.iter().position(|ran| ran.contains(words)).expect(words);
     assert!(place("argon2id") < place("--tpm2-pcrs=7") && place("--tpm2-pcrs=7") < place("attach"));
     assert!(place("attach") < place("luksKillSlot") && place("luksKillSlot") < place("cp "));
+    // What was shown opens it before the key that it began under is gone.
+    assert!(place("--recovery-key") < place("--test-passphrase"));
+    assert!(place("--test-passphrase") < place("luksKillSlot"));
+    assert!(!ward.at("run/bulkhead-setup/recovery").exists());
+    let folder = fs::metadata(ward.at("run/bulkhead-setup")).unwrap();
+    assert_eq!(Attributes::of(&folder).mode & 0o077, 0, "others could look into it");
     // The key is shown, and is nowhere else.
     assert!(hands.shown_once.contains(RECOVERY_KEY));
     let everything =
@@ -413,7 +425,7 @@ type Wrong = (fn(&Ward) -> Options, &'static [&'static str]);
 
 #[test]
 fn a_volume_that_somebody_uses_or_needs_is_refused_with_a_remedy_and_nothing_is_changed() {
-    let wrong: [Wrong; 17] = [
+    let wrong: [Wrong; 19] = [
         (
             |w| Options { encrypt_state: Some(w.at("dev/vdb")), ..w.encrypting() },
             &["another device after the next start", "by-id/virtio-state"],
@@ -476,6 +488,29 @@ fn a_volume_that_somebody_uses_or_needs_is_refused_with_a_remedy_and_nothing_is_
                 w.encrypting()
             },
             &["pulled out"],
+        ),
+        (
+            |w| {
+                w.disk("slaves/sdx/removable", "1");
+                w.encrypting()
+            },
+            &["pulled out"],
+        ),
+        (
+            |w| {
+                w.run(&w.answers(ANSWERS));
+                let own = format!(
+                    "[domain.clinical]\ndisks = [{{ path = \"{}\" }}]\n",
+                    w.at("dev/vdb").display()
+                );
+                let machine = w.read("etc/bulkhead/machine.toml");
+                let lines = machine.lines().filter(|line| !line.starts_with("disks"));
+                let text: String = lines.map(|line| format!("{line}\n")).collect();
+                let text = text.replacen("[domain.clinical]\n", &own, 1);
+                w.write("etc/bulkhead/machine.toml", &text);
+                w.encrypting()
+            },
+            &["machine.toml gives a domain"],
         ),
         (
             |w| {
@@ -547,6 +582,26 @@ fn a_volume_that_somebody_uses_or_needs_is_refused_with_a_remedy_and_nothing_is_
             "{:?}",
             hands.ran
         );
+    }
+}
+
+#[test]
+fn a_recovery_key_that_does_not_open_the_volume_is_found_out_before_it_is_needed() {
+    let ward = Ward::with_second_disk();
+    let before = seen(&ward);
+    ward.write("recovery-key-does-not-open", "");
+    let mut hands = ward.hands();
+    let report = ward.run_with(&ward.encrypting(), &mut Person::default(), &mut hands);
+    expect(&report, SetupResult::Refused, &["no key of it", "was taken back"]);
+    assert!(!hands.ran.iter().any(|ran| ran.contains("luksKillSlot")));
+    assert_eq!(seen(&ward), before);
+    assert!(!ward.at("run/bulkhead-setup/recovery").exists());
+    let secure_boot = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    for (value, is_said) in [("\u{6}\0\0\0\u{1}", false), ("\u{6}\0\0\0\0", true)] {
+        ward.write(secure_boot, value);
+        let erase = ward.encrypting().encrypt_state;
+        let shown = ward.run(&Options { dry_run: true, erase, ..ward.encrypting() });
+        assert_eq!(shown.described().contains("SECURE BOOT IS OFF"), is_said);
     }
 }
 

@@ -62,6 +62,7 @@ pub(crate) fn look(
     device: &Path,
     erase: Option<&Path>,
     need: u64,
+    guests: &[PathBuf],
     effects: &mut dyn Effects,
 ) -> Result<Found, VolumeError> {
     let said = device.display();
@@ -74,14 +75,17 @@ pub(crate) fn look(
     if !stays(pc, device, &node.path) {
         return Err(unstable(pc, device, &node.path));
     }
+    if let Some(guests) = guests.iter().find(|guests| shares(pc, &sys, guests)) {
+        return Err(refused(format!(
+            "{said} is, or is part of, {}, which machine.toml gives a domain as a disk: name another, or take it out there",
+            guests.display()
+        )));
+    }
     let number = |file: &str| {
         let text = fs::read_to_string(sys.join(file)).unwrap_or_default();
         text.trim().parse::<u64>().unwrap_or(0)
     };
-    let removable = fs::read_to_string(disk(&sys).join("removable")).unwrap_or_default();
-    let on_usb =
-        sys.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"usb"));
-    if removable.trim() == "1" || on_usb {
+    if disks_below(&sys, DEPTH_MAX).iter().any(|disk| can_be_pulled(disk)) {
         return Err(refused(format!(
             "{said} can be pulled out of this PC while it is in use: name a partition, a logical volume or a disk that is built in"
         )));
@@ -173,6 +177,18 @@ fn disks_below(sys: &Path, depth: usize) -> Vec<PathBuf> {
         true => vec![disk(&sys).to_owned()],
         false => below.iter().flat_map(|name| disks_below(&slaves.join(name), depth)).collect(),
     }
+}
+
+fn can_be_pulled(disk: &Path) -> bool {
+    let removable = fs::read_to_string(disk.join("removable")).unwrap_or_default();
+    let is_usb = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b"usb");
+    removable.trim() == "1" || disk.components().any(is_usb)
+}
+
+/// Returns whether a disk of a guest's is a device, a part of it, or what it is a part of.
+fn shares(pc: &Pc, sys: &Path, guests: &Path) -> bool {
+    let Ok((_, other)) = resolved(pc, guests) else { return false };
+    other.starts_with(sys) || sys.starts_with(&other)
 }
 
 /// Returns whether a file that is to be written lies on a disk that another path lies on too.

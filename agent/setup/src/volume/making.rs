@@ -26,6 +26,8 @@ const KEY: usize = 64;
 const PBKDF_MEMORY: &str = "262144";
 /// Passes over that memory.
 const PBKDF_PASSES: &str = "4";
+/// Where the recovery key lies while it is tried, in the folder where setup works.
+const TRIED: &str = "recovery";
 /// Programs, and the packages of Debian that have them.
 const PROGRAMS: [(&str, &str); 5] = [
     ("usr/sbin/cryptsetup", "cryptsetup-bin"),
@@ -274,7 +276,8 @@ impl Volume {
         let by_key = format!("--unlock-key-file={key}");
         let recovery =
             effects.output("systemd-cryptenroll", &[&by_key, "--recovery-key", device])?;
-        self.hand_over(pc, recovery.trim(), effects)?;
+        let recovery = recovery.trim();
+        self.hand_over(pc, recovery, effects)?;
         match &self.unlock {
             Unlock::Tpm2 { pcrs } => {
                 let pcrs: Vec<String> = pcrs.iter().map(u8::to_string).collect();
@@ -301,6 +304,13 @@ impl Volume {
             effects
                 .run(text(&program)?, &["attach", NAME, device, &self.unlock.key(), &options])?;
         }
+        // What was shown or written is all that opens it when the TPM or the key file does not.
+        let tried_file = work.join(TRIED);
+        let tried = text(&tried_file)?;
+        effects.replace(&tried_file, recovery.as_bytes(), Attributes::new(0o600))?;
+        let try_it = ["open", "--type", "luks2", "--test-passphrase", "--key-file", tried, device];
+        effects.run("cryptsetup", &try_it)?;
+        effects.remove(&tried_file)?;
         effects.run("cryptsetup", &["luksKillSlot", "--batch-mode", device, "0"])?;
         effects.remove(&key_file)
     }
@@ -321,7 +331,9 @@ impl Volume {
     /// Closes the volume; what is on it stays.
     pub(crate) fn revert(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
         moving::clear(pc, effects)?;
-        effects.remove(&pc.root.join(WORK).join("key"))?;
+        for file in ["key", TRIED] {
+            effects.remove(&pc.root.join(WORK).join(file))?;
+        }
         if let Some(path) = &self.recovery_key_file {
             recovery::release(path, &self.uuid, effects)?;
         }

@@ -174,7 +174,8 @@ impl Former {
 pub(super) fn folder(pc: &Pc, below: &str, effects: &mut dyn Effects) -> io::Result<PathBuf> {
     let path = pc.root.join(below);
     if !path.is_dir() {
-        effects.make_folder(&path)?;
+        // A key lies there, and a second way to the state.
+        effects.make_folder(&path, 0o700)?;
     }
     Ok(path)
 }
