@@ -26,6 +26,8 @@ const KEY: usize = 64;
 const PBKDF_MEMORY: &str = "262144";
 /// Passes over that memory.
 const PBKDF_PASSES: &str = "4";
+/// Largest list of file systems, in bytes: one has a dozen lines.
+const FSTAB_MAX: u64 = 1 << 20;
 /// Where the recovery key lies while it is tried, in the folder where setup works.
 const TRIED: &str = "recovery";
 /// Programs, and the packages of Debian that have them.
@@ -157,7 +159,8 @@ pub(crate) fn not_mounted_at_a_start(pc: &Pc, path: &Path) -> Option<PathBuf> {
     let mounts = super::mounts(pc);
     let below = mounts.into_iter().map(|mount| mount.point).filter(|point| path.starts_with(point));
     let point = below.max_by_key(|point| point.as_os_str().len())?;
-    let fstab = fs::read_to_string(pc.root.join("etc/fstab")).unwrap_or_default();
+    let fstab = fileopen::read(&pc.root.join("etc/fstab"), FSTAB_MAX).unwrap_or_default();
+    let fstab = String::from_utf8_lossy(&fstab);
     let in_root = super::in_root(pc, &point);
     let names = |line: &str| {
         let place = line.split_ascii_whitespace().nth(1).unwrap_or_default();
