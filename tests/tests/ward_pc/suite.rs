@@ -4,6 +4,7 @@ mod agent;
 mod bad_input;
 mod budgets;
 mod clipboard;
+mod cuts;
 mod fleet;
 mod flood;
 mod hang;
