@@ -244,7 +244,7 @@ const PASSTHROUGH: List =
 /// Most ports of a guest that a machine file names.
 const NAMED_PORTS_MAX: usize = 16;
 // A VMM takes them with those of all mediators and the one on which a guest says that it is up.
-const _: () = assert!(NAMED_PORTS_MAX + MEDIATORS_PORTS.len() + 1 <= PORTS_MAX);
+const _: () = assert!(NAMED_PORTS_MAX + MEDIATORS_PORTS.len() < PORTS_MAX);
 const PORTS: List = List { key: "ports", most: NAMED_PORTS_MAX, entry: "\"…\"" };
 
 /// Returns a disk as the file has it.
