@@ -254,7 +254,7 @@ fn the_unit_allows_every_system_call_that_a_vmm_and_the_worker_need() {
             return;
         }
     }
-    let worker = "agent/mediators/clipboard/worker/src/calls.rs";
+    let worker = "agent/worker/src/picture/calls.rs";
     let text: String = ["vmm/src/sandbox/filter.rs", worker]
         .iter()
         .map(|file| fs::read_to_string(root().join(file)).unwrap())

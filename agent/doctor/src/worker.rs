@@ -7,7 +7,7 @@ use std::path::Path;
 
 use clipboard::service::Program;
 use clipboard::service::decoding::Worker;
-use clipboard::service::reserved_user;
+use workers::reserved_user;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Uid;
 use policy::language::MediaType;

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipboard::service::Program;
 use clipboard::service::decoding::Worker;
 use clipboard_content::{HELD_MAX, Rejected, Sanitized, declared, picture};
 use image::{DynamicImage, ImageFormat};
@@ -27,6 +26,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use policy::language::MediaType;
+use workers::Program;
 use worker_link::{Job, Kind, NO_JOB};
 
 fn program() -> PathBuf {
@@ -331,7 +331,8 @@ fn a_worker_ends_with_its_agent_even_while_it_is_stopped() {
         wait();
     }
     // Whose agent is gone before it asks has been left to another process.
-    let output = Command::new(program()).arg("1").stdin(Stdio::null()).output().unwrap();
+    let others = ["picture", "63999", "1"];
+    let output = Command::new(program()).args(others).stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("the agent is gone"), "{text}");
@@ -350,5 +351,6 @@ fn a_worker_that_somebody_else_starts_says_who_starts_it_and_answers_nothing() {
 fn its_user_is_no_domains_and_it_takes_what_a_guest_may_send() {
     // Domains' users go up from there.
     const { assert!(worker_link::USER < domains::spec::SANDBOX_ID_BASE) };
+    const { assert!(worker_link::USER_FIRST < worker_link::USER) };
     assert_eq!(picture(MediaType::ImagePng), Some(Kind::Png));
 }

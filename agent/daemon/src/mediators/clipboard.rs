@@ -19,13 +19,14 @@ use base::accounts::Accounts;
 use base::layout::{CLIPBOARD_PORT, Layout};
 use base::sockets::SocketEndpoint;
 use clipboard::service::{
-    CLIPBOARD, Clipboard, ClipboardEvent, Command, Program, decoding, reserved_user,
+    CLIPBOARD, Clipboard, ClipboardEvent, Command, Program, decoding,
 };
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::Answer;
 use domains::cgroup::Cgroups;
 use printable::explain;
+use workers::reserved_user;
 
 /// What decodes pictures.
 const WORKER: &str = "bulkhead-worker";

@@ -11,20 +11,20 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, Job, MEMORY_MAX, NO_JOB};
+use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, Job, MEMORY_MAX, Role, USER};
+use workers::group::Group;
+use workers::process::words;
+use workers::{Process, Program};
 use zeroize::Zeroizing;
 
-use super::group::Group;
-use super::program::Program;
 use crate::grant::Secret;
 use clipboard_content::{self as content, Changes, Rejected, Sanitized};
 
@@ -46,14 +46,6 @@ pub struct Worker {
     group: Option<(Group, u64)>,
 }
 
-/// A process of the worker's program.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    /// Readable when it has ended.
-    pidfd: OwnedFd,
-}
-
 impl Worker {
     /// Starts `program` with this picture.
     ///
@@ -70,39 +62,22 @@ impl Worker {
         let answer = memory("bulkhead-answer")?;
         answer.set_len(ANSWER_BYTES + u64::from(job.most))?;
         seal(&answer, length | SealFlag::F_SEAL_SEAL)?;
-        let mut child = program
-            .command()
-            .arg0("bulkhead-worker")
-            .env_clear()
-            .current_dir("/")
-            .stdin(input)
-            .stdout(answer.try_clone()?)
-            // What keeps it from closing its sandbox. It is silent before it reads its job.
-            .stderr(Stdio::inherit())
-            .process_group(0)
-            .spawn()?;
-        let pidfd = match open(&child) {
-            Ok(pidfd) => pidfd,
-            Err(error) => {
-                // Without it nobody would hear of its end.
-                let _ = child.kill();
-                let _ = child.try_wait();
-                return Err(error);
-            }
-        };
-        Ok(Self { process: Process { child, pidfd }, answer, most: job.most, group })
+        // It is silent from before it reads its job.
+        let ours = answer.try_clone()?;
+        let process = Process::start(program, Role::Picture, USER, input.into(), ours.into())?;
+        Ok(Self { process, answer, most: job.most, group })
     }
 
     /// Returns its process number.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.process.child.id()
+        self.process.id()
     }
 
     /// Returns what becomes readable when it has ended.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.process.pidfd.as_fd()
+        self.process.fd()
     }
 
     /// Returns what came of it, as type `declared`, once it has ended.
@@ -110,11 +85,7 @@ impl Worker {
         &mut self,
         declared: policy::language::MediaType,
     ) -> Option<Result<Sanitized, Rejected>> {
-        let status = match self.process.child.try_wait() {
-            Ok(None) => return None,
-            Ok(Some(status)) => Some(status),
-            Err(_) => None,
-        };
+        let status = self.process.ended()?;
         Some(match self.answered(status) {
             Ok((changes, png)) => content::of_worker(png, changes).inspect_err(|_| {
                 tracing::warn!("what decodes pictures answered with what is no picture of its own");
@@ -144,7 +115,7 @@ impl Worker {
         status: Option<ExitStatus>,
     ) -> Result<(Changes, Zeroizing<Vec<u8>>), Unanswered> {
         if !status.is_some_and(|status| status.success()) {
-            return Err(Unanswered::Failed(ended(status)));
+            return Err(Unanswered::Failed(words(status)));
         }
         let failed = |error: &dyn std::error::Error| Unanswered::Failed(error.to_string());
         let mut header = [0; ANSWER_HEADER];
@@ -167,37 +138,6 @@ enum Unanswered {
     Failed(String),
 }
 
-impl Process {
-    /// Kills it; `true` if it is gone already.
-    fn end(&mut self) -> bool {
-        // What has ended by itself cannot be killed.
-        let _ = self.child.kill();
-        self.is_gone()
-    }
-
-    fn is_gone(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Says how a worker ended that did not end well.
-fn ended(status: Option<ExitStatus>) -> String {
-    match status.map(|status| (status.code(), status.signal())) {
-        Some((Some(code), _)) if code == i32::from(NO_JOB) => {
-            "it does not know its job: it is of another version than bulkhead-agent; install both of one version and restart the agent".to_owned()
-        }
-        Some((Some(code), _)) => format!("it ended with status {code}"),
-        Some((None, Some(signal))) => format!("it was ended by signal {signal}"),
-        _ => "it ended in an unknown way".to_owned(),
-    }
-}
-
 fn memory(name: &str) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     Ok(File::from(memfd_create(name, flags)?))
@@ -206,11 +146,6 @@ fn memory(name: &str) -> io::Result<File> {
 fn seal(file: &File, seals: SealFlag) -> io::Result<()> {
     fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(())
-}
-
-fn open(child: &Child) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    Ok(pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?)
 }
 
 /// The worker that is at work, if any, and those that are ending.
@@ -311,7 +246,7 @@ impl Workers {
     /// Returns what becomes readable when one has ended, for polling.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let running = self.running.iter().map(|running| running.worker.fd());
-        running.chain(self.ending.iter().map(|process| process.pidfd.as_fd()))
+        running.chain(self.ending.iter().map(|process| process.fd()))
     }
 }
 
@@ -391,15 +326,5 @@ mod tests {
         assert_eq!(ends(5, "kill -9 $$"), Rejected::TooMuchMemory);
         assert_eq!(ends(4, "kill -9 $$"), Rejected::NotDecoded);
         assert_eq!(ends(5, "exit 1"), Rejected::NotDecoded);
-    }
-
-    #[test]
-    fn a_worker_of_another_version_is_named_so_in_the_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut workers = workers(dir.path(), &format!("exit {NO_JOB}"));
-        assert!(workers.start(1, JOB, picture()));
-        let worker = &mut workers.running.as_mut().unwrap().worker;
-        let status = until(|| worker.process.child.try_wait().unwrap());
-        assert!(ended(Some(status)).contains("another version"), "{}", ended(Some(status)));
     }
 }

@@ -10,9 +10,6 @@
 
 mod agent_connection;
 pub mod decoding;
-mod group;
-mod program;
-pub mod reserved_user;
 #[cfg(test)]
 mod rogue_tests;
 #[cfg(test)]
@@ -27,7 +24,7 @@ use crate::mediator::{DomainIndex, Hotkey, Paste, Ticket};
 use monitor::{Denial, MediatorId, MediatorThread, Permit};
 use policy::Policy;
 
-pub use program::Program;
+pub use workers::Program;
 use worker::Service;
 
 use base::sockets::SocketEndpoint;

@@ -1,4 +1,4 @@
-//! The cgroup that workers run in, as far as the clipboard has to do with it: the agent makes it (`domains::cgroup`), a worker enters it by itself.
+//! The cgroup that workers run in, as far as whoever starts them has to do with it: the agent makes it (`domains::cgroup`), a worker enters it by itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,25 +6,32 @@ use std::path::{Path, PathBuf};
 /// What a group says of its memory, among it how often something in it was killed for that.
 const EVENTS: &str = "memory.events";
 
-/// The cgroup of all workers of this agent: one that decodes, and those that are ending.
+/// A cgroup of workers.
 #[derive(Debug, Clone)]
-pub(super) struct Group(PathBuf);
+pub struct Group(PathBuf);
 
 impl Group {
-    pub(super) const fn at(path: PathBuf) -> Self {
+    /// Takes the group of this directory.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Returns its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.0
     }
 
-    pub(super) fn is_there(&self) -> bool {
+    /// Returns whether it is there still.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
         self.0.is_dir()
     }
 
     /// Returns how many processes in it were killed because it had no memory left; 0 if the kernel does not tell.
-    pub(super) fn killed_for_memory(&self) -> u64 {
+    #[must_use]
+    pub fn killed_for_memory(&self) -> u64 {
         let text = fs::read_to_string(self.0.join(EVENTS)).unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.and_then(|count| count.parse().ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Which system calls the worker may make once it has read its first byte, and why.
+//! Which system calls a worker that decodes may make once it has read its first byte, and why.
 
 use sandboxing::libc;
 use sandboxing::{Call, Only, call};

@@ -1,6 +1,6 @@
-//! What the agent and the content worker say to each other: a job, and its answer. Without I/O.
+//! What the agent and its workers say to each other. Without I/O.
 //!
-//! The worker is a process that lives for one picture. It is handed two files in memory: the job's, which nobody can change any more,
+//! A worker is started in a [`Role`]. That of [`Role::Picture`] is a process that lives for one picture. It is handed two files in memory: the job's, which nobody can change any more,
 //! and the answer's, which has its full length from the beginning and keeps it. Nothing else is said: the worker's end is the end of the
 //! answer, which the agent reads only then.
 //!
@@ -26,13 +26,15 @@
 
 mod answer;
 mod job;
+mod role;
 
 use std::time::Duration;
 
 pub use answer::{ANSWER_HEADER, ANSWER_MAGIC, Answer, MADE_OPAQUE, Refused, TURNED};
 pub use job::{JOB_HEADER, JOB_MAGIC, Job, Kind};
+pub use role::{Role, USER_FIRST, user_of_domain};
 
-/// The worker's user and group. Domains' VMMs have those from 64000 on (`domains::spec`).
+/// User and group of the workers that see no guest. Those of a domain have numbers below ([`user_of_domain`]); domains' VMMs have those from 64000 on (`domains::spec`).
 pub const USER: u32 = 63_999;
 /// The account that keeps [`USER`] from anybody else; the package makes it.
 pub const USER_NAME: &str = "bulkhead-worker";
@@ -50,6 +52,11 @@ pub const NO_JOB: u8 = 3;
 pub const PIXELS_MAX: u64 = 40_000_000;
 /// Longest side, in pixels.
 pub const SIDE_MAX: u32 = 16_384;
+
+/// Most bytes of a message between the agent and a worker that lives on.
+pub const MESSAGE_MAX: usize = 64 << 10;
+/// Most descriptors that come with a message of the agent's.
+pub const FILES_MAX: usize = 2;
 
 /// What is not a message of this protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,14 +1,16 @@
-//! The worker's program, read once: what is started for each picture is in memory by then, and is that of the agent that starts it.
+//! The workers' program, read once: what is started each time is in memory by then, and is that of the agent that starts it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use worker_link::Role;
 
 use super::group::Group;
 
@@ -17,13 +19,13 @@ const PROGRAM_MAX: u64 = 128 << 20;
 /// `MFD_EXEC` (memfd_create(2), Linux 6.3): it may be executed, also where that is not so of others by `vm.memfd_noexec`.
 const MAY_BE_EXECUTED: u32 = 0x10;
 
-/// A program of which nothing changes and nothing is on a disk any more, so that starting it waits for none.
-#[derive(Debug)]
+/// A program of which nothing changes and nothing is on a disk any more, so that starting it waits for none. Clones share it, and may run in cgroups of their own.
+#[derive(Clone, Debug)]
 pub struct Program {
     /// What it was read from, for messages.
     path: PathBuf,
     /// A sealed file in memory.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     /// The cgroup that its processes run in.
     group: Option<Group>,
 }
@@ -41,7 +43,7 @@ impl Program {
         }
         let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
-        Ok(Self { path: path.to_owned(), file: Some(file), group: None })
+        Ok(Self { path: path.to_owned(), file: Some(Arc::new(file)), group: None })
     }
 
     /// Returns where it was read from.
@@ -57,33 +59,34 @@ impl Program {
     }
 
     /// Returns the cgroup that its processes run in. One that is not there any more is given up, which the log says once.
-    pub(super) fn group(&mut self) -> Option<&Group> {
+    pub fn group(&mut self) -> Option<&Group> {
         if let Some(gone) = self.group.take_if(|group| !group.is_there()) {
             tracing::warn!(
-                "the cgroup {} is gone: from here on pictures are decoded without its limits; restart bulkhead-agent",
+                "the cgroup {} is gone: from here on workers run without its limits; restart bulkhead-agent",
                 gone.path().display()
             );
         }
         self.group.as_ref()
     }
 
-    /// Returns how it is started, by this process: with the number of this process, and the cgroup that it is to enter.
-    pub(super) fn command(&self) -> Command {
+    /// Returns how it is started in this role, by this process: with the number that it runs under as root, the number of this process, and the cgroup that it is to enter.
+    pub(super) fn command(&self, role: Role, user: u32) -> Command {
         let mut command = match &self.file {
             // In the process that is to be it, whose descriptors are this one's until it is.
             Some(file) => Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())),
             None => Command::new(&self.path),
         };
-        command.arg(std::process::id().to_string());
+        command.args([role.word(), &user.to_string(), &std::process::id().to_string()]);
         command.args(self.group.as_ref().map(Group::path));
         command
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Program {
     /// Makes a program of a script, which its interpreter finds by its name only.
-    pub(super) fn script(path: PathBuf) -> Self {
+    #[must_use]
+    pub const fn script(path: PathBuf) -> Self {
         Self { path, file: None, group: None }
     }
 }
@@ -114,10 +117,11 @@ mod tests {
         let program = Program::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::copy("/bin/false", &path).unwrap();
-        let output = program.command().arg("as it was").output().unwrap();
-        assert_eq!(output.stdout, format!("{} as it was\n", std::process::id()).as_bytes());
+        let output = program.command(Role::Picture, 7).arg("as it was").output().unwrap();
+        let said = format!("picture 7 {} as it was\n", std::process::id());
+        assert_eq!(output.stdout, said.as_bytes());
         // Nobody changes it in memory either.
-        let mut file = program.file.as_ref().unwrap();
+        let mut file = &**program.file.as_ref().unwrap();
         assert!(file.write_all(b"x").is_err() && file.set_len(1).is_err());
         assert!(Program::read(&dir.path().join("none")).is_err());
         assert!(Program::read(Path::new("/dev/zero")).is_err(), "without end");
@@ -129,12 +133,12 @@ mod tests {
         let place = dir.path().join("group");
         fs::create_dir(&place).unwrap();
         let mut program = Program::script("/bin/echo".into()).in_cgroup(place.clone());
-        let said = |program: &Program| program.command().output().unwrap().stdout;
+        let said = |program: &Program| program.command(Role::Usb, 7).output().unwrap().stdout;
         assert!(program.group().is_some());
-        let with = format!("{} {}\n", std::process::id(), place.display());
+        let with = format!("usb 7 {} {}\n", std::process::id(), place.display());
         assert_eq!(said(&program), with.as_bytes());
         fs::remove_dir(&place).unwrap();
         assert!(program.group().is_none());
-        assert_eq!(said(&program), format!("{}\n", std::process::id()).as_bytes());
+        assert_eq!(said(&program), format!("usb 7 {}\n", std::process::id()).as_bytes());
     }
 }

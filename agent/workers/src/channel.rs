@@ -1,0 +1,131 @@
+//! The channel between the agent and a worker that lives on: messages of one packet each.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use worker_link::{FILES_MAX, MESSAGE_MAX};
+
+/// The agent's end. It never blocks: a worker that takes nothing fills its own socket and nobody's else.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Makes a channel: this end, and the descriptor that a worker is started with.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, workers) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        Ok((Self(ours), workers))
+    }
+
+    /// Sends a message, with copies of these descriptors.
+    ///
+    /// # Errors
+    /// The worker is gone, takes nothing ([`io::ErrorKind::WouldBlock`]), or the message is longer than [`MESSAGE_MAX`] or has more than [`FILES_MAX`] descriptors.
+    pub fn send(&self, message: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if message.len() > MESSAGE_MAX || files.len() > FILES_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !files.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(files)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        sendmsg(&self.0, &[IoSlice::new(message)], &mut ancillary, flags)?;
+        Ok(())
+    }
+
+    /// Receives the next message, if there is one. Descriptors that a worker sends are never received.
+    ///
+    /// # Errors
+    /// The worker is gone ([`io::ErrorKind::UnexpectedEof`]), or sent more than a message may be ([`io::ErrorKind::InvalidData`]).
+    pub fn receive(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; MESSAGE_MAX];
+        // Without room for them the kernel throws descriptors away.
+        let mut none = RecvAncillaryBuffer::default();
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let mut space = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(&self.0, &mut space, &mut none, flags) {
+            Ok(received) if received.flags.contains(rustix::net::ReturnFlags::TRUNC) => {
+                Err(io::ErrorKind::InvalidData.into())
+            }
+            Ok(received) if received.bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(received) => {
+                bytes.truncate(received.bytes);
+                Ok(Some(bytes))
+            }
+            Err(error) => match io::Error::from(error) {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// A worker's end that is used as this one is.
+    fn pair() -> (Channel, Channel) {
+        let (ours, workers) = Channel::pair().unwrap();
+        (ours, Channel(workers))
+    }
+
+    #[test]
+    fn messages_arrive_whole_one_by_one_and_the_end_is_told_from_none() {
+        let (ours, workers) = pair();
+        assert!(ours.receive().unwrap().is_none());
+        workers.send(b"one", &[]).unwrap();
+        workers.send(&vec![7; MESSAGE_MAX], &[]).unwrap();
+        assert_eq!(ours.receive().unwrap().unwrap(), b"one");
+        assert_eq!(ours.receive().unwrap().unwrap(), vec![7; MESSAGE_MAX]);
+        drop(workers);
+        assert_eq!(ours.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(ours.send(b"late", &[]).is_err(), "and no signal");
+    }
+
+    #[test]
+    fn a_worker_that_takes_nothing_holds_up_nobody_and_one_that_sends_too_much_is_told() {
+        let (ours, workers) = pair();
+        let full = (0..100_000).find_map(|_| ours.send(&[0; 1000], &[]).err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+        assert!(ours.send(&vec![0; MESSAGE_MAX + 1], &[]).is_err());
+        let too_long = vec![0; MESSAGE_MAX + 1];
+        rustix::net::send(&workers.0, &too_long, SendFlags::empty()).unwrap();
+        assert_eq!(ours.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn no_descriptor_comes_from_a_worker() {
+        let (ours, workers) = pair();
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let file = File::open("/dev/null").unwrap();
+        let before = open();
+        workers.send(b"take this", &[file.as_fd()]).unwrap();
+        assert_eq!(ours.receive().unwrap().unwrap(), b"take this");
+        assert_eq!(open(), before);
+    }
+}

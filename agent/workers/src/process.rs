@@ -1,0 +1,125 @@
+//! A process of the workers' program.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, ExitStatus, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use worker_link::{NO_JOB, Role};
+
+use super::program::Program;
+
+/// A process of the workers' program. It is killed when this is dropped; its exit status is taken then, or when somebody asks for it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Readable when it has ended.
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Starts `program` in this role, with these two descriptors as standard input and output and no other but standard error, to which it says what
+    /// keeps it from closing its sandbox. `user` is the number that it becomes, if this process is root.
+    ///
+    /// # Errors
+    /// There is no memory, process or descriptor for it, or this PC does not run the program.
+    pub fn start(
+        program: &Program,
+        role: Role,
+        user: u32,
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+    ) -> io::Result<Self> {
+        let mut child = program
+            .command(role, user)
+            .arg0("bulkhead-worker")
+            .env_clear()
+            .current_dir("/")
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(Stdio::inherit())
+            .process_group(0)
+            .spawn()?;
+        match open(&child) {
+            Ok(pidfd) => Ok(Self { child, pidfd }),
+            Err(error) => {
+                // Without it nobody would hear of its end.
+                let _ = child.kill();
+                let _ = child.try_wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns what becomes readable when it has ended.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Returns how it ended, once it has: `Some(None)` if the kernel does not say.
+    pub fn ended(&mut self) -> Option<Option<ExitStatus>> {
+        match self.child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(Some(status)),
+            Err(_) => Some(None),
+        }
+    }
+
+    /// Kills it; `true` if it is gone already.
+    pub fn end(&mut self) -> bool {
+        // What has ended by itself cannot be killed.
+        let _ = self.child.kill();
+        self.is_gone()
+    }
+
+    /// Returns whether nothing is left of it.
+    pub fn is_gone(&mut self) -> bool {
+        self.ended().is_some()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Says how a worker ended that did not end well.
+#[must_use]
+pub fn words(status: Option<ExitStatus>) -> String {
+    match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) if code == i32::from(NO_JOB) => {
+            "it does not know its job: it is of another version than bulkhead-agent; install both of one version and restart the agent".to_owned()
+        }
+        Some((Some(code), _)) => format!("it ended with status {code}"),
+        Some((None, Some(signal))) => format!("it was ended by signal {signal}"),
+        _ => "it ended in an unknown way".to_owned(),
+    }
+}
+
+fn open(child: &Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    Ok(pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_of_another_version_is_named_so() {
+        let said = words(Some(ExitStatus::from_raw(i32::from(NO_JOB) << 8)));
+        assert!(said.contains("another version"), "{said}");
+        assert_eq!(words(Some(ExitStatus::from_raw(9))), "it was ended by signal 9");
+    }
+}
