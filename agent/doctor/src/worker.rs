@@ -7,11 +7,11 @@ use std::path::Path;
 
 use clipboard::service::Program;
 use clipboard::service::decoding::Worker;
-use workers::reserved_user;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Uid;
 use policy::language::MediaType;
 use worker_link::{Job, Kind, USER, USER_NAME};
+use workers::reserved_user;
 
 use super::{Finding, SystemPaths, repair};
 use base::accounts::Accounts;

@@ -26,8 +26,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use policy::language::MediaType;
-use workers::Program;
 use worker_link::{Job, Kind, NO_JOB};
+use workers::Program;
 
 fn program() -> PathBuf {
     artefacts::program("bulkhead-worker")

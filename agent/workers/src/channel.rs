@@ -20,12 +20,8 @@ impl Channel {
     /// # Errors
     /// The process has no descriptor left.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, workers) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let (ours, workers) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         Ok((Self(ours), workers))
     }

@@ -18,9 +18,7 @@ use crate::{DaemonError, record};
 use base::accounts::Accounts;
 use base::layout::{CLIPBOARD_PORT, Layout};
 use base::sockets::SocketEndpoint;
-use clipboard::service::{
-    CLIPBOARD, Clipboard, ClipboardEvent, Command, Program, decoding,
-};
+use clipboard::service::{CLIPBOARD, Clipboard, ClipboardEvent, Command, Program, decoding};
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::Answer;

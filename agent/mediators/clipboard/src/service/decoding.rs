@@ -316,7 +316,7 @@ mod tests {
             let events = |count: u64| format!("oom 9\noom_kill {count}\n");
             fs::write(group.join("memory.events"), events(4)).unwrap();
             // What the kernel does: it counts, then kills.
-            let counts = format!("printf 'oom 9\\noom_kill {killed}\\n' > \"$2/memory.events\"");
+            let counts = format!("printf 'oom 9\\noom_kill {killed}\\n' > \"$4/memory.events\"");
             fs::write(&script, format!("#!/bin/sh\n{counts}\n{by}\n")).unwrap();
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
             let mut program = Program::script(script.clone()).in_cgroup(group.clone());

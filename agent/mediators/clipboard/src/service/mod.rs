@@ -24,8 +24,8 @@ use crate::mediator::{DomainIndex, Hotkey, Paste, Ticket};
 use monitor::{Denial, MediatorId, MediatorThread, Permit};
 use policy::Policy;
 
-pub use workers::Program;
 use worker::Service;
+pub use workers::Program;
 
 use base::sockets::SocketEndpoint;
 
