@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::document::notation::{hexadecimal, vendor_and_product};
+use notation::meant::{hexadecimal, vendor_and_product};
+
 use crate::document::{Mistake, nearest};
 use crate::terms::{MediaType, UsbClass, check_port};
 

@@ -105,7 +105,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "socket=PATH", value_parser = parse_socket)]
     seat: Option<PathBuf>,
     /// How long the guest has to shut down after SIGTERM, as 30s or 2m; then it is switched off
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = notation::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = notation::duration::short)]
     stop_timeout: Duration,
     /// End the VMM with status 0 when the guest resets, instead of starting it anew
     #[arg(long)]

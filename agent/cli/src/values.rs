@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use ::notation::{Mistake, whole};
-use policy::document::notation;
+use notation::{Mistake, meant, whole};
 
 /// Reads `300000`, `300,000`. A size with a unit is refused with its bytes: whether a megabyte is 1000 or 1024 kilobytes decides at a
 /// limit.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    if let Some(bytes) = notation::whole(text) {
+    if let Some(bytes) = meant::whole(text) {
         return Ok(bytes);
     }
-    Err(match notation::size(text) {
+    Err(match meant::size(text) {
         Some(bytes) => format!("sizes are in bytes: write {bytes}"),
         None => "write a whole number of bytes, such as 300000".to_owned(),
     })
@@ -19,7 +18,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 
 /// Reads `90s`, `10m`, `10 min`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    match (notation::seconds(text), notation::whole(text)) {
+    match (notation::duration::loose(text), meant::whole(text)) {
         (Some(seconds), _) if seconds > 0 => Ok(Duration::from_secs(seconds)),
         // Of seconds or of minutes?
         (None, Some(number)) if number > 0 => {

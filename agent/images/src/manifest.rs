@@ -326,10 +326,7 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
     let needs = form.optional("needs", |value| {
         let mut form = value.form("[needs]")?;
         let bulkhead = form.optional("bulkhead", Value::parsed);
-        let memory = form.optional("memory", |value| {
-            let read = value.string()?.parse::<MemorySize>();
-            value.checked(read.map_err(|notation| Mistake::new(notation.message, notation.help)))
-        });
+        let memory = form.optional("memory", Value::parsed);
         form.close();
         Some(Needs { bulkhead, memory })
     });

@@ -73,6 +73,6 @@ impl Dialogue for Terminal {
     }
 
     fn confirm(&mut self, text: &str) -> Option<bool> {
-        self.ask(&format!("\n{text} [y/n] "), form::document::notation::yes_or_no)
+        self.ask(&format!("\n{text} [y/n] "), notation::meant::yes_or_no)
     }
 }

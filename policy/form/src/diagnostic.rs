@@ -12,7 +12,7 @@ mod span;
 
 use std::fmt;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceSpan};
 use printable::StyledPage;
 use serde::Serialize;
 
@@ -335,11 +335,13 @@ impl miette::Diagnostic for Report<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let related = self.diagnostic.related.iter();
-        let related = related.map(|(span, word)| {
-            LabeledSpan::new_with_span(Some(word.clone()), self.source.quoted(*span))
-        });
-        let primary =
-            LabeledSpan::new_primary_with_span(None, self.source.quoted(self.diagnostic.span));
+        let quoted = |span: Span| {
+            let Span { start, end } = self.source.quoted(span);
+            SourceSpan::from((start, end.saturating_sub(start)))
+        };
+        let related = related
+            .map(move |(span, word)| LabeledSpan::new_with_span(Some(word.clone()), quoted(*span)));
+        let primary = LabeledSpan::new_primary_with_span(None, quoted(self.diagnostic.span));
         Some(Box::new(std::iter::once(primary).chain(related)))
     }
 }

@@ -15,7 +15,6 @@ pub mod duration;
 mod encoding;
 mod form;
 mod nearest;
-pub mod notation;
 mod sink;
 mod toml_mistakes;
 mod value;
@@ -23,7 +22,8 @@ mod value;
 pub use encoding::{NotText, text};
 pub use form::Form;
 pub use nearest::nearest;
-pub use sink::{Mistake, Sink};
+pub use notation::Mistake;
+pub use sink::Sink;
 pub use value::{Value, quoted};
 
 use toml::de::DeTable;

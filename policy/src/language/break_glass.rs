@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::duration;
 use crate::diagnostic::{Diagnostic, Span, Spanned};
-use crate::document::{Form, Value};
+use crate::document::{Form, Value, duration};
 use crate::terms::RuleId;
 use crate::version::Version;
 

@@ -5,11 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::chord::Chord;
-use super::duration;
 use super::egress::Egress;
 use super::time_of_day::TimeOfDay;
 use crate::diagnostic::{Diagnostic, Spanned};
-use crate::document::{Form, Mistake, Value};
+use crate::document::{Form, Mistake, Value, duration};
 use crate::terms::{Name, words};
 use crate::version::Version;
 

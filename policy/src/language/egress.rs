@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use notation::meant;
 use serde::Serialize;
 
-use crate::document::{Mistake, Value, notation};
+use crate::document::{Mistake, Value};
 use crate::terms::words;
 
 words! {
@@ -50,7 +51,7 @@ const PORTS_SHOWN: u64 = 4;
 
 /// Reads one port. Ranges and lists are not of this language: each is a place of its own, with its own purpose.
 fn port(value: Value<'_>) -> Option<u16> {
-    let number = |text: &str| notation::whole(text).filter(|port| (1..=65_535).contains(port));
+    let number = |text: &str| meant::whole(text).filter(|port| (1..=65_535).contains(port));
     let several = match value.is_integer() {
         true => None,
         false => {
@@ -62,7 +63,7 @@ fn port(value: Value<'_>) -> Option<u16> {
                 return value
                     .not_a("a port", format!("write port = {port}, and the protocol as `proto`"));
             }
-            notation::numbers(text)
+            meant::numbers(text)
         }
     };
     let Some(range) = several else {

@@ -16,7 +16,6 @@ mod time_of_day;
 mod usb;
 mod vocabulary;
 
-pub use crate::document::duration;
 pub use crate::terms::{MediaType, Name, RuleId, UsbClass};
 pub use break_glass::{BreakGlass, REASONS_MAX};
 pub use chord::{Chord, Key, Modifiers};

@@ -1,9 +1,11 @@
 //! `[[usb]]`: which USB devices a domain may have, and `[[input]]`: which keyboards and scanners belong to one.
 
+use notation::meant;
+
 use super::domain::DomainId;
 use super::vocabulary::{Head, Vocabulary};
 use crate::diagnostic::Spanned;
-use crate::document::{Form, Value, notation};
+use crate::document::{Form, Value};
 use crate::terms::{UsbClass, check_port, words};
 
 words! {
@@ -87,7 +89,7 @@ fn class(value: Value<'_>) -> Option<UsbClass> {
         return value.device_number("the class code", 2).map(UsbClass);
     }
     // `class = "08"`: as lsusb prints it.
-    let code = notation::hexadecimal(value.plain(), 2).and_then(|code| u8::try_from(code).ok());
+    let code = meant::hexadecimal(value.plain(), 2).and_then(|code| u8::try_from(code).ok());
     if let Some(code) = code.filter(|_| value.plain().contains(|c: char| c.is_ascii_digit())) {
         let help = match UsbClass::WORDS.iter().find(|(_, class)| class.0 == code) {
             Some((word, _)) => format!("write \"{word}\", or 0x{code:02x} without quotes"),

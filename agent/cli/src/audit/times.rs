@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Span, Timestamp, ToSpan, Zoned};
+use notation::duration::{self, Unit};
 
 /// What a time stands for in a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,19 +66,14 @@ fn parse(text: &str, now: &Zoned, edge: Edge) -> Option<SystemTime> {
 /// Reads `2h`, `2 h ago`.
 fn ago(text: &str) -> Option<Span> {
     let text = text.strip_suffix("ago").map_or(text, str::trim_end);
-    let unit = text.chars().last()?;
-    let number: i64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
-    if number < 0 {
-        return None;
-    }
-    let span = Span::new();
+    let (number, unit) = duration::one(text)?;
+    let (span, number) = (Span::new(), i64::try_from(number).ok()?);
     match unit {
-        's' => span.try_seconds(number),
-        'm' => span.try_minutes(number),
-        'h' => span.try_hours(number),
-        'd' => span.try_days(number),
-        'w' => span.try_weeks(number),
-        _ => return None,
+        Unit::Second => span.try_seconds(number),
+        Unit::Minute => span.try_minutes(number),
+        Unit::Hour => span.try_hours(number),
+        Unit::Day => span.try_days(number),
+        Unit::Week => span.try_weeks(number),
     }
     .ok()
 }

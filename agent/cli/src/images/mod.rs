@@ -11,7 +11,6 @@ use ::images::digest::Digest;
 use ::images::manifest::{HEALTH, ImageName, Manifest, Part, Version};
 use base::{defaults, state_volume};
 use clap::{Args, Subcommand};
-use policy::document::Mistake;
 use policy::signature::Purpose;
 use printable::explain;
 use serde_json::{Value, json};
@@ -146,7 +145,7 @@ pub(super) struct PackArgs {
     #[arg(long, value_name = "VERSION")]
     needs_bulkhead: Option<Version>,
     /// The least memory that a domain with it must have
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    #[arg(long, value_name = "SIZE")]
     needs_memory: Option<MemorySize>,
     /// The officer's secret key; without one the bundle is signed later, by `bulkhead images sign`
     #[arg(long, value_name = "KEYFILE")]
@@ -174,11 +173,6 @@ pub(crate) fn serial(text: &str) -> Result<u64, notation::Mistake> {
 /// Reads in how many seconds a guest is up.
 fn health(text: &str) -> Result<u16, notation::Mistake> {
     notation::whole(text, HEALTH, 180)
-}
-
-/// Reads a size of memory.
-fn memory(text: &str) -> Result<MemorySize, Mistake> {
-    text.parse().map_err(|notation::Mistake { message, help }| Mistake::new(message, help))
 }
 
 pub(super) fn run(common: &Common, command: &ImagesCommand) -> Outcome {

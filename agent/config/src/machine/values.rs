@@ -27,8 +27,9 @@ pub fn memory(value: Value<'_>) -> Option<MemorySize> {
         let meant = meant_gigabytes(text).map(|meant| {
             format!("write \"{meant}\", or another whole number and a unit, like 512M")
         });
-        return value.checked(text.parse().map_err(|notation::Mistake { message, help }| {
-            Mistake::new(message, meant.unwrap_or(help))
+        return value.checked(text.parse().map_err(|mistake: Mistake| match meant {
+            Some(help) => Mistake { help, ..mistake },
+            None => mistake,
         }));
     }
     let help = match meant_gigabytes(value.plain()) {
@@ -46,8 +47,8 @@ fn meant_gigabytes(text: &str) -> Option<String> {
 
 /// Reads a length of time, as the command line of `bulkhead-vmm` takes it too.
 pub(super) fn time(value: Value<'_>, what: &str) -> Option<Duration> {
-    let written = value.text().and_then(|text| notation::duration(text).ok());
-    written.or_else(|| duration::read(value, what, 1..=notation::DURATION_MAX.as_secs()))
+    let written = value.text().and_then(|text| notation::duration::short(text).ok());
+    written.or_else(|| duration::read(value, what, 1..=notation::duration::SHORT_MAX.as_secs()))
 }
 
 /// Names of sockets in a domain's folder that are no port's.

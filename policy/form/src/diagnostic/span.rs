@@ -1,23 +1,8 @@
 //! Places in a text.
 
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 
-use miette::SourceSpan;
-
-/// A piece of the text, in bytes, end excluded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span {
-    /// The offset of the first byte.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-}
-
-impl From<Range<usize>> for Span {
-    fn from(range: Range<usize>) -> Self {
-        Self { start: range.start, end: range.end }
-    }
-}
+pub use notation::Span;
 
 /// A value and where it was written.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +24,5 @@ impl<T> Deref for Spanned<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.value
-    }
-}
-
-impl From<Span> for SourceSpan {
-    fn from(span: Span) -> Self {
-        (span.start, span.end.saturating_sub(span.start)).into()
     }
 }

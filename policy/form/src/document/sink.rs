@@ -150,28 +150,3 @@ fn add(to: &RefCell<Findings>, severity: Severity, found: impl FnOnce() -> Diagn
         to.borrow_mut().count(severity);
     }
 }
-
-/// Why a piece of text is not what it should be, before anyone knows where it stands.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}; {help}")]
-pub struct Mistake {
-    /// What is wrong: lowercase, no full stop.
-    pub message: String,
-    /// What to write instead.
-    pub help: String,
-    /// The bytes of the text that are wrong; `None` if all of it is.
-    pub at: Option<Span>,
-}
-
-impl Mistake {
-    /// Makes a mistake with its remedy.
-    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into(), at: None }
-    }
-
-    /// Places the mistake in this part of the text.
-    #[must_use]
-    pub fn at(self, at: Span) -> Self {
-        Self { at: Some(at), ..self }
-    }
-}

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::{Mistake, Sink, nearest, notation};
+use notation::{Mistake, meant};
+
+use super::{Sink, nearest};
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 
 /// What people's editors put in place of straight quotation marks, and those themselves.
@@ -177,7 +179,7 @@ impl<'s> Value<'s> {
         match self.value {
             DeValue::Boolean(value) if !self.bare => Some(*value),
             _ => {
-                let help = match notation::yes_or_no(self.plain()) {
+                let help = match meant::yes_or_no(self.plain()) {
                     Some(meant) => format!("write {meant}{}", self.without_quotes()),
                     None => "write true or false, without quotes".to_owned(),
                 };
@@ -192,13 +194,13 @@ impl<'s> Value<'s> {
     where
         N: Copy + PartialOrd + fmt::Display + TryFrom<u64>,
     {
-        self.number(what, range, notation::whole, "")
+        self.number(what, range, meant::whole, "")
     }
 
     /// Reads a size in bytes inside `range`.
     #[must_use]
     pub fn size(self, what: &str, range: RangeInclusive<u64>) -> Option<u64> {
-        self.number(what, range, notation::size, ": sizes are in bytes")
+        self.number(what, range, meant::size, ": sizes are in bytes")
     }
 
     fn number<N>(
@@ -253,7 +255,7 @@ impl<'s> Value<'s> {
             };
             let raw = self.raw();
             // One digit is the same in both, and more than lsusb prints were not copied from there.
-            if let Some(other) = notation::hexadecimal(raw, digits).filter(|other| *other != number)
+            if let Some(other) = meant::hexadecimal(raw, digits).filter(|other| *other != number)
                 && raw.bytes().all(|b| b.is_ascii_digit())
             {
                 self.sink.remark(|| {
@@ -271,8 +273,7 @@ impl<'s> Value<'s> {
             return N::try_from(number).ok();
         }
         let plain = self.plain();
-        let help = match (notation::hexadecimal(plain, digits), notation::vendor_and_product(plain))
-        {
+        let help = match (meant::hexadecimal(plain, digits), meant::vendor_and_product(plain)) {
             (Some(number), _) => format!("write {}{}", shown(number), self.without_quotes()),
             (None, Some((vendor, product))) => {
                 format!("write vendor = 0x{vendor:04x}, product = 0x{product:04x}")

@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::clipboard::domain_names;
 use crate::lint::colours;
+use notation::duration::written;
 use policy::Policy;
 use policy::diagnostic::Spanned;
 use policy::enforcement::{Gap, MARK};
 use policy::language::{
     BreakGlass, Chord, Domain, DomainId, Egress, Expectation, ExpectedRequest, Network,
-    Persistence, Prefix, TimeOfDay, duration,
+    Persistence, Prefix, TimeOfDay,
 };
 use policy::legible::look_alike;
 
@@ -203,7 +204,7 @@ fn promise(policy: &Policy, expected: &Expectation) -> String {
 
 /// Compares the idle lock that counts, whichever domains come, go or ask for another.
 fn idle_lock(old: &Policy, new: &Policy, found: &mut Settings) {
-    let shown = |idle: Option<Duration>| idle.map(|idle| duration::written(idle.as_secs()));
+    let shown = |idle: Option<Duration>| idle.map(|idle| written(idle.as_secs()));
     let (before, after) = (old.idle_lock(), new.idle_lock());
     let later = before.is_some_and(|before| after.is_none_or(|after| after > before));
     found
@@ -227,7 +228,7 @@ fn domain(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
     let (was, is) = both(&before.priority, &after.priority);
     found.note(path("priority"), was, is, false);
 
-    let idle = |domain: &Domain| domain.idle_lock.map(|idle| duration::written(idle.as_secs()));
+    let idle = |domain: &Domain| domain.idle_lock.map(|idle| written(idle.as_secs()));
     found
         .note(path("idle_lock"), idle(before), idle(after), false)
         .map(|setting| setting.none_is("asks for no lock"));
@@ -249,7 +250,7 @@ fn renewals(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
         .note(format!("domain.{name}.renew_at"), shown(&was), shown(&is), fewer)
         .map(|setting| setting.none_is("at no time"));
     let idle = |domain: &Domain| domain.renew_when_idle.map(|idle| idle.value);
-    let shown = |idle: Option<Duration>| idle.map(|idle| duration::written(idle.as_secs()));
+    let shown = |idle: Option<Duration>| idle.map(|idle| written(idle.as_secs()));
     let (was, is) = (idle(before), idle(after));
     let later = was.is_some_and(|was| is.is_none_or(|is| is > was));
     found
@@ -316,9 +317,8 @@ fn cover(range: Prefix, ranges: &[Prefix]) -> bool {
 
 fn break_glass(old: &Policy, new: &Policy, found: &mut Settings) {
     let (before, after) = (old.break_glass(), new.break_glass());
-    let longest = |policy: &Policy| {
-        policy.break_glass().map(|open| duration::written(open.max_duration.as_secs()))
-    };
+    let longest =
+        |policy: &Policy| policy.break_glass().map(|open| written(open.max_duration.as_secs()));
     let longer = match (before, after) {
         (Some(before), Some(after)) => after.max_duration > before.max_duration,
         (_, after) => after.is_some(),

@@ -7,7 +7,7 @@ use super::warn;
 use policy::Policy;
 use policy::detect::Detector;
 use policy::diagnostic::{Diagnostic, Findings};
-use policy::language::{Domain, Network, duration};
+use policy::language::{Domain, Network};
 
 /// The registered ports of DICOM in clear text (IANA; DICOM PS3.8). Its TLS port is 2762 (PS3.15, annex B).
 const CLEAR_DICOM: [u16; 2] = [104, 11112];
@@ -79,7 +79,7 @@ fn idle_lock(policy: &Policy, found: &mut Findings) {
     let Some(first) = policy.domains().iter().find(asks) else { return };
     for domain in policy.domains() {
         let Some(longer) = domain.idle_lock.filter(|idle| **idle > shortest) else { continue };
-        let written = |idle: Duration| duration::written(idle.as_secs());
+        let written = |idle: Duration| notation::duration::written(idle.as_secs());
         let message = format!(
             "the screen never waits {} to lock: the shortest `idle_lock` counts, {} of {}",
             written(*longer),

@@ -11,14 +11,13 @@ use std::collections::HashMap;
 use form::effort;
 use serde::Serialize;
 
+use notation::duration::written;
 use policy::Policy;
 use policy::decide::{Decision, given, permitted};
 use policy::detect::{BuiltIn, Detector};
 use policy::enforcement;
 use policy::index::listed;
-use policy::language::{
-    ClipboardRule, DeviceMatch, Domain, DomainId, MediaType, UsbClass, duration,
-};
+use policy::language::{ClipboardRule, DeviceMatch, Domain, DomainId, MediaType, UsbClass};
 
 mod html;
 mod page;
@@ -192,13 +191,13 @@ impl Matrix {
             input: input_entries(policy),
             detectors: detector_entries(policy),
             break_glass: policy.break_glass().map(|open| BreakGlassEntry {
-                max_duration: duration::written(open.max_duration.as_secs()),
+                max_duration: written(open.max_duration.as_secs()),
                 reason_required: open.reason_required,
                 reasons: open.reasons.iter().map(|reason| reason.value.clone()).collect(),
                 opens_at_the_seat: open.opens_at_the_seat(),
                 opens: open.allow_usb.iter().map(|id| id.value.to_string()).collect(),
             }),
-            idle_lock: policy.idle_lock().map(|idle| duration::written(idle.as_secs())),
+            idle_lock: policy.idle_lock().map(|idle| written(idle.as_secs())),
             hotkeys: policy
                 .hotkeys()
                 .iter()
@@ -376,9 +375,9 @@ impl DomainEntry {
                 .flat_map(|at| &at.value)
                 .map(|time| time.to_string())
                 .collect(),
-            renew_when_idle: domain.renew_when_idle.map(|idle| duration::written(idle.as_secs())),
+            renew_when_idle: domain.renew_when_idle.map(|idle| written(idle.as_secs())),
             priority: domain.priority.to_string(),
-            idle_lock: domain.idle_lock.map(|idle| duration::written(idle.as_secs())),
+            idle_lock: domain.idle_lock.map(|idle| written(idle.as_secs())),
             reaches: domain.reaches_a_network(),
         }
     }

@@ -80,7 +80,7 @@ pub(crate) mod duration {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Duration, D::Error> {
-        notation::duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        notation::duration::short(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -1,6 +1,6 @@
-//! What people write for a number, a size, a time or a yes, and what is meant by it.
+//! What people write for a number, a size or a yes, and what is meant by it.
 //!
-//! None of this is taken for a value: a policy is read by every version in the same way. It is how a mistake's remedy
+//! None of this is taken for a value in a file: a policy is read by every version in the same way. It is how a mistake's remedy
 //! names the right form of what *was* written.
 
 use std::ops::RangeInclusive;
@@ -73,30 +73,6 @@ pub fn size(text: &str) -> Option<u64> {
     (all % parts == 0).then_some(all / parts)
 }
 
-/// Reads a length of time in seconds, whose units are written out: `10 min`, `1h30m`, `90 seconds`, `10분`.
-#[must_use]
-pub fn seconds(text: &str) -> Option<u64> {
-    let mut rest = trimmed(text)?;
-    let mut sum: u64 = 0;
-    while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, after) = rest.split_at(unit_at);
-        let after = after.trim_start();
-        let unit_end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
-        let (unit, next) = after.split_at(unit_end);
-        let scale = match unit.to_lowercase().as_str() {
-            "s" | "sec" | "secs" | "second" | "seconds" | "초" => 1,
-            "m" | "min" | "mins" | "minute" | "minutes" | "분" => 60,
-            "h" | "hr" | "hrs" | "hour" | "hours" | "시간" => 3600,
-            "d" | "day" | "days" | "일" => 86_400,
-            _ => return None,
-        };
-        sum = sum.checked_add(number.parse::<u64>().ok()?.checked_mul(scale)?)?;
-        rest = next.trim_start();
-    }
-    Some(sum)
-}
-
 /// Reads what people write for yes and no; `None` if it is neither.
 #[must_use]
 pub fn yes_or_no(text: &str) -> Option<bool> {
@@ -159,21 +135,6 @@ mod tests {
             ("99999999999999999 GB", None),
         ] {
             assert_eq!(size(written), meant, "{written}");
-        }
-    }
-
-    #[test]
-    fn times_are_understood_with_their_units_written_out() {
-        for (written, meant) in [
-            ("10 min", Some(600)),
-            ("1h30m", Some(5400)),
-            ("1 hour 30 minutes", Some(5400)),
-            ("10분", Some(600)),
-            ("300", None),
-            ("10 parsecs", None),
-            ("min", None),
-        ] {
-            assert_eq!(seconds(written), meant, "{written}");
         }
     }
 }
