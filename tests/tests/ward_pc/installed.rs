@@ -310,7 +310,16 @@ fn is_updated(pc: &WardPc) -> Outcome {
         ensure!(vmms(pc)? == guests, "a guest was restarted: {what}");
         ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the guest's network is gone: {what}");
         Ok(())
-    })
+    })?;
+    updates::one_that_loses_a_desktop_goes_back(pc)?;
+    let [clinical, internet] = vmms(pc)?;
+    ensure!(clinical == guests[0], "the desktop that was not lost was restarted");
+    ensure!(internet != guests[1] && internet != 0, "the one that was lost is not there again");
+    probe(pc).wait_ready()?;
+    probe(pc).configure(ADDRESS)?;
+    ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the Internet guest has no network again");
+    ensure!(!probe(pc).reaches(CLINICAL_SERVER)?, "the Internet guest reaches the hospital");
+    Ok(())
 }
 
 /// By `setup --undo` and `apt purge`: the guests shut down, and the PC is as it was.

@@ -1,9 +1,9 @@
 //! Updates of the program by signed bundles, on a ward PC that was installed from the package: under running desktops, with the service that the package brings.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::installed::{run, shell};
+use tests::installed::{becomes, run, shell};
 use tests::{Failure, Outcome, WardPc, ensure};
 
 /// Two officers, of whom both must sign a program; the policy that is in force is signed by them too, as a PC with a trust store asks.
@@ -36,6 +36,29 @@ printf '#!/bin/sh\necho "it does not start" >&2\nexit 1\n' > /tmp/newer/usr/bin/
 sum=$(md5sum < /tmp/newer/usr/bin/bulkhead-agent | cut -d' ' -f1)
 sed -i "s|^[0-9a-f]*\(  usr/bin/bulkhead-agent\)$|$sum\1|" /tmp/newer/DEBIAN/md5sums
 "#;
+
+/// The package whose agent takes up the clinical guest and not the Internet guest, and cannot start that anew: it does not find the guest's record, and reads a
+/// machine file that names no kernel there is. What it reads instead lies in the folder that systemd gives its service alone.
+const LOSES_A_DESKTOP: &str = r#"
+dpkg-deb --fsys-tarfile 2.deb | tar -xOf - ./usr/bin/bulkhead-agent > /tmp/newer/usr/bin/bulkhead-agent-whole
+chmod 755 /tmp/newer/usr/bin/bulkhead-agent-whole
+cat > /tmp/newer/usr/bin/bulkhead-agent <<'END'
+#!/bin/sh
+set -e
+mkdir -p /tmp/etc
+sed '/^\[domain.internet\]/,/^\[/ s|^kernel = .*|kernel = "internet/there-is-none"|' /etc/bulkhead/machine.toml > /tmp/etc/machine.toml
+cp /etc/bulkhead/trust.toml /tmp/etc/
+rm -f /run/bulkhead/internet/vmm.json
+exec /usr/bin/bulkhead-agent-whole --machine /tmp/etc/machine.toml "$@"
+END
+sum=$(md5sum < /tmp/newer/usr/bin/bulkhead-agent | cut -d' ' -f1)
+sed -i "s|^[0-9a-f]*\(  usr/bin/bulkhead-agent\)$|$sum\1|" /tmp/newer/DEBIAN/md5sums
+"#;
+/// Longest until a version that loses a desktop has gone back: what worked before has two minutes to work again, and dpkg works twice.
+const LOST: Duration = Duration::from_secs(600);
+
+/// Longest until the agent has taken a note into the audit log.
+const NOTED: Duration = Duration::from_secs(30);
 
 /// Runs a shell line with [`TOOLS`] that has to succeed.
 pub(super) fn office(pc: &WardPc, line: &str) -> Outcome<String> {
@@ -123,5 +146,52 @@ pub(super) fn come_by_bundle(pc: &WardPc, guests: &dyn Fn(&str) -> Outcome) -> O
         });
         ensure!(found, "no {kind} of serial {serial} is in the audit log:\n{audit}");
     }
+    Ok(())
+}
+
+/// A version whose agent is ready, answers and drives the screen, but has one desktop less than there was, goes back by itself.
+pub(super) fn one_that_loses_a_desktop_goes_back(pc: &WardPc) -> Outcome {
+    office(pc, &format!("{LOSES_A_DESKTOP}package 4; bundle 4 1"))?;
+    let began = Instant::now();
+    run(
+        pc,
+        "cd /home/office; rm -f 4.ended; (bulkhead program install 4.bundle > 4.said 2>&1; echo $? > 4.ended) > /dev/null 2>&1 &",
+    )?;
+    becomes(pc, "it has gone back", "[ -s /home/office/4.ended ]", LOST)?;
+    let said = run(pc, "cat /home/office/4.said /home/office/4.ended")?;
+    ensure!(said.trim_end().ends_with("\n1"), "it is in force: {said}");
+    for words in [
+        "its agent is ready, and what worked before does not",
+        "the domain internet does not run",
+        "the one before is in force again",
+    ] {
+        ensure!(said.contains(words), "\"{words}\" is not said: {said}");
+    }
+    ensure!(!said.contains("the domain clinical"), "it lost the other as well: {said}");
+    ensure!(installed(pc)? == "1", "the version before is not back: {said}");
+    run(pc, "! ls /usr/bin/bulkhead-agent-whole 2>/dev/null")?;
+    let status = status(pc)?;
+    ensure!(
+        status["pending"].is_null() && status["last"]["outcome"] == "returned",
+        "what became of it: {status}"
+    );
+    let returned = "bulkhead audit show --kind program-returned --json";
+    let noted = format!("{returned} | grep -q '\"serial\": *4[,}}]'");
+    becomes(pc, "its return is in the audit log", &noted, NOTED)?;
+    let audit = run(pc, &format!("bulkhead audit verify >&2 && {returned}"))?;
+    let entry = audit
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|entry| entry["detail"]["serial"] == 4);
+    let entry = entry.ok_or_else(|| Failure(format!("its return is not in the log: {audit}")))?;
+    let why = entry["detail"]["why"].as_str().unwrap_or_default();
+    ensure!(
+        entry["detail"]["back"] == 1 && why.contains("the domain internet does not run"),
+        "the log says: {entry}"
+    );
+    pc.progress(&format!(
+        "one that lost a desktop went back by itself after {:?}",
+        began.elapsed()
+    ));
     Ok(())
 }
