@@ -356,3 +356,19 @@ fn no_program_that_is_shipped_can_make_permits_without_a_disk() {
     let paths: Vec<&PathBuf> = found.iter().map(|(path, _)| path).collect();
     assert!(paths.is_empty(), "these ship it: {paths:?}");
 }
+
+#[test]
+fn no_program_that_is_shipped_speaks_the_next_version_of_the_seats_link() {
+    assert_eq!(seat_link::VERSION, 1, "the tests' feature is on");
+    let mut found = Vec::new();
+    for part in ["agent", "policy", "vmm", "tests", "guest-images"] {
+        manifests(&root().join(part), &mut found);
+    }
+    let named: Vec<_> = found.iter().filter(|(_, text)| text.contains("next-version")).collect();
+    let [(own, text)] = &named[..] else { panic!("it is switched on elsewhere: {named:?}") };
+    assert!(own.ends_with("seat-link/Cargo.toml") && !text.contains("default ="), "{text}");
+    let build = fs::read_to_string(root().join("scripts/build")).unwrap();
+    let lines: Vec<_> = build.lines().filter(|line| line.contains("next-version")).collect();
+    // Its profile is none that is delivered.
+    assert!(matches!(lines[..], [line] if line.contains("--profile e2e ")), "{lines:?}");
+}

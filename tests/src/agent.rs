@@ -89,6 +89,17 @@ impl<'a> Agent<'a> {
         policy: &str,
         arguments: &[&str],
     ) -> Outcome<Self> {
+        Self::launch_build(pc, "/share/bulkhead-agent", machine, policy, arguments)
+    }
+
+    /// Launches the same of another build, which is this program.
+    pub fn launch_build(
+        pc: &'a WardPc,
+        program: &str,
+        machine: &str,
+        policy: &str,
+        arguments: &[&str],
+    ) -> Outcome<Self> {
         pc.sh(&format!(
             "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
              cat > /tmp/etc/policy.toml <<'END'\n{policy}END\n\
@@ -98,7 +109,7 @@ impl<'a> Agent<'a> {
              rm -f /tmp/state/policy.json\n"
         ))?;
         let argv = [
-            "/share/bulkhead-agent",
+            program,
             "--machine",
             "/tmp/etc/machine.toml",
             "--policy",

@@ -312,6 +312,39 @@ fn a_domain_whose_machine_file_changed_runs_on_and_is_said_to_until_it_is_restar
     agent.stop();
 }
 
+// Shows: I-5.
+#[test]
+fn a_vmm_of_one_link_version_up_or_down_runs_on_until_its_own_desktop_is_restarted() {
+    let ward = Ward::new(MACHINE);
+    let (agent, pids) = running_in(&ward);
+    agent.kill();
+    let versions = [seat_link::VERSION - 1, seat_link::VERSION + 1];
+    for (domain, version) in DOMAINS.into_iter().zip(versions) {
+        forge(&ward, domain, |record| record["link"] = version.into());
+    }
+    let agent = ward.start_agent();
+    let told = |domain: &str| {
+        let note = format!("{domain} is run by a bulkhead-vmm of another version");
+        ward.status()["notes"].to_string().contains(&note)
+    };
+    for (domain, pid) in DOMAINS.into_iter().zip(pids) {
+        assert!(told(domain), "{domain}");
+        let found = ward.domain(domain);
+        assert_eq!((found["state"].as_str(), found["pid"].as_i64()), (Some("running"), Some(pid)));
+        assert_eq!(ward.events(domain).len(), 1, "nothing was asked of its guest");
+    }
+    assert_eq!(ward.bulkhead(&["restart", "clinical"]).status.code(), Some(0));
+    assert_ne!(ward.pid("clinical"), pids[0]);
+    assert_eq!(ward.pid("internet"), pids[1]);
+    assert!(!told("clinical") && told("internet"));
+    ward.wait("the record", || record(&ward, "clinical")["answered"] == true);
+    assert_eq!(record(&ward, "clinical")["link"], seat_link::VERSION);
+    assert_eq!(record(&ward, "internet")["link"], versions[1]);
+    agent.stop();
+    assert!(!pids.into_iter().any(alive));
+    verified(&ward);
+}
+
 #[test]
 fn a_vmm_of_a_domain_that_there_is_not_any_more_is_ended() {
     let ward = Ward::new(MACHINE);

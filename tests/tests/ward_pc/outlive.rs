@@ -145,6 +145,124 @@ fn guests_and_their_people_hardly_notice_that_their_agent_is_killed(ward: &Ward)
     ward.pc.sh("rm -rf /tmp/state").map(drop)
 }
 
+/// The agent of another build, which speaks the next version of the seat's link (`scripts/build`).
+const NEXT: &str = "/share/bulkhead-agent-next";
+/// What the guests paint.
+const PAINT: u64 = 0x12_3456;
+
+/// Waits until an agent that took guests up answers; both guests answer all the time.
+fn answers(agent: &Agent<'_>, probes: &[Probe<'_>; 2]) -> Outcome {
+    let began = Instant::now();
+    answered_until(probes, || {
+        ensure!(began.elapsed() < patience(SOON), "no agent answers\n{}", agent.logs());
+        Ok(agent.bulkhead(&["status"])?.status != Some(2))
+    })
+    .map(drop)
+}
+
+/// Checks of which domains the status says that their VMM speaks another version of the link.
+fn are_told(agent: &Agent<'_>, expected: [bool; 2]) -> Outcome {
+    let notes = agent.status()?["notes"].to_string();
+    for (domain, expected) in ["clinical", "internet"].into_iter().zip(expected) {
+        let note = format!("{domain} is run by a bulkhead-vmm of another version");
+        ensure!(notes.contains(&note) == expected, "of {domain} it is not {expected}: {notes}");
+    }
+    Ok(())
+}
+
+/// Restarts the Internet desktop, which is in front: its picture is there again, and what is typed arrives.
+fn is_shown_by_a_restart(
+    agent: &Agent<'_>,
+    person: &mut Person<'_>,
+    probes: &[Probe<'_>; 2],
+) -> Outcome {
+    let restarted = agent.bulkhead(&["restart", "internet"])?;
+    ensure!(restarted.status == Some(0), "{restarted:?}");
+    probes[1].wait_ready()?;
+    probes[1].ask(json!({"op": "paint", "colour": PAINT}))?;
+    person.see("the Internet picture after its restart", SOON, painted)?;
+    probes.iter().try_for_each(|probe| keys(probe).map(drop))?;
+    person.types(&["a"])?;
+    saw(&probes[1], "internet", &typed(30))?;
+    saw(&probes[0], "clinical", &[])
+}
+
+#[ward_test(shows = ["I-5"])]
+fn an_agent_of_another_build_and_link_version_shows_a_guest_again_once_its_desktop_is_restarted(
+    ward: &Ward,
+) -> Outcome {
+    ward.pc.sh(&format!(
+        "rm -rf /tmp/state; [ -x {NEXT} ] && ! cmp -s /share/bulkhead-agent {NEXT}"
+    ))?;
+    let first = start(ward)?;
+    let mut person = Person::at(&ward.pc)?;
+    let probes = [first.probe("clinical"), first.probe("internet")];
+    let mut agent = Some(first);
+    let result = (|| {
+        let pids = vmms(agent.as_ref().ok_or("no agent")?)?;
+        for probe in &probes {
+            probe.ask(json!({"op": "paint", "colour": PAINT}))?;
+        }
+        person.see("the clinical banner", SOON, in_front(GREEN))?;
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet picture", SOON, painted)?;
+
+        ward.pc.progress("an agent of another build, one version up: guests run on, unseen");
+        agent.take().map_or(Ok(()), Agent::leave)?;
+        let next =
+            agent.insert(Agent::launch_build(&ward.pc, NEXT, SEAT_MACHINE, &seat_policy(), &[])?);
+        answers(next, &probes)?;
+        ensure!(vmms(next)? == pids, "another VMM runs");
+        are_told(next, [true, true])?;
+        person.see("the words in the picture's place", SOON, |picture| {
+            in_front(RED)(picture) && !painted(picture)
+        })?;
+        probes.iter().try_for_each(|probe| keys(probe).map(drop))?;
+        person.types(&["a"])?;
+        saw(&probes[0], "clinical", &[])?;
+        saw(&probes[1], "internet", &[])?;
+
+        ward.pc.progress("the Internet desktop is restarted: it is shown, the other runs on");
+        is_shown_by_a_restart(next, &mut person, &probes)?;
+        are_told(next, [true, false])?;
+        let [clinical, internet] = vmms(next)?;
+        ensure!(clinical == pids[0] && internet != pids[1], "{clinical} and {internet} run");
+
+        ward.pc.progress("one version down: the build before takes up what both left");
+        agent.take().map_or(Ok(()), Agent::leave)?;
+        let before = agent.insert(self::next(ward)?);
+        answers(before, &probes)?;
+        ensure!(vmms(before)? == [clinical, internet], "another VMM runs");
+        are_told(before, [false, true])?;
+        person.see("the words in the picture's place", SOON, |picture| {
+            in_front(RED)(picture) && !painted(picture)
+        })?;
+        person.chord(&["ctrl", "alt", "1"])?;
+        person.see("the clinical picture, as it was", SOON, |picture| {
+            in_front(GREEN)(picture) && picture.mostly(100, 100, 50, 50) == 0x12_3456
+        })?;
+        keys(&probes[0])?;
+        person.types(&["a"])?;
+        saw(&probes[0], "clinical", &typed(30))?;
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet banner", SOON, in_front(RED))?;
+        is_shown_by_a_restart(before, &mut person, &probes)?;
+        are_told(before, [false, false])?;
+        ensure!(vmms(before)?[0] == clinical, "the clinical guest was restarted");
+
+        let verified = before.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
+        ensure!(verified.status == Some(0), "{verified:?}");
+        let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
+        let gaps = log.matches("\"kind\":\"agent-gap\"").count();
+        ensure!(gaps == 2, "{gaps} gaps: {log}");
+        Ok(())
+    })();
+    let logs = agent.as_ref().map(Agent::logs).unwrap_or_default();
+    result.map_err(|Failure(error)| Failure(format!("{error}\n{logs}")))?;
+    agent.map_or(Ok(()), Agent::stop)?;
+    ward.pc.sh("rm -rf /tmp/state").map(drop)
+}
+
 /// Returns the processes of both VMMs.
 fn vmms(agent: &Agent<'_>) -> Outcome<[u64; 2]> {
     let status = agent.status()?;

@@ -36,7 +36,7 @@ pub use wire::Malformed;
 
 /// The version of these messages. It grows whenever one of them changes: an agent does not connect to a VMM of another version, which an
 /// earlier agent may have left running.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = if cfg!(feature = "next-version") { 2 } else { 1 };
 
 /// The largest packet in bytes: an update with a cursor's picture, and room for its fields.
 pub const PACKET_MAX: usize = CURSOR_BYTES + 64;
