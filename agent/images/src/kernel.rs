@@ -1,10 +1,10 @@
-//! Whether a file is a kernel that `bulkhead-vmm` starts: what its loader asks of one (`vmm/src/boot`), as far as that does not depend on the
-//! guest's memory. Who packs a bundle learns it, and not the ward.
+//! Whether a file is a kernel that `bulkhead-vmm` starts: what its loader asks of one (`vmm/src/boot`) for a guest that has as much memory as any.
+//! Who packs a bundle learns it, and not the ward. A test holds the two against each other (`tests/tests/kernels.rs`).
 //!
 //! | begins with | is | has |
 //! | --- | --- | --- |
-//! | `\x7fELF` | a `vmlinux` | 64 bits for x86-64, something to load, and a note with a PVH entry (Xen `elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`) |
-//! | anything else | a `bzImage` | `HdrS` at 0x202, protocol 2.12 or newer, a 64-bit entry (Linux `Documentation/arch/x86/boot.rst`) |
+//! | `\x7fELF` | a `vmlinux` | 64 bits for x86-64, something to load where a guest has memory, and a note with a PVH entry (Xen `elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`) |
+//! | anything else | a `bzImage` | `HdrS` at 0x202, protocol 2.12 or newer, a 64-bit entry, room below 3 GiB (Linux `Documentation/arch/x86/boot.rst`) |
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 
 /// Where the setup header of a bzImage is, and how long the part of it that is looked at.
 const SETUP: u64 = 0x1f1;
-const SETUP_LENGTH: usize = 0x238 - 0x1f1;
+const SETUP_LENGTH: usize = 0x26c - 0x1f1;
 /// `HdrS`, little-endian.
 const MAGIC: u64 = 0x5372_6448;
 /// Protocol 2.12 brought the flag that says whether there is a 64-bit entry.
@@ -29,6 +29,11 @@ const EM_X86_64: u64 = 62;
 /// Most program headers and bytes of notes that are looked at, as the loader does.
 const HEADERS_MAX: u64 = 64;
 const NOTES_MAX: u64 = 64 << 10;
+
+/// Where a guest's memory begins that a kernel is loaded into, and where it ends at the latest before the devices' addresses
+/// (`vmm/src/layout.rs`), in bytes.
+const RAM_BEGIN: u64 = 1 << 20;
+const RAM_END: u64 = 3 << 30;
 
 /// What is wrong with a kernel.
 pub(crate) type Wrong = &'static str;
@@ -93,7 +98,15 @@ fn bzimage(kernel: &Kernel<'_>) -> io::Result<Result<(), Wrong>> {
     if there <= ENTRY_64 || there.saturating_add(16) <= promised {
         return Ok(Err("it is cut off"));
     }
-    Ok(Ok(()))
+    let (preferred, while_it_starts) = (field(0x258, 8), field(0x260, 4));
+    let takes = RAM_BEGIN.max(preferred).saturating_add(there.max(while_it_starts));
+    Ok(if preferred > RAM_END {
+        Err("it wants to be loaded above 3 GiB")
+    } else if takes > RAM_END {
+        Err("it needs more memory below 3 GiB than any guest has")
+    } else {
+        Ok(())
+    })
 }
 
 fn elf(kernel: &Kernel<'_>) -> io::Result<Result<(), Wrong>> {
@@ -115,6 +128,12 @@ fn elf(kernel: &Kernel<'_>) -> io::Result<Result<(), Wrong>> {
             PT_LOAD if number(&raw, 40, 8) > 0 => {
                 if offset.checked_add(in_file).is_none_or(|end| end > kernel.length) {
                     return Ok(Err("it is cut off"));
+                }
+                let (address, in_memory) = (number(&raw, 24, 8), number(&raw, 40, 8));
+                let end = address.checked_add(in_memory);
+                let is_ram = address >= RAM_BEGIN && end.is_some_and(|end| end <= RAM_END);
+                if in_file > in_memory || !is_ram {
+                    return Ok(Err("it wants to be loaded where no guest has memory"));
                 }
                 loads = true;
             }
@@ -157,6 +176,15 @@ fn names_entry(notes: &[u8]) -> bool {
         at = end;
     }
     false
+}
+
+/// Returns what is wrong with a file as a kernel, for the test that holds this against the VMM.
+///
+/// # Errors
+/// The file cannot be read.
+#[cfg(any(test, feature = "testing"))]
+pub fn check_kernel_for_tests(file: &File) -> io::Result<Result<(), &'static str>> {
+    check(file, 0, file.metadata()?.len())
 }
 
 /// Makes a bzImage that does nothing, and ends with this text: for tests.
@@ -209,6 +237,7 @@ mod tests {
             header[8..16].copy_from_slice(&offset.to_le_bytes());
             header[32..40].copy_from_slice(&size.to_le_bytes());
             header[40..48].copy_from_slice(&size.to_le_bytes());
+            header[24..32].copy_from_slice(&(16_u64 << 20).to_le_bytes());
             bytes.extend(header);
         }
         for word in [4_u32, 8, 18] {
@@ -236,7 +265,12 @@ mod tests {
         assert!(with(&good, 0x236, 0).contains("Linux 3.8"));
         assert!(with(&good, 0x1f5, 0xff).contains("cut off"));
         assert!(checked(&good[..3000]).unwrap_err().contains("cut off"));
+        assert!(with(&good, 0x25b, 0xc1).contains("above 3 GiB"));
+        assert!(with(&good, 0x263, 0xc0).contains("than any guest has"));
         let good = vmlinux();
+        for (place, to) in [(91, 0xc0), (95, 0xff), (91, 0), (104, 7)] {
+            assert!(with(&good, place, to).contains("no guest has memory"), "{place}");
+        }
         assert!(with(&good, 18, 3).contains("x86-64"));
         assert!(with(&good, 56, 0).contains("make no sense"));
         assert!(with(&good, 184, 17).contains("without a PVH entry"));

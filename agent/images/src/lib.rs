@@ -45,4 +45,4 @@ mod tests;
 pub mod writing;
 
 #[cfg(any(test, feature = "testing"))]
-pub use kernel::bzimage_for_tests;
+pub use kernel::{bzimage_for_tests, check_kernel_for_tests};
