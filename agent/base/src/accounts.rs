@@ -1,10 +1,12 @@
-//! Accounts and groups of the host, read from `/etc/passwd` and `/etc/group` themselves.
+//! Accounts and groups of the host, read from `/etc/passwd` and `/etc/group` themselves, and which numbers accounts may take besides, from
+//! `/etc/subuid` and `/etc/subgid`.
 //!
 //! The C library would look in all that `/etc/nsswitch.conf` names and load a shared library for each: in the statically linked programs that go onto a ward PC
 //! this ends in a crash, in any other it runs code of theirs as root. So accounts of a directory service (LDAP, SSSD, systemd's own) do not count: a ward PC
 //! has no network to ask one over.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Largest file that is read, in bytes: some hundred thousand accounts.
@@ -13,11 +15,27 @@ const FILE_MAX: u64 = 16 << 20;
 /// Members of a group that are listed: more than a ward has people.
 const MEMBERS_MAX: usize = 1000;
 
+/// Ranges that overlap and are listed: more than anybody puts right in one go.
+const RANGES_MAX: usize = 32;
+
 /// The host's accounts, read from `passwd` and `group`.
 #[derive(Debug, Clone)]
 pub struct Accounts {
     passwd: PathBuf,
     group: PathBuf,
+    /// `subuid`, and `subgid`.
+    ranges: [PathBuf; 2],
+}
+
+/// Numbers that an account may take in a user namespace of its own, though they are not its own; subuid(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubordinateRange {
+    /// The account, by name or number, as the file has it.
+    pub owner: String,
+    /// They are numbers of groups, not of users.
+    pub of_groups: bool,
+    /// The first and the last one.
+    pub numbers: RangeInclusive<u32>,
 }
 
 impl Accounts {
@@ -30,7 +48,8 @@ impl Accounts {
     /// Returns the accounts in the files of a directory.
     #[must_use]
     pub fn in_directory(etc: &Path) -> Self {
-        Self { passwd: etc.join("passwd"), group: etc.join("group") }
+        let ranges = [etc.join("subuid"), etc.join("subgid")];
+        Self { passwd: etc.join("passwd"), group: etc.join("group"), ranges }
     }
 
     /// Returns the number of a group.
@@ -112,6 +131,33 @@ impl Accounts {
             })?;
         }
         Ok(holders)
+    }
+
+    /// Returns the ranges of subordinate numbers that have one of these among them; none where there is no such file.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn ranges_over(&self, numbers: &RangeInclusive<u32>) -> io::Result<Vec<SubordinateRange>> {
+        let mut found = Vec::new();
+        for (file, of_groups) in self.ranges.iter().zip([false, true]) {
+            let read = lines(file, |fields| {
+                let (first, count) = (number(fields, 1), number(fields, 2));
+                let Some((first, count)) = first.zip(count).filter(|(_, count)| *count > 0) else {
+                    return;
+                };
+                let range = first..=first.saturating_add(count.saturating_sub(1));
+                let overlaps = range.start() <= numbers.end() && numbers.start() <= range.end();
+                if overlaps && found.len() < RANGES_MAX {
+                    let owner = fields.first().copied().unwrap_or_default().to_owned();
+                    found.push(SubordinateRange { owner, of_groups, numbers: range });
+                }
+            });
+            match read {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(found)
     }
 
     /// Returns which of these groups a user is in: by the group of its process, by the group that its account has, or as a listed member.
@@ -242,6 +288,32 @@ mod tests {
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(accounts.holders(1000).unwrap(), [names(&["kim", "min"]), names(&["ward"])]);
         assert_eq!(accounts.holders(7).unwrap(), [names(&[]), names(&[])]);
+    }
+
+    #[test]
+    fn the_ranges_that_have_a_number_among_them_are_found_to_the_number() {
+        let (dir, accounts) = host("", "");
+        assert_eq!(accounts.ranges_over(&(0..=u32::MAX)).unwrap(), [], "there is no such file");
+        fs::write(
+            dir.path().join("subuid"),
+            "# kim\nlow:100:100\nkim:200:11\nnone:210:0\nodd:210:x\n:210\nlee:4294967290:100\nmin:221:1\n",
+        )
+        .unwrap();
+        fs::write(dir.path().join("subgid"), "1000:0:211\n").unwrap();
+        let found = |numbers: RangeInclusive<u32>| -> Vec<(String, bool, RangeInclusive<u32>)> {
+            let ranges = accounts.ranges_over(&numbers).unwrap();
+            ranges.into_iter().map(|it| (it.owner, it.of_groups, it.numbers)).collect()
+        };
+        let kim = ("kim".to_owned(), false, 200..=210);
+        assert_eq!(found(210..=220), [kim, ("1000".to_owned(), true, 0..=210)]);
+        assert_eq!(found(211..=220), []);
+        assert_eq!(
+            found(u32::MAX..=u32::MAX),
+            [("lee".to_owned(), false, 4_294_967_290..=u32::MAX)]
+        );
+        fs::remove_file(dir.path().join("subgid")).unwrap();
+        fs::create_dir(dir.path().join("subgid")).unwrap();
+        assert!(accounts.ranges_over(&(0..=1)).is_err());
     }
 
     #[test]

@@ -20,6 +20,23 @@ pub fn external_group(domain: &str) -> String {
     format!("bulkhead-vm-{domain}")
 }
 
+/// Longest name of a group that groupadd(8) makes, in bytes.
+const GROUP_NAME_MAX: usize = 32;
+
+/// Returns why an external domain can have no group of its own, and what to do; `None` if it can.
+#[must_use]
+pub fn without_group(domain: &str) -> Option<(String, String)> {
+    let group = external_group(domain);
+    let room = GROUP_NAME_MAX.saturating_sub(external_group("").len());
+    (group.len() > GROUP_NAME_MAX).then(|| {
+        let why = format!(
+            "the name of its group, {group}, has {} characters, and a group's has at most {GROUP_NAME_MAX}: root alone reaches the sockets of this domain",
+            group.len()
+        );
+        (why, format!("have the domain called something of at most {room} characters, in the policy and in the machine file"))
+    })
+}
+
 /// The socket by which the agent reaches a domain's VMM, and which of the two connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketEndpoint {

@@ -17,6 +17,7 @@
 //! | `service` | the unit, the modules it wants, who has which role |
 //! | `usb` | USB controllers, and whether they withhold what is plugged in |
 //! | `worker` | what decodes pictures that are pasted |
+//! | `numbers` | whether the users of VMMs and of the worker are nobody else's to take |
 //! | `clock` | the time, and what it is read from |
 //! | `audit_log` | the log, and its disk |
 //!
@@ -33,6 +34,7 @@ mod devices;
 mod encryption;
 mod host;
 mod meaning;
+mod numbers;
 mod platform;
 mod pressure;
 mod processor;
@@ -140,6 +142,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(software::vmm(inputs, needs));
     findings.push(program::examine(&inputs.state));
     findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));
+    findings.extend(numbers::examine(system));
     findings.extend(service::unit(system));
     findings.push(service::modules(system));
     findings.extend(service::roles(system, machine));

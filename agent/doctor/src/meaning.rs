@@ -95,6 +95,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("vfio-device", "no desktop with a network card of its own starts"),
     ("vfio-pci", "no desktop with a network card of its own starts"),
     ("vmm", "no desktop starts"),
+    (
+        "vmm-users",
+        "another program of the PC might end a desktop, or open what only that desktop's user may; nobody at the PC notices anything",
+    ),
     ("worker", "no picture can be pasted from one desktop into another; text can"),
     ("worker-user", "another program of the PC might read a picture while it is pasted"),
 ];

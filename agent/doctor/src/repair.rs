@@ -10,8 +10,6 @@ use printable::explain;
 /// The package's list of its groups and accounts, and where it is; IT may put another of that name over it, as sysusers.d(5) says.
 const ACCOUNTS: &str = "bulkhead.conf";
 const LIST: &str = "usr/lib/sysusers.d/bulkhead.conf";
-/// Longest name that groupadd(8) takes.
-const GROUP_MAX: usize = 32;
 
 /// Runs programs of the distribution; a test stands in for it.
 pub type Run<'a> = dyn FnMut(&str, &[&str]) -> io::Result<()> + 'a;
@@ -45,7 +43,7 @@ pub(super) fn accounts(root: &Path) -> Option<Repair> {
     root.join(LIST).exists().then_some(Repair::CreateAccounts)
 }
 
-/// Returns what makes a group, if it can have such a name.
-pub(super) fn group(name: &str) -> Option<Repair> {
-    (name.len() <= GROUP_MAX).then(|| Repair::CreateGroup(name.to_owned()))
+/// Returns what makes a group.
+pub(super) fn group(name: &str) -> Repair {
+    Repair::CreateGroup(name.to_owned())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{Finding, SystemPaths, repair, text};
 use base::accounts::Accounts;
-use base::sockets::external_group;
+use base::sockets::{external_group, without_group};
 use config::machine::{Kind, Machine};
 use control::roles::{IT_GROUP, OFFICER_GROUP, USER_GROUP};
 use recorder::AUDITOR_GROUP;
@@ -175,7 +175,7 @@ pub(super) fn roles(system: &SystemPaths, machine: Option<&Machine>) -> Vec<Find
                     "`groupadd --system {group}; usermod -aG {group} NAME`, for each who is to"
                 ),
             )
-            .mended_by(repair::accounts(&system.root).or_else(|| repair::group(group))),
+            .mended_by(repair::accounts(&system.root).or_else(|| Some(repair::group(group)))),
             Ok(Some(members)) if members.is_empty() => Finding::warn(
                 check,
                 format!("nobody is in the group {group}: nobody but root may {may}"),
@@ -195,12 +195,17 @@ pub(super) fn roles(system: &SystemPaths, machine: Option<&Machine>) -> Vec<Find
         let group = external_group(&domain.name);
         let finding = match accounts.group(&group) {
             Ok(Some(_)) => Finding::ok(check, format!("{group} may reach its sockets")),
-            Ok(None) => Finding::warn(
-                check,
-                format!("there is no group {group}: root alone reaches the sockets of this domain"),
-                format!("`groupadd --system {group}`, and add the user its VMM runs as"),
-            )
-            .mended_by(repair::group(&group)),
+            Ok(None) => match without_group(&domain.name) {
+                Some((why, remedy)) => Finding::warn(check, why, remedy),
+                None => Finding::warn(
+                    check,
+                    format!(
+                        "there is no group {group}: root alone reaches the sockets of this domain"
+                    ),
+                    format!("`groupadd --system {group}`, and add the user its VMM runs as"),
+                )
+                .mended_by(repair::group(&group)),
+            },
             Err(error) => {
                 Finding::warn(check, format!("not looked at: {error}"), "put /etc/group right")
             }

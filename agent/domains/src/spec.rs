@@ -16,6 +16,10 @@ use config::machine::{Serial, VmHardware};
 /// else on the host may use these numbers.
 pub const SANDBOX_ID_BASE: u32 = 64000;
 
+/// How many numbers from there on VMMs may have: as many as a PC has domains, and as many again of domains that it does not have any more and whose VMMs are
+/// still being ended.
+pub const SANDBOX_IDS: u32 = 32;
+
 /// What one start of a VMM is told besides its hardware.
 #[derive(Debug)]
 pub struct Start<'a> {

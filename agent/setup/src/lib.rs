@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | [`dialogue`] | the person who runs it, asked only for what nothing else says |
 //! | [`effects`] | the ways in which a PC is changed, so that a test can fail at any of them |
+//! | `groups` | groups that cannot be made |
 //! | `hardware` | NICs, screens, memory, processors, IOMMU; judged by the rules of the hand-over |
 //! | `session` | the NIC that whoever runs it comes in by |
 //! | `answers` | the answer file, for PCs that nobody watches |
@@ -30,6 +31,7 @@ mod change;
 pub mod dialogue;
 pub mod effects;
 mod encryption;
+mod groups;
 mod hardware;
 mod journal;
 mod machine_text;
@@ -365,6 +367,7 @@ fn wanted(
     }
     let enable = enable(pc, &answers, dialogue)?;
     let mut notes = proposal.notes;
+    notes.extend(groups::missing(&machine));
     if enable {
         notes.extend(without_images(&machine, &options.images));
     }

@@ -250,5 +250,15 @@ fn what_setup_or_somebody_has_to_decide_is_not_mended() {
     assert!(service::unit(&system).iter().all(|finding| finding.repair.is_none()), "not enabled");
     // No list of the package's, and a name that no group can have.
     assert_eq!(repair::accounts(&system.root), None);
-    assert_eq!(repair::group("bulkhead-vm-a-laboratory-that-is-called"), None);
+    fs::write(system.root.join("etc/group"), "").unwrap();
+    let of = |domain: &str| {
+        let machine = machine(&format!("format = 1\n[domain.{domain}]\nvmm = \"external\"\n"));
+        let found = service::roles(&system, Some(&machine));
+        found.into_iter().find(|finding| finding.subject.as_deref() == Some(domain)).unwrap()
+    };
+    assert!(of("a-laboratory-of-ours").repair.is_some(), "32 characters");
+    let long = of("a-laboratory-of-yours");
+    assert_eq!(long.repair, None);
+    assert!(long.message.contains("has 33 characters"), "{long:?}");
+    assert!(long.remedy.is_some_and(|it| it.contains("at most 20 characters")));
 }

@@ -61,6 +61,34 @@ fn a_worker_that_others_may_write_is_named_with_its_directory() {
 }
 
 #[test]
+fn whoever_has_a_vmms_number_or_may_take_one_is_named_with_what_to_do() {
+    let pc = FakePc::new();
+    let system = system(&pc);
+    let examine = || numbers::examine(&system);
+    expect(&examine(), "vmm-users", Level::Warn, &["/etc/passwd"]);
+    assert!(examine()[0].message.starts_with("not looked at"));
+    let say = |name: &str, text: &str| fs::write(system.root.join("etc").join(name), text).unwrap();
+    say("passwd", "kim:x:1000:1000::/:\nbulkhead-worker:x:63999:63999::/:\nold:x:64032:1::/:\n");
+    say("group", "bulkhead-worker:x:63999:\n");
+    say("subuid", "kim:100000:65536\n");
+    expect(&examine(), "vmm-users", Level::Ok, &[]);
+    say("group", "ward:x:64031:\n");
+    expect(&examine(), "vmm-users", Level::Warn, &["groupmod -g"]);
+    assert!(examine()[0].message.contains("group ward (64031)"), "{:?}", examine());
+    say("group", "");
+    say("subuid", "kim:100000:65536\nlee:64000:1\n");
+    say("subgid", "lee:1000:63000\n");
+    let found = examine();
+    let said: Vec<_> =
+        found.iter().map(|it| (it.level, it.remedy.as_deref().unwrap_or_default())).collect();
+    let [(Level::Warn, users), (Level::Warn, groups)] = said[..] else { panic!("{found:?}") };
+    assert!(users.contains("`usermod --del-subuids 64000-64000 lee`"), "{users}");
+    assert!(groups.contains("`usermod --del-subgids 1000-63999 lee`"), "{groups}");
+    assert!(groups.contains("--add-subgids 100000-162999 lee"), "{groups}");
+    assert!(found[0].message.contains("lee may take 64000 to 64000 by /etc/subuid"), "{found:?}");
+}
+
+#[test]
 fn the_workers_number_and_the_kernels_landlock_are_looked_at() {
     let pc = FakePc::new();
     let system = system(&pc);

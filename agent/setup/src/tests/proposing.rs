@@ -268,6 +268,25 @@ fn a_pc_whose_domains_others_run_needs_no_hardware() {
 }
 
 #[test]
+fn a_domain_of_others_whose_name_is_too_long_for_a_group_is_told() {
+    let ward = Ward::bare();
+    let say = |name: &str| {
+        ward.write("etc/bulkhead/policy.toml", &POLICY.replace("internet", name));
+        let answers = format!(
+            "format = 1\nenable = false\n[seat]\nbackend = \"none\"\n[domain.clinical]\nvmm = \"external\"\n[domain.{name}]\nvmm = \"external\"\n"
+        );
+        ward.run(&Options { dry_run: true, ..ward.answers(&answers) })
+    };
+    let long = "internet-of-the-north";
+    expect(
+        &say(long),
+        SetupResult::Proposed,
+        &["has 33 characters", "at most 20 characters, in the policy and in the machine file"],
+    );
+    assert!(!say("internet-of-the-nort").described().contains("characters"));
+}
+
+#[test]
 fn the_parameter_is_the_processors_own_and_a_pc_without_grub_is_told_it() {
     let ward = Ward::stock();
     let cpuinfo =
