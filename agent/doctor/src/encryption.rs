@@ -2,6 +2,8 @@
 //!
 //! What opens a LUKS2 volume stands in its header, as JSON (LUKS2 On-Disk Format 1.1, sections 2 and 3).
 
+mod tpm_policy;
+
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
@@ -13,6 +15,7 @@ use nix::sys::stat::{major, minor};
 use serde_json::Value;
 
 use super::{Finding, SystemPaths, text};
+use tpm_policy::PcrPolicy;
 
 /// Block devices on block devices: a file system on LVM on encryption on RAID on a partition is five.
 const DEPTH_MAX: usize = 8;
@@ -52,11 +55,16 @@ pub(super) fn examine(system: &SystemPaths, state: &Path) -> Finding {
     let encrypted = encrypted(&device, DEPTH_MAX);
     let is_away = encrypted.as_deref().and_then(|device| text(&device.join("dm/name"))).as_deref()
         != Some(STATE_VOLUME);
+    let tpm = text(&system.sysfs.path("class/tpm/tpm0/tpm_version_major"));
+    let has_tpm = tpm.as_deref() == Some("2");
     if is_away && unit(system, state).exists() {
+        let slots = volume(system).and_then(|node| Slots::of(&node));
+        let why = slots.and_then(|slots| slots.closed_for(system, has_tpm));
+        let why = why.map(|why| format!("; {why}")).unwrap_or_default();
         return Finding::fail(
             check,
             format!(
-                "the encrypted volume with the state is not mounted at {}, and without it the agent does not start: its audit log would begin anew",
+                "the encrypted volume with the state is not mounted at {}, and without it the agent does not start: its audit log would begin anew{why}",
                 state.display()
             ),
             format!(
@@ -74,8 +82,6 @@ pub(super) fn examine(system: &SystemPaths, state: &Path) -> Finding {
             "`bulkhead setup --encrypt-state VOLUME --erase VOLUME` begins with the volume anew; `bulkhead setup --undo` takes back what is left of it",
         );
     }
-    let tpm = text(&system.sysfs.path("class/tpm/tpm0/tpm_version_major"));
-    let has_tpm = tpm.as_deref() == Some("2");
     if let Some(device) = encrypted {
         return what_opens(system, state, &device, has_tpm);
     }
@@ -106,6 +112,19 @@ fn unit(system: &SystemPaths, state: &Path) -> PathBuf {
 fn has_volume(system: &SystemPaths) -> bool {
     let crypttab = text(&system.root.join("etc/crypttab")).unwrap_or_default();
     crypttab.lines().any(|line| line.split_ascii_whitespace().next() == Some(STATE_VOLUME))
+}
+
+/// Returns the volume that `/etc/crypttab` names for the state.
+fn volume(system: &SystemPaths) -> Option<PathBuf> {
+    let crypttab = text(&system.root.join("etc/crypttab"))?;
+    let mut lines = crypttab.lines().map(str::split_ascii_whitespace);
+    let named = lines.find_map(|mut words| {
+        (words.next() == Some(STATE_VOLUME)).then(|| words.next()).flatten()
+    })?;
+    match named.strip_prefix("UUID=") {
+        Some(uuid) => Some(system.dev.join("disk/by-uuid").join(uuid)),
+        None => named.strip_prefix("/dev/").map(|below| system.dev.join(below)),
+    }
 }
 
 /// Says what opens the encrypted volume below the state.
@@ -141,6 +160,16 @@ fn what_opens(system: &SystemPaths, state: &Path, device: &Path, has_tpm: bool) 
             ),
         );
     }
+    if let Some(why) = slots.closed_for(system, has_tpm) {
+        return Finding::warn(
+            check,
+            format!("{is} ({opened}), and at the next start somebody types a key: {why}"),
+            format!(
+                "if that was meant, `systemd-cryptenroll --wipe-slot=tpm2 --tpm2-device=auto --tpm2-pcrs={} {node}` has the next start do without; if not, find out who started what on this PC",
+                slots.pcrs_by("+")
+            ),
+        );
+    }
     if !slots.recovery && slots.others == 0 {
         return Finding::warn(
             check,
@@ -161,6 +190,8 @@ struct Slots {
     tpm: bool,
     /// The PCRs that the TPM's key is bound to.
     pcrs: Vec<u64>,
+    /// The same with their values, of each of the TPM's keys that is bound to nothing else.
+    policies: Vec<Option<PcrPolicy>>,
     recovery: bool,
     /// Passphrases and key files, which a header does not tell apart.
     others: usize,
@@ -191,6 +222,7 @@ impl Slots {
             match token.get("type").and_then(Value::as_str) {
                 Some("systemd-tpm2") => {
                     slots.tpm = true;
+                    slots.policies.push(PcrPolicy::of(token));
                     let pcrs = token.get("tpm2-pcrs").and_then(Value::as_array);
                     slots.pcrs.extend(pcrs.into_iter().flatten().filter_map(Value::as_u64));
                 }
@@ -203,6 +235,29 @@ impl Slots {
         slots.others =
             keys.filter(|key| !named.iter().any(|named| named.as_str() == Some(key))).count();
         Some(slots)
+    }
+
+    /// Returns why this PC's TPM does not give its key, if that is known.
+    fn closed_for(&self, system: &SystemPaths, has_tpm: bool) -> Option<String> {
+        if !self.tpm {
+            return None;
+        }
+        if !has_tpm {
+            return Some("the TPM 2.0 that opens it is not seen on this PC".to_owned());
+        }
+        let pcr = |pcr: u8| {
+            let file = format!("class/tpm/tpm0/pcr-sha256/{pcr}");
+            tpm_policy::value(&text(&system.sysfs.path(&file))?)
+        };
+        let is_other =
+            |policy: &Option<PcrPolicy>| policy.as_ref()?.is_met(pcr).map(|is_met| !is_met);
+        let are_all = self.policies.iter().all(|policy| is_other(policy) == Some(true));
+        are_all.then(|| {
+            format!(
+                "the TPM keeps its key, as PCR {} is not what it was when the key was made (PCR 7 is Secure Boot with its keys): that was changed, or something else was started on this PC",
+                self.pcrs_by(", ")
+            )
+        })
     }
 
     /// Returns the PCRs, 7 where the header names none.
@@ -380,5 +435,51 @@ mod tests {
         let found = examine(&pc.system, &state);
         assert_eq!(found.level, Level::Fail);
         assert!(found.message.contains("the agent does not start"), "{}", found.message);
+    }
+
+    #[test]
+    fn a_tpm_that_keeps_its_key_is_told_with_why_before_the_key_is_asked_for_and_when_it_is() {
+        let pc = Pc::new();
+        let state = pc.pc.dir.path().join("state");
+        let number = fs::metadata(pc.pc.dir.path()).unwrap().dev();
+        let luks = pc.system.sysfs.path("devices/virtual/block/dm-0");
+        fs::create_dir_all(luks.join("slaves/vdb")).unwrap();
+        pc.sys("devices/virtual/block/dm-0/dm/uuid", "CRYPT-LUKS2-0123-bulkhead_state\n");
+        pc.sys("devices/virtual/block/dm-0/dm/name", "bulkhead_state\n");
+        let named = pc.system.sysfs.path("dev/block");
+        fs::create_dir_all(&named).unwrap();
+        symlink(&luks, named.join(format!("{}:{}", major(number), minor(number)))).unwrap();
+        fs::create_dir_all(pc.system.root.join(UNITS)).unwrap();
+        fs::write(unit(&pc.system, &state), "").unwrap();
+        fs::write(pc.system.root.join("etc/crypttab"), "bulkhead_state UUID=01-23 none luks\n")
+            .unwrap();
+        fs::create_dir_all(pc.system.dev.join("disk/by-uuid")).unwrap();
+        symlink("../../vdb", pc.system.dev.join("disk/by-uuid/01-23")).unwrap();
+        // What systemd-cryptenroll wrote for a TPM whose PCR 7 was this.
+        let seven = "7F85193790DE75E46B70BFEC3614098F47332A6993DABAC6E38AD35F47DF5DA4\n";
+        let json = r#"{"keyslots":{"1":{},"2":{}},"tokens":{"0":{"type":"systemd-tpm2","keyslots":["2"],"tpm2-pcrs":[7],"tpm2-pcr-bank":"sha256",
+            "tpm2-policy-hash":"49be4b8b1836b776d40f9e35074980b0d79705c03c02be6f34aa64aa15db08be","tpm2-pin":false},
+            "1":{"type":"systemd-recovery","keyslots":["1"]}}}"#;
+        fs::write(pc.system.dev.join("vdb"), header(json)).unwrap();
+        pc.sys("class/tpm/tpm0/tpm_version_major", "2\n");
+        assert_eq!(examine(&pc.system, &state).level, Level::Ok, "its PCR cannot be read");
+        pc.sys("class/tpm/tpm0/pcr-sha256/7", seven);
+        assert_eq!(examine(&pc.system, &state).level, Level::Ok);
+        pc.sys("class/tpm/tpm0/pcr-sha256/7", seven.replace("7F", "00"));
+        let found = examine(&pc.system, &state);
+        assert_eq!(found.level, Level::Warn);
+        assert!(found.message.contains("at the next start somebody types a key: the TPM keeps"));
+        assert!(found.remedy.unwrap().contains("--wipe-slot=tpm2"));
+
+        // It was not opened.
+        pc.sys("devices/virtual/block/dm-0/dm/name", "other\n");
+        let found = examine(&pc.system, &state);
+        assert_eq!(found.level, Level::Fail);
+        assert!(found.message.contains("PCR 7 is not what it was"), "{}", found.message);
+        pc.sys("class/tpm/tpm0/pcr-sha256/7", seven);
+        assert!(!examine(&pc.system, &state).message.contains("PCR"));
+        fs::remove_file(pc.system.sysfs.path("class/tpm/tpm0/tpm_version_major")).unwrap();
+        let found = examine(&pc.system, &state);
+        assert!(found.message.contains("is not seen on this PC"), "{}", found.message);
     }
 }

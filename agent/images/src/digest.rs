@@ -25,6 +25,12 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Returns its bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Hashes `length` bytes of a file from `offset` on; `hashed` is told how many at each step.
     ///
     /// # Errors
