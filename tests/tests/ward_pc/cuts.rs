@@ -28,7 +28,7 @@ cat /share/probe.cpio > initrd
 bulkhead images pack probe-7.bundle --name probe --serial 7 --kernel /share/vmlinuz --initrd initrd --cmdline "console=ttyS0 quiet" --disk root.img --key kim
 "#;
 
-#[ward_test(in_full)]
+#[ward_test(shows = ["C-10", "K-5.2.1"], in_full)]
 fn an_update_and_an_image_that_a_power_cut_interrupts_are_old_or_new_and_whole() -> Outcome {
     if !nix::unistd::geteuid().is_root() {
         println!("not run: a disk with Debian is made by root alone");
@@ -182,7 +182,7 @@ fn policy_in_force(pc: &WardPc) -> Outcome<u64> {
     Ok(status["policy"]["serial"].as_u64().unwrap_or(0))
 }
 
-#[ward_test(in_full)]
+#[ward_test(shows = ["C-10", "K-5.2.3", "K-5.4.3"], in_full)]
 fn a_power_cut_at_work_loses_nothing_that_was_answered_and_keeps_nothing_that_was_to_be_discarded()
 -> Outcome {
     if !nix::unistd::geteuid().is_root() {
