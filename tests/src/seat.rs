@@ -264,6 +264,7 @@ fn key_of(c: char) -> Option<(String, bool)> {
         '-' => plain("minus"),
         '_' => shifted("minus"),
         '=' => plain("equal"),
+        '+' => shifted("equal"),
         '\'' => plain("apostrophe"),
         ',' => plain("comma"),
         '.' => plain("dot"),

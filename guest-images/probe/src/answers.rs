@@ -23,6 +23,8 @@
 //! | `flood-screen` | `millis`, `background`? | `updates` |
 //! | `hostile-gpu` | `count`, `seed` | `answered`, `resets` |
 //! | `run` | `argv` | `status`, `output` |
+//! | `copy` | `text` | it is in the guest's clipboard |
+//! | `paste` | | `text` that the other side offers, or null |
 //! | `power-off`, `reboot` | | |
 
 use std::fs;
@@ -34,7 +36,7 @@ use serde_json::{Value, json};
 
 use crate::kernel::{first_line, run, uptime};
 use crate::request::{number, text};
-use crate::{block, find_port, hostile, network, scsi, seat, sys};
+use crate::{block, clipboard, find_port, hostile, network, scsi, seat, sys};
 
 /// Most output of a program that is sent back, in bytes.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -111,6 +113,8 @@ fn act(request: &Value) -> Result<Value, String> {
             all.truncate(OUTPUT_MAX);
             Ok(json!({"status": output.status.code(), "output": String::from_utf8_lossy(&all)}))
         }
+        "copy" => clipboard::copy(request),
+        "paste" => clipboard::paste(),
         "power-off" => {
             later(|| sys::power_off());
             Ok(json!({}))

@@ -34,6 +34,7 @@
 
 mod answers;
 mod block;
+mod clipboard;
 mod hostile;
 mod kernel;
 mod network;

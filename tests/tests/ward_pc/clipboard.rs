@@ -27,7 +27,7 @@ id = "pictures-in"
 from = "internet"
 to = "clinical"
 types = ["image/png"]
-max_bytes = 4096
+max_bytes = 65536
 action = "allow"
 
 [[clipboard]]
@@ -44,6 +44,13 @@ const PICTURE: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==";
 const DAMAGED: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAQAAggCBd81ytgAAAABJRU5ErkJggg==";
+
+/// A black picture of 20,000 by 2,100 pixels, which is 40,892 bytes as a file and would be a thousand times that in memory; packed once more with gzip.
+const BOMB: &str = concat!(
+    "H4sIAAAAAAACA+3cvS6DYRgG4KfaoSn1lxj8DE2MVoNForTo0jRSczkAZiaNRsTmCEgcAJMDsDkDdHIAYjCwiOrXw/i+69reJ3mWZ7zz5r5qNXfKpYVSRJQbu7W9iGYlorhaHA7i9HJ+",
+    "JeK216hV2yf9j6dcbjjsXv89fBaTBQAAACDVum+9fBIGRGXwst3aBwAAANLucGqyMAoFfjuLVecAAACA1LtYX5se/RD4OjsqOAcAAACk3tz3+8YoC3gePM603QMAAABS71VhAAAAAGSK",
+    "wgAAAADIFoUBAAAAkC0KAwAAACBj+r38bJIFVAedn+V2AAAAQOrdjE1sRe5ufOk4eTXqzdr95sH5P5i1j2W8nwAA",
+);
 
 /// How long an overlay stays, and some.
 const OVERLAY: Duration = Duration::from_secs(30);
@@ -135,6 +142,7 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
         ("deny", "-"),
         ("deny", "-"),
         ("deny", "-"),
+        ("deny", "-"),
         // Texts.
         ("allow", "-"),
         ("deny", "-"),
@@ -154,7 +162,7 @@ fn pastes(log: &str) -> impl Iterator<Item = Value> {
     entries.filter(|entry| entry["kind"] == "clipboard")
 }
 
-/// Shows that a picture crosses as the worker made it anew; a damaged one, one for which a worker has too little memory, and one whose worker is killed are refused
+/// Shows that a picture crosses as the worker made it anew; a damaged one, one that is far larger than its file, one for which a worker has too little memory, and one whose worker is killed are refused
 /// in words. Begins and ends
 /// with the clinical desktop in front.
 fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
@@ -192,6 +200,10 @@ fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
     refused(person, "the picture is damaged")?;
     person.photograph(&ward.pc.dir().join("damaged.png"))?;
 
+    ward.pc.progress("one that is a thousand times as large once it is unpacked");
+    takes(person, &format!("echo {BOMB} | base64 -d | gunzip > i\n"))?;
+    refused(person, "the picture is too large")?;
+
     ward.pc.progress("a sound one, and a worker without memory");
     takes_picture(person, PICTURE)?;
     let memory = |bytes: &str| ward.pc.sh(&format!("echo {bytes} > {group}/memory.max"));
@@ -226,9 +238,14 @@ fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
 
 /// Has the Internet desktop copy a picture, takes it from there, and puts the clinical desktop in front.
 fn takes_picture(person: &mut Person<'_>, picture: &str) -> Outcome {
+    takes(person, &format!("echo {picture} | base64 -d > i\n"))
+}
+
+/// Takes the picture that a line writes into the file `i`.
+fn takes(person: &mut Person<'_>, line: &str) -> Outcome {
     person.chord(&["ctrl", "alt", "2"])?;
     person.see("the Internet banner", SOON, in_front(RED))?;
-    person.enters(&format!("echo {picture} | base64 -d > i\n"))?;
+    person.enters(line)?;
     person.enters("xclip -selection clipboard -t image/png i\n")?;
     // As for text.
     std::thread::sleep(Duration::from_secs(3));

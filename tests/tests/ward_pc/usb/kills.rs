@@ -1,4 +1,5 @@
-//! The agent or a VMM is killed, at whatever moment, under typing and with a stick being read: the rest goes on, and what was killed comes back.
+//! The agent, a worker or a VMM is killed, at whatever moment, under typing, copying and pasting, with a stick being read and networks that answer: the rest goes
+//! on, and what was killed comes back.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use tests::patience::patience;
 use tests::runner::is_in_full;
 use tests::seat::Person;
 use tests::usb_device::{plug_stick, pull_stick};
-use tests::ward::Ward;
+use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
 use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
 
@@ -32,6 +33,24 @@ const MEMORY_MORE: u64 = 2048;
 /// KEY_B, KEY_C as Linux counts them.
 const B: u64 = 48;
 const C: u64 = 46;
+
+/// What may be pasted.
+const TEXT_IN: &str = r#"
+[[clipboard]]
+id = "text-in"
+from = "internet"
+to = "clinical"
+types = ["text/plain"]
+max_bytes = 4096
+action = "allow"
+"#;
+/// The guests' addresses, and the servers of their networks; neither reaches the other's.
+const ADDRESSES: [&str; 2] = ["10.1.0.5/24", "10.2.0.6/24"];
+const SERVERS: [&str; 2] = ["10.1.0.1", "10.2.0.1"];
+/// Whoever works for the agent now, apart from it.
+const WORKERS: &str = "cat /sys/fs/cgroup/bulkhead.workers*/cgroup.procs /sys/fs/cgroup/bulkhead.workers*/*/cgroup.procs 2>/dev/null; true";
+/// How long a person waits for what a paste says.
+const PASTED: Duration = Duration::from_millis(1500);
 
 const DOMAINS: [&str; 2] = ["clinical", "internet"];
 const COLOURS: [u32; 2] = [GREEN, RED];
@@ -59,7 +78,24 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     fn launch(ward: &'a Ward) -> Outcome<Agent<'a>> {
-        Agent::launch_with(&ward.pc, SEAT_MACHINE, &(seat_policy() + RULES), &[])
+        let nic = |machine: String, domain: &str, nic: &str| {
+            let section = format!("[domain.{domain}]\n");
+            machine.replace(&section, &format!("{section}nic = \"{nic}\"\n"))
+        };
+        let machine = nic(SEAT_MACHINE.to_owned(), "clinical", CLINICAL_NIC);
+        let machine = nic(machine, "internet", INTERNET_NIC);
+        let policy = seat_policy().replace("\"none\"", "\"passthrough\"");
+        Agent::launch_with(&ward.pc, &machine, &(policy + TEXT_IN + RULES), &[])
+    }
+
+    /// Gives a guest that has just started its address, and has it say that it has a clipboard.
+    fn join(&self, domain: usize) -> Outcome {
+        self.probes[domain].ask(json!({"op": "paste"}))?;
+        self.probes[domain].configure(ADDRESSES[domain])?;
+        until("its network does not answer", || self.probes[domain].reaches(SERVERS[domain]))?;
+        let other = self.probes[domain].reaches(SERVERS[1 - domain])?;
+        ensure!(!other, "{} reaches the other network", DOMAINS[domain]);
+        Ok(())
     }
 
     fn agent(&self) -> Outcome<&Agent<'a>> {
@@ -76,7 +112,65 @@ impl<'a> Scene<'a> {
         self.probes[domain].ask(json!({"op": "timing"}))?;
         let took = asked.elapsed();
         ensure!(took < patience(Duration::from_secs(10)), "{} took {took:?}", DOMAINS[domain]);
+        // An emulated network may lose a frame.
+        let mut tries = (0..3).map(|_| self.probes[domain].reaches(SERVERS[domain]));
+        ensure!(
+            tries.by_ref().any(|reached| matches!(reached, Ok(true))),
+            "the network of {} does not answer",
+            DOMAINS[domain]
+        );
         Ok(())
+    }
+
+    /// Copies a text in the Internet desktop, and begins to paste it in the clinical one.
+    fn begins_to_paste(&mut self, text: &str) -> Outcome {
+        self.probes[1].ask(json!({"op": "copy", "text": text}))?;
+        self.switch(1)?;
+        self.person.chord(&["ctrl", "alt", "c"])?;
+        self.switch(0)?;
+        self.person.chord(&["ctrl", "alt", "v"])
+    }
+
+    /// Returns what the clinical desktop's programs find in the clipboard.
+    fn pasted(&self) -> Outcome<Option<String>> {
+        let answer = self.probes[0].ask(json!({"op": "paste"}))?;
+        Ok(answer["text"].as_str().map(str::to_owned))
+    }
+
+    /// Checks that a text is pasted, and that nothing comes the way for which there is no rule.
+    fn pastes(&mut self, text: &str) -> Outcome {
+        let began = Instant::now();
+        loop {
+            self.begins_to_paste(text)?;
+            std::thread::sleep(PASTED);
+            let pasted = self.pasted()?;
+            if pasted.as_deref() == Some(text) {
+                break;
+            }
+            ensure!(pasted.is_none(), "another text is pasted: {pasted:?}");
+            ensure!(began.elapsed() < patience(SOON), "{text} is not pasted");
+        }
+        let answer = self.probes[1].ask(json!({"op": "paste"}))?;
+        ensure!(answer["text"].is_null(), "the Internet desktop was given {answer}");
+        Ok(())
+    }
+
+    /// Kills one of those that work for the agent, if there is one: the agent and both VMMs are what they were.
+    fn kill_worker(&mut self, number: u64) -> Outcome<bool> {
+        let workers = self.ward.pc.sh(WORKERS)?;
+        let workers: Vec<&str> = workers.split_whitespace().collect();
+        let Some(count) = u64::try_from(workers.len()).ok().filter(|count| *count > 0) else {
+            return Ok(false);
+        };
+        let before = [self.pid(0)?, self.pid(1)?];
+        let victim = workers[usize::try_from(number % count).unwrap_or(0)];
+        // One that has ended by itself meanwhile is no fault.
+        self.ward.pc.sh(&format!("kill -9 {victim} 2>/dev/null; true"))?;
+        self.answers(0)?;
+        self.answers(1)?;
+        no_disk_on_host(self.ward)?;
+        ensure!([self.pid(0)?, self.pid(1)?] == before, "a worker's death cost a desktop");
+        Ok(true)
     }
 
     /// Has the clinical guest read the stick again and again.
@@ -125,11 +219,11 @@ impl<'a> Scene<'a> {
         until("the key does not arrive", || Ok(keys(&self.probes[self.front])?.contains(&(B, 1))))
     }
 
-    /// Kills the agent and starts the next one; both guests answer, and the key that is held comes up.
-    fn kill_agent(&mut self) -> Outcome {
+    /// Kills the agent and starts the next one; both guests answer, and a key that is held comes up.
+    fn kill_agent(&mut self, is_held: bool) -> Outcome {
         self.agent.take().map_or(Ok(()), Agent::kill)?;
         let began = Instant::now();
-        while !keys(&self.probes[self.front])?.contains(&(B, 0)) {
+        while is_held && !keys(&self.probes[self.front])?.contains(&(B, 0)) {
             ensure!(began.elapsed() < patience(SOON), "the key that was held is held for ever");
         }
         self.answers(0)?;
@@ -156,7 +250,8 @@ impl<'a> Scene<'a> {
             self.answers(1 - domain)?;
             Ok(![0, pid].contains(&self.pid(domain)?))
         })?;
-        self.probes[domain].wait_ready()
+        self.probes[domain].wait_ready()?;
+        self.join(domain)
     }
 
     /// Measures what the agent has: descriptors, and KiB of memory that are nobody else's (screens are shared with VMMs).
@@ -193,37 +288,57 @@ fn whatever_is_killed_at_whatever_moment_the_rest_goes_on_and_it_comes_back(
 fn kills(scene: &mut Scene<'_>) -> Outcome {
     let ward = scene.ward;
     scene.probes.iter().try_for_each(Probe::wait_ready)?;
+    scene.join(0)?;
+    scene.join(1)?;
     let medium = ward.pc.dir().join("patient.img");
     fs::write(&medium, vec![b'w'; 4 * MIB])?;
     plug_stick(scene.person.hardware(), "patient", &medium, "PATIENT1")?;
     let mut numbers = Numbers(20_261_129);
-    let mut counts = [0; 3];
+    let mut counts = [0; 4];
     let rounds = if is_in_full() { KILLS_IN_FULL } else { KILLS };
     for round in 0..rounds {
         wait_for(scene.agent()?, "stick", is_attached("read-only"))?;
         super::disk_in(&scene.probes[0], true)?;
         scene.reads()?;
+        let before = format!("before kill {round}");
+        scene.pastes(&before)?;
         scene.switch(usize::from(numbers.below(2) == 1))?;
         scene.types()?;
-        // All three in the first three rounds.
-        let victim = if round < 3 { round } else { usize::try_from(numbers.below(3)).unwrap_or(0) };
-        scene.hold()?;
-        std::thread::sleep(Duration::from_millis(numbers.below(ALONE_MAX)));
+        // All four in the first four rounds.
+        let victim = if round < 4 { round } else { usize::try_from(numbers.below(4)).unwrap_or(0) };
+        let text = format!("at kill {round}");
+        // In the middle of a paste, or of a key that is held.
+        let in_a_paste = numbers.below(2) == 0;
+        match in_a_paste {
+            true => scene.begins_to_paste(&text)?,
+            false => scene.hold()?,
+        }
+        let alone = if in_a_paste { ALONE_MAX / 10 } else { ALONE_MAX };
+        std::thread::sleep(Duration::from_millis(numbers.below(alone)));
         let killed = match victim {
-            0 => scene.kill_agent(),
-            domain => scene.kill_vmm(domain - 1),
+            0 => scene.kill_agent(!in_a_paste).map(|()| true),
+            3 => scene.kill_worker(numbers.below(1000)),
+            domain => scene.kill_vmm(domain - 1).map(|()| true),
         };
-        killed.map_err(|Failure(e)| Failure(format!("kill {round}, of {victim}: {e}")))?;
+        let killed = killed.map_err(|Failure(e)| {
+            Failure(format!("kill {round}, of {victim}, in a paste: {in_a_paste}: {e}"))
+        })?;
         scene.person.key("b", false)?;
         scene.types()?;
-        counts[victim] += 1;
+        let found = scene.pasted()?;
+        ensure!(
+            found.as_ref().is_none_or(|found| *found == text || *found == before),
+            "kill {round}, of {victim}: the clipboard has {found:?}"
+        );
+        scene.pastes(&format!("after kill {round}"))?;
+        counts[victim] += usize::from(killed);
         ward.pc.progress(&format!(
-            "killed {} times the agent, {} the clinical VMM, {} the Internet VMM",
-            counts[0], counts[1], counts[2]
+            "killed {} times the agent, {} the clinical VMM, {} the Internet VMM, {} a worker",
+            counts[0], counts[1], counts[2], counts[3]
         ));
     }
     scene.hold()?;
-    scene.kill_agent()?;
+    scene.kill_agent(true)?;
     scene.person.key("b", false)?;
     wait_for(scene.agent()?, "stick", is_attached("read-only"))?;
     // What one agent gathers over the deaths of several VMMs, once it has had a picture of each.

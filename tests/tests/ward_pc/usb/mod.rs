@@ -6,6 +6,7 @@ mod hostile;
 mod kills;
 mod parts;
 mod restarts;
+mod soak;
 mod storage;
 mod stream;
 
