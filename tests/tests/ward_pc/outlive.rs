@@ -160,14 +160,20 @@ fn answers(agent: &Agent<'_>, probes: &[Probe<'_>; 2]) -> Outcome {
     .map(drop)
 }
 
-/// Checks of which domains the status says that their VMM speaks another version of the link.
+/// Waits until the status says of these domains, and of no other, that their VMM speaks another version of the link.
 fn are_told(agent: &Agent<'_>, expected: [bool; 2]) -> Outcome {
-    let notes = agent.status()?["notes"].to_string();
-    for (domain, expected) in ["clinical", "internet"].into_iter().zip(expected) {
-        let note = format!("{domain} is run by a bulkhead-vmm of another version");
-        ensure!(notes.contains(&note) == expected, "of {domain} it is not {expected}: {notes}");
+    let began = Instant::now();
+    loop {
+        let notes = agent.status()?["notes"].to_string();
+        let told = ["clinical", "internet"].map(|domain| {
+            notes.contains(&format!("{domain} is run by a bulkhead-vmm of another version"))
+        });
+        if told == expected {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < patience(SOON), "told is {told:?}, not {expected:?}: {notes}");
+        std::thread::sleep(Duration::from_millis(200));
     }
-    Ok(())
 }
 
 /// Restarts the Internet desktop, which is in front: its picture is there again, and what is typed arrives.

@@ -137,18 +137,22 @@ impl<'a> Scene<'a> {
         Ok(answer["text"].as_str().map(str::to_owned))
     }
 
-    /// Checks that a text is pasted, and that nothing comes the way for which there is no rule.
-    fn pastes(&mut self, text: &str) -> Outcome {
+    /// Checks that a text is pasted, in the place of one of those that were there, and that nothing comes the way for which there is no rule.
+    fn pastes(&mut self, text: &str, before: &[&str]) -> Outcome {
         let began = Instant::now();
         loop {
             self.begins_to_paste(text)?;
             std::thread::sleep(PASTED);
             let pasted = self.pasted()?;
-            if pasted.as_deref() == Some(text) {
+            let Some(pasted) = pasted else {
+                ensure!(began.elapsed() < patience(SOON), "{text} is not pasted");
+                continue;
+            };
+            if pasted == text {
                 break;
             }
-            ensure!(pasted.is_none(), "another text is pasted: {pasted:?}");
-            ensure!(began.elapsed() < patience(SOON), "{text} is not pasted");
+            ensure!(before.contains(&pasted.as_str()), "another text is pasted: {pasted}");
+            ensure!(began.elapsed() < patience(SOON), "{text} is not pasted, {pasted} is");
         }
         let answer = self.probes[1].ask(json!({"op": "paste"}))?;
         ensure!(answer["text"].is_null(), "the Internet desktop was given {answer}");
@@ -301,7 +305,8 @@ fn kills(scene: &mut Scene<'_>) -> Outcome {
         super::disk_in(&scene.probes[0], true)?;
         scene.reads()?;
         let before = format!("before kill {round}");
-        scene.pastes(&before)?;
+        let last = round.checked_sub(1).map(|last| format!("after kill {last}"));
+        scene.pastes(&before, &[last.as_deref().unwrap_or_default()])?;
         scene.switch(usize::from(numbers.below(2) == 1))?;
         scene.types()?;
         // All four in the first four rounds.
@@ -330,7 +335,7 @@ fn kills(scene: &mut Scene<'_>) -> Outcome {
             found.as_ref().is_none_or(|found| *found == text || *found == before),
             "kill {round}, of {victim}: the clipboard has {found:?}"
         );
-        scene.pastes(&format!("after kill {round}"))?;
+        scene.pastes(&format!("after kill {round}"), &[&before, &text])?;
         counts[victim] += usize::from(killed);
         ward.pc.progress(&format!(
             "killed {} times the agent, {} the clinical VMM, {} the Internet VMM, {} a worker",

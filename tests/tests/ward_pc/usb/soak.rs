@@ -26,6 +26,8 @@ const PULLED_EVERY: u64 = 5;
 /// What a VMM may have more of after all reboots: descriptors, and KiB of its own. Its guest's memory is no part of it.
 const DESCRIPTORS_MORE: u64 = 2;
 const MEMORY_MORE: u64 = 512;
+/// Longest that a guest goes on that was told to reboot.
+const ENDS: Duration = Duration::from_millis(1500);
 /// Longest that a guest takes to be there again.
 const AGAIN: Duration = Duration::from_secs(60);
 /// A day, in seconds.
@@ -212,6 +214,8 @@ fn reboots(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
             ports.pull("patient")?;
         }
         answers(&internet)?;
+        // One that is about to end takes questions that nobody answers.
+        std::thread::sleep(patience(ENDS));
         // What the one before wrote into its memory is gone with it.
         let began = Instant::now();
         loop {
