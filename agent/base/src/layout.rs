@@ -187,7 +187,7 @@ impl Layout {
     /// Returns the store of Bulkhead's own package.
     #[must_use]
     pub fn programs(&self) -> PathBuf {
-        self.state.join("program")
+        programs(&self.state)
     }
 
     /// Returns what `bulkhead-rescue.service` notes.
@@ -213,6 +213,12 @@ impl Layout {
     pub fn discards(&self) -> PathBuf {
         self.state.join("discard")
     }
+}
+
+/// Returns the store of Bulkhead's own package in a state directory.
+#[must_use]
+pub fn programs(state: &Path) -> PathBuf {
+    state.join("program")
 }
 
 /// Returns the control socket in a runtime directory.

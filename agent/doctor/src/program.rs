@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use base::layout;
 use printable::explain;
 use program::record::{Kept, Last, Outcome, Pending, Record, Stage};
 use program::store::{Store, StoreError};
@@ -13,7 +14,7 @@ const CHECK: &str = "program";
 
 /// Examines the record of updates in this state directory.
 pub(super) fn examine(state: &Path) -> Finding {
-    match Store::at(&state.join("program")).record() {
+    match Store::at(&layout::programs(state)).record() {
         Ok(record) => of(&record),
         Err(StoreError::File { source, .. })
             if source.kind() == io::ErrorKind::PermissionDenied =>
@@ -113,7 +114,7 @@ mod tests {
     /// Returns what is found where this is under way, and that came of the last one.
     fn found(pending: Value, last: Value) -> Finding {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("program")).unwrap();
+        fs::create_dir(layout::programs(dir.path())).unwrap();
         let record = json!({
             "format": 1, "newest": null, "floor": 1, "in_force": null, "before": null, "pending": pending, "last": last,
         });
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_used_is_no_update_that_is_well() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("program")).unwrap();
+        fs::create_dir(layout::programs(dir.path())).unwrap();
         fs::write(dir.path().join("program/record.json"), "{").unwrap();
         is(&examine(dir.path()), Level::Fail, "cannot be read", "record.json");
     }

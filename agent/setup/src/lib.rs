@@ -271,7 +271,7 @@ fn undo(
 /// Refuses while an update of Bulkhead is to be made or is being made: without its service it would stay half done. One that only waits for an agent is none: its
 /// package is installed whole. A record that cannot be read keeps nobody off, as no update goes on by it.
 fn no_update_is_under_way(state: &Path) -> Result<(), Stop> {
-    let record = ProgramStore::at(&state.join("program")).record().unwrap_or_default();
+    let record = ProgramStore::at(&layout::programs(state)).record().unwrap_or_default();
     let Some(Pending { to, stage, waits, .. }) = record.pending else { return Ok(()) };
     let is_installed = matches!(stage, Stage::Proving | Stage::ProvingReturn { .. });
     if is_installed && waits.is_some() {

@@ -12,8 +12,8 @@ use ::program::package::Control;
 use ::program::record::{Admission, Kept, Last, Outcome as Became, Pending, Record, Stage};
 use ::program::store::{Store, StoreError, sealed};
 use ::program::update::{self, Run};
-use base::defaults;
 use base::state_volume::{self, StateAway};
+use base::{defaults, layout};
 use clap::Args;
 use images::notes;
 use nix::unistd::getuid;
@@ -47,7 +47,7 @@ impl Pc {
     }
 
     fn store(&self) -> Store {
-        Store::at(&self.state.join("program"))
+        Store::at(&layout::programs(&self.state))
     }
 
     fn trust(&self) -> Result<policy::signature::TrustStore, String> {
