@@ -55,7 +55,7 @@ pub(super) fn examine(system: &SystemPaths, state: &Path) -> Finding {
     let encrypted = encrypted(&device, DEPTH_MAX);
     let is_away = encrypted.as_deref().and_then(|device| text(&device.join("dm/name"))).as_deref()
         != Some(STATE_VOLUME);
-    let tpm = text(&system.sysfs.path("class/tpm/tpm0/tpm_version_major"));
+    let tpm = system.sys_text("class/tpm/tpm0/tpm_version_major");
     let has_tpm = tpm.as_deref() == Some("2");
     if is_away && unit(system, state).exists() {
         let slots = volume(system).and_then(|node| Slots::of(&node));
@@ -306,39 +306,16 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use control::findings::Level;
-    use handover::fake::FakePc;
 
     use super::*;
-
-    struct Pc {
-        pc: FakePc,
-        system: SystemPaths,
-    }
-
-    impl Pc {
-        fn new() -> Self {
-            let pc = FakePc::new();
-            let dir = pc.dir.path();
-            let (proc, dev, root) = (dir.join("proc"), dir.join("dev"), dir.join("root"));
-            fs::create_dir_all(root.join("etc")).unwrap();
-            fs::create_dir_all(&dev).unwrap();
-            let system = SystemPaths { sysfs: pc.sysfs(), proc, dev, root };
-            Self { pc, system }
-        }
-
-        fn sys(&self, file: &str, content: impl AsRef<[u8]>) {
-            let path = self.system.sysfs.path(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-    }
+    use crate::fake::Pc;
 
     #[test]
     fn a_state_directory_below_lvm_on_an_encrypted_partition_is_encrypted() {
         let pc = Pc::new();
-        let state = pc.pc.dir.path().join("state/not/there");
+        let state = pc.files.dir.path().join("state/not/there");
         assert!(examine(&pc.system, &state).message.starts_with("not looked at"));
-        let number = fs::metadata(pc.pc.dir.path()).unwrap().dev();
+        let number = fs::metadata(pc.files.dir.path()).unwrap().dev();
         let volume = pc.system.sysfs.path("devices/virtual/block/dm-1");
         let luks = pc.system.sysfs.path("devices/virtual/block/dm-0");
         fs::create_dir_all(volume.join("slaves")).unwrap();
@@ -370,8 +347,8 @@ mod tests {
     #[test]
     fn a_volume_is_said_with_what_opens_it_and_warned_of_where_that_is_too_little() {
         let pc = Pc::new();
-        let number = fs::metadata(pc.pc.dir.path()).unwrap().dev();
-        let state = pc.pc.dir.path().join("state");
+        let number = fs::metadata(pc.files.dir.path()).unwrap().dev();
+        let state = pc.files.dir.path().join("state");
         let luks = pc.system.sysfs.path("devices/virtual/block/dm-0");
         fs::create_dir_all(luks.join("slaves/vdb")).unwrap();
         pc.sys("devices/virtual/block/dm-0/dm/uuid", "CRYPT-LUKS2-0123-bulkhead_state\n");
@@ -417,8 +394,8 @@ mod tests {
     #[test]
     fn a_volume_that_is_not_mounted_is_a_failure_as_no_agent_starts() {
         let pc = Pc::new();
-        let state = pc.pc.dir.path().join("state");
-        let number = fs::metadata(pc.pc.dir.path()).unwrap().dev();
+        let state = pc.files.dir.path().join("state");
+        let number = fs::metadata(pc.files.dir.path()).unwrap().dev();
         let disk =
             pc.system.sysfs.path("dev/block").join(format!("{}:{}", major(number), minor(number)));
         fs::create_dir_all(disk).unwrap();
@@ -440,8 +417,8 @@ mod tests {
     #[test]
     fn a_tpm_that_keeps_its_key_is_told_with_why_before_the_key_is_asked_for_and_when_it_is() {
         let pc = Pc::new();
-        let state = pc.pc.dir.path().join("state");
-        let number = fs::metadata(pc.pc.dir.path()).unwrap().dev();
+        let state = pc.files.dir.path().join("state");
+        let number = fs::metadata(pc.files.dir.path()).unwrap().dev();
         let luks = pc.system.sysfs.path("devices/virtual/block/dm-0");
         fs::create_dir_all(luks.join("slaves/vdb")).unwrap();
         pc.sys("devices/virtual/block/dm-0/dm/uuid", "CRYPT-LUKS2-0123-bulkhead_state\n");

@@ -32,6 +32,8 @@ pub mod audit_log;
 mod clock;
 mod devices;
 mod encryption;
+#[cfg(test)]
+mod fake;
 mod host;
 mod meaning;
 mod numbers;

@@ -141,9 +141,9 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use control::findings::Level;
-    use handover::fake::FakePc;
 
     use super::*;
+    use crate::fake::Pc;
 
     /// `/proc/net/tcp` of a PC with an SSH server, a database for itself alone, and a connection; taken from a PC.
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
@@ -155,28 +155,6 @@ mod tests {
         1: 0000000000000000FFFF00000100007F:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 24000 1 0000000000000000 100 0 0 10 0\n";
     const UDP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n  \
         99: 000080FE00000000FF005450B6AF01FE:0222 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000   998        0 25000 2 0000000000000000 0\n";
-
-    struct Pc {
-        _files: FakePc,
-        system: SystemPaths,
-    }
-
-    impl Pc {
-        fn new() -> Self {
-            let pc = FakePc::new();
-            let dir = pc.dir.path();
-            let (proc, dev, root) = (dir.join("proc"), dir.join("dev"), dir.join("root"));
-            fs::create_dir_all(proc.join("net")).unwrap();
-            let system = SystemPaths { sysfs: pc.sysfs(), proc, dev, root };
-            Self { _files: pc, system }
-        }
-
-        fn sys(&self, file: &str, content: impl AsRef<[u8]>) {
-            let path = self.system.sysfs.path(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-    }
 
     #[test]
     fn what_listens_for_others_is_named_with_its_program_and_what_listens_for_itself_is_not() {

@@ -131,38 +131,31 @@ mod tests {
 
     use config::machine::Context;
     use control::findings::Level;
-    use handover::fake::FakePc;
 
     use super::*;
+    use crate::fake::Pc;
 
     /// A PC whose images are on this machine's own file system, of which it says that it is a partition, on a volume, or on a whole disk.
-    struct Pc {
-        pc: FakePc,
-        system: SystemPaths,
+    struct PcWithImages {
+        pc: Pc,
         machine: Machine,
         number: String,
     }
 
-    impl Pc {
+    impl PcWithImages {
         fn new() -> Self {
-            let pc = FakePc::new();
-            let dir = pc.dir.path().to_owned();
-            let system = SystemPaths {
-                sysfs: pc.sysfs(),
-                proc: dir.join("proc"),
-                dev: dir.join("dev"),
-                root: dir.join("root"),
-            };
+            let pc = Pc::new();
+            let dir = pc.files.dir.path().to_owned();
             fs::write(dir.join("root.img"), "x").unwrap();
             let text = "format = 1\n[domain.clinical]\nkernel = \"k\"\ndisks = [ { path = \"root.img\" }, { path = \"gone.img\" } ]\n";
             let context = Context { images: &dir, domain_policies: None };
             let machine = Machine::parse("machine.toml", text, context).unwrap();
             let number = number(&dir.join("root.img")).unwrap();
-            Self { pc, system, machine, number }
+            Self { pc, machine, number }
         }
 
         fn sys(&self, below: &str) -> PathBuf {
-            let path = self.system.sysfs.path(below);
+            let path = self.pc.system.sysfs.path(below);
             fs::create_dir_all(&path).unwrap();
             path
         }
@@ -181,20 +174,20 @@ mod tests {
         }
 
         fn found(&self) -> Vec<(Level, String)> {
-            let findings = weights(&self.system, &self.machine).into_iter();
+            let findings = weights(&self.pc.system, &self.machine).into_iter();
             findings.map(|found| (found.level, found.subject.unwrap())).collect()
         }
     }
 
     #[test]
     fn a_disk_on_which_the_domains_weights_count_for_nothing_is_named_with_the_remedy() {
-        let pc = Pc::new();
+        let pc = PcWithImages::new();
         let disk = pc.disk("sda", "8:0\n", "[mq-deadline] none bfq\n");
         let part = disk.join("sda2");
         fs::create_dir_all(&part).unwrap();
         fs::write(part.join("partition"), "2\n").unwrap();
         pc.images_on(&part);
-        let findings = weights(&pc.system, &pc.machine);
+        let findings = weights(&pc.pc.system, &pc.machine);
         assert_eq!(pc.found(), [(Level::Warn, "sda".to_owned())]);
         assert!(findings[0].message.contains("clinical"), "{}", findings[0].message);
         assert!(findings[0].remedy.as_ref().unwrap().contains("KERNEL==\"sda\""));
@@ -204,7 +197,7 @@ mod tests {
 
     #[test]
     fn of_a_volume_the_disks_below_it_are_looked_at() {
-        let pc = Pc::new();
+        let pc = PcWithImages::new();
         let volume = pc.disk("dm-0", "253:0\n", "none\n");
         for (name, number, scheduler) in
             [("nvme0n1", "259:0\n", "[none] bfq\n"), ("sdb", "8:16\n", "[bfq]\n")]
@@ -225,13 +218,13 @@ mod tests {
 
     #[test]
     fn the_kernels_cost_model_weighs_too_where_it_is_on_for_that_disk() {
-        let pc = Pc::new();
+        let pc = PcWithImages::new();
         let disk = pc.disk("sda", "8:0\n", "[none]\n");
         pc.images_on(&disk);
-        let group = pc.pc.dir.path().join("cgroup");
+        let group = pc.pc.files.dir.path().join("cgroup");
         fs::create_dir_all(&group).unwrap();
         let mounts = format!("cgroup2 {} cgroup2 rw 0 0\n", group.display());
-        fs::write(pc.system.proc.join("self/mounts"), mounts).unwrap();
+        fs::write(pc.pc.system.proc.join("self/mounts"), mounts).unwrap();
         fs::write(group.join("io.cost.qos"), "8:0 enable=0 ctrl=auto\n8:16 enable=1 ctrl=user\n")
             .unwrap();
         assert_eq!(pc.found()[0].0, Level::Warn);
@@ -241,11 +234,11 @@ mod tests {
 
     #[test]
     fn images_on_no_disk_are_no_finding_and_a_scheduler_that_is_not_named_is_not_taken_for_one() {
-        let pc = Pc::new();
+        let pc = PcWithImages::new();
         assert_eq!(pc.found(), []);
         let disk = pc.sys("block/sda");
         pc.images_on(&disk);
-        let findings = weights(&pc.system, &pc.machine);
+        let findings = weights(&pc.pc.system, &pc.machine);
         assert_eq!(findings[0].level, Level::Warn);
         assert!(findings[0].message.starts_with("not looked at"));
     }

@@ -167,6 +167,7 @@ mod tests {
 
     use super::*;
     use crate::Level;
+    use crate::fake::paths;
 
     /// A PC whose kernel says this of its cores and of the processor's flaws, started with these words.
     fn pc(active: &str, flaws: &[(&str, &str)], words: &str) -> (FakePc, SystemPaths) {
@@ -182,10 +183,9 @@ mod tests {
         for (name, says) in flaws {
             write(sysfs.path(FLAWS).join(name), says);
         }
-        let proc = pc.dir.path().join("proc");
-        write(proc.join("cmdline"), words);
-        let (dev, root) = (pc.dir.path().join("dev"), pc.dir.path().join("root"));
-        (pc, SystemPaths { sysfs, proc, dev, root })
+        let paths = paths(&pc);
+        write(paths.proc.join("cmdline"), words);
+        (pc, paths)
     }
 
     fn findings(active: &str, flaws: &[(&str, &str)], words: &str) -> [Finding; 2] {

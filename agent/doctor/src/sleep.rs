@@ -133,88 +133,69 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use control::findings::Level;
-    use handover::fake::FakePc;
 
     use super::*;
+    use crate::fake::Pc;
 
     const OFF: &str = "[Sleep]\nAllowSuspend=no\nAllowHibernation=no\n";
 
-    struct Pc {
-        pc: FakePc,
-        system: SystemPaths,
+    fn pc_that_can(ways: &str) -> Pc {
+        let pc = Pc::new();
+        pc.sys("power/state", ways);
+        pc
     }
 
-    impl Pc {
-        fn that_can(ways: &str) -> Self {
-            let pc = FakePc::new();
-            let dir = pc.dir.path();
-            let (proc, dev, root) = (dir.join("proc"), dir.join("dev"), dir.join("root"));
-            let system = SystemPaths { sysfs: pc.sysfs(), proc, dev, root };
-            let power = system.sysfs.path("power");
-            fs::create_dir_all(&power).unwrap();
-            fs::write(power.join("state"), ways).unwrap();
-            Self { pc, system }
-        }
-
-        fn has(&self, file: &str, text: &str) {
-            let path = self.system.root.join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
-        fn found(&self) -> (Level, String) {
-            assert!(self.pc.dir.path().exists());
-            let Finding { level, message, .. } = examine(&self.system);
-            (level, message)
-        }
+    fn found_of(pc: &Pc) -> (Level, String) {
+        let Finding { level, message, .. } = examine(&pc.system);
+        (level, message)
     }
 
     #[test]
     fn a_pc_that_systemd_may_have_sleep_is_told_and_how_to_keep_it_awake() {
-        let pc = Pc::that_can("freeze mem disk\n");
+        let pc = pc_that_can("freeze mem disk\n");
         let found = examine(&pc.system);
         assert_eq!(found.level, Level::Warn);
         assert!(found.message.contains("AllowSuspend= is not set to no"), "{}", found.message);
         assert!(found.remedy.unwrap().contains("bulkhead-claim.service"));
-        pc.has("run/systemd/sleep.conf.d/50-bulkhead.conf", OFF);
-        assert_eq!(pc.found().0, Level::Ok);
+        pc.root("run/systemd/sleep.conf.d/50-bulkhead.conf", OFF);
+        assert_eq!(found_of(&pc).0, Level::Ok);
     }
 
     #[test]
     fn the_last_word_of_systemds_files_counts_and_the_one_that_allows_it_is_named() {
-        let pc = Pc::that_can("mem\n");
-        pc.has("run/systemd/sleep.conf.d/50-bulkhead.conf", OFF);
-        pc.has("etc/systemd/sleep.conf", "[Sleep]\nAllowSuspend=yes\n");
-        assert_eq!(pc.found().0, Level::Ok, "drop-ins come after the main file");
-        pc.has("etc/systemd/sleep.conf.d/10-early.conf", "[Sleep]\nAllowSuspend=yes\n");
-        pc.has("etc/systemd/sleep.conf.d/90-other.conf", "[Login]\nAllowSuspend=yes\n");
-        pc.has("etc/systemd/sleep.conf.d/90-note.txt", "[Sleep]\nAllowSuspend=yes\n");
-        assert_eq!(pc.found().0, Level::Ok);
-        pc.has(
+        let pc = pc_that_can("mem\n");
+        pc.root("run/systemd/sleep.conf.d/50-bulkhead.conf", OFF);
+        pc.root("etc/systemd/sleep.conf", "[Sleep]\nAllowSuspend=yes\n");
+        assert_eq!(found_of(&pc).0, Level::Ok, "drop-ins come after the main file");
+        pc.root("etc/systemd/sleep.conf.d/10-early.conf", "[Sleep]\nAllowSuspend=yes\n");
+        pc.root("etc/systemd/sleep.conf.d/90-other.conf", "[Login]\nAllowSuspend=yes\n");
+        pc.root("etc/systemd/sleep.conf.d/90-note.txt", "[Sleep]\nAllowSuspend=yes\n");
+        assert_eq!(found_of(&pc).0, Level::Ok);
+        pc.root(
             "etc/systemd/sleep.conf.d/90-late.conf",
             "[Sleep]\n#AllowSuspend=no\nAllowSuspend = On\n",
         );
-        let (level, message) = pc.found();
+        let (level, message) = found_of(&pc);
         assert_eq!(level, Level::Warn);
         assert!(message.contains("90-late.conf") && !message.contains("Hibernation"), "{message}");
-        pc.has("etc/systemd/sleep.conf.d/90-late.conf", "[Sleep]\nAllowHybridSleep=yes\n");
-        assert!(pc.found().1.contains("AllowHybridSleep=yes"));
+        pc.root("etc/systemd/sleep.conf.d/90-late.conf", "[Sleep]\nAllowHybridSleep=yes\n");
+        assert!(found_of(&pc).1.contains("AllowHybridSleep=yes"));
         // One of the same name below /etc takes the place of the one below /run.
-        pc.has("etc/systemd/sleep.conf.d/90-late.conf", "");
-        assert_eq!(pc.found().0, Level::Ok);
-        pc.has("etc/systemd/sleep.conf.d/50-bulkhead.conf", "");
-        assert_eq!(pc.found().0, Level::Warn);
+        pc.root("etc/systemd/sleep.conf.d/90-late.conf", "");
+        assert_eq!(found_of(&pc).0, Level::Ok);
+        pc.root("etc/systemd/sleep.conf.d/50-bulkhead.conf", "");
+        assert_eq!(found_of(&pc).0, Level::Warn);
     }
 
     #[test]
     fn a_pc_that_cannot_sleep_or_whose_sleep_is_masked_is_fit_and_one_that_does_not_say_is_not() {
-        assert_eq!(Pc::that_can("\n").found().0, Level::Ok);
-        let pc = Pc::that_can("mem\n");
-        pc.has("etc/systemd/system/x", "");
+        assert_eq!(found_of(&pc_that_can("\n")).0, Level::Ok);
+        let pc = pc_that_can("mem\n");
+        pc.root("etc/systemd/system/x", "");
         symlink("/dev/null", pc.system.root.join("etc/systemd/system/sleep.target")).unwrap();
-        assert_eq!(pc.found().0, Level::Ok);
+        assert_eq!(found_of(&pc).0, Level::Ok);
         fs::remove_file(pc.system.sysfs.path("power/state")).unwrap();
-        let (level, message) = pc.found();
+        let (level, message) = found_of(&pc);
         assert_eq!(level, Level::Warn);
         assert!(message.starts_with("not looked at"), "{message}");
     }

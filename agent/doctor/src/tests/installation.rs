@@ -1,5 +1,7 @@
 //! The way to setup, the unit, the roles, USB and the clock.
 
+use std::os::unix::fs::symlink;
+
 use super::*;
 
 #[test]
