@@ -115,7 +115,7 @@ impl EventLoop {
                 Err(refused) => running.refuse(caller, refused).into(),
             });
             running.process_events();
-            if running.seat.is_dead() && ending.is_none() {
+            if running.seat.thread().is_dead() && ending.is_none() {
                 // Nobody sees or types anything any more until there is another agent, for which the guests run on.
                 tracing::error!("{}; stopping", DaemonError::SeatFailed);
                 running.monitor.note(&[record::failed("seat")]);
@@ -206,7 +206,7 @@ impl EventLoop {
         }
         self.waking.alarm.set(Some(Moment::now() + left))?;
         let mut fds = vec![PollFd::new(self.signals.fd.as_fd(), PollFlags::POLLIN)];
-        fds.push(PollFd::new(self.running.seat.fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(self.running.seat.thread().fd(), PollFlags::POLLIN));
         let mediators = self.running.mediators.each().filter_map(Mediator::fd);
         fds.extend(mediators.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.running.configuration.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -232,7 +232,7 @@ impl EventLoop {
     fn leave(self) -> Result<(), DaemonError> {
         let domains = self.running.supervisor.running();
         let (_, seat) = self.running.end(AgentLeft { domains }.into(), Stop::KeepFromHost);
-        if seat.is_dead() {
+        if seat.thread().is_dead() {
             return Err(DaemonError::SeatFailed);
         }
         tracing::info!("the guests run on");
@@ -244,7 +244,7 @@ impl EventLoop {
         let all_off = self.running.supervisor.all_off();
         let stop = if all_off { Stop::GiveBack } else { Stop::KeepFromHost };
         let (supervisor, seat) = self.running.end(AgentStopped {}.into(), stop);
-        let seat_failed = seat.is_dead();
+        let seat_failed = seat.thread().is_dead();
         seat.forget();
         if !supervisor.all_off() {
             return Err(DaemonError::NotPutBack("not every domain could be stopped".to_owned()));

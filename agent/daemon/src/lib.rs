@@ -243,14 +243,14 @@ struct Running {
 impl Running {
     /// Asks every thread that the agent lives from whether it still comes round.
     fn probe_threads(&self) {
-        self.seat.probe();
+        self.seat.thread().probe();
         self.mediators.each().for_each(Mediator::probe);
     }
 
     /// Returns whether every thread has come round since it was probed. A thread that is no more does not count here: that is reported
     /// elsewhere.
     fn threads_are_responsive(&self) -> bool {
-        self.seat.is_responsive() && self.mediators.each().all(Mediator::is_responsive)
+        self.seat.thread().is_responsive() && self.mediators.each().all(Mediator::is_responsive)
     }
 
     /// Ends the mediators, writes down what is not written down yet, and last how the agent ends.

@@ -1,6 +1,5 @@
 //! The daemon's side of the seat: what it is told and asked, and what somebody there requests of the others.
 
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use policy::Policy;
 
 use super::DaemonError;
 use base::layout::Layout;
+use base::mailbox::ThreadHandle;
 use config::domain_policies;
 use config::machine::{Machine, Seat as SeatChoice};
 use control::reports::SeatReport;
@@ -82,19 +82,9 @@ impl SeatClient {
         (self.seat.report().backend == "kms").then(|| self.seat.handle())
     }
 
-    /// Asks its thread whether it still comes round.
-    pub(super) fn probe(&self) {
-        self.seat.probe();
-    }
-
-    /// Returns whether its thread has come round since it was last probed, or is no more.
-    pub(super) fn is_responsive(&self) -> bool {
-        self.seat.is_responsive()
-    }
-
-    /// Becomes readable when there is an event.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.seat.fd()
+    /// Returns its thread. One that has died: there is no screen and no keyboard any more.
+    pub(super) const fn thread(&self) -> &ThreadHandle<Command, SeatEvent> {
+        self.seat.thread()
     }
 
     /// Reports the seat, for `status`, and returns what there is to say besides.
@@ -148,14 +138,9 @@ impl SeatClient {
             self.seat.show(index, self.domain_text(index, supervisor));
         }
         self.seat.show_banner_notes(recorder.banner_notes().chain(notes).collect());
-        let events = self.seat.events();
+        let events = self.thread().events();
         self.requests.extend(events.iter().filter_map(request));
         events.iter().filter_map(|event| entries::of(event, self.seat.names())).collect()
-    }
-
-    /// Returns whether its thread has died: there is no screen and no keyboard any more.
-    pub(super) fn is_dead(&self) -> bool {
-        self.seat.is_dead()
     }
 
     /// Takes what somebody at the seat requested since the last call.

@@ -49,7 +49,7 @@ mod scenes;
 mod stage;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -323,32 +323,10 @@ impl Seat {
         &self.names
     }
 
-    /// Asks its thread whether it still comes round.
-    pub fn probe(&self) {
-        self.thread.probe();
-    }
-
-    /// Returns whether its thread has come round since it was last asked, or is no more.
+    /// Returns its thread: whether it still comes round, whether it has died, and what it said.
     #[must_use]
-    pub fn is_responsive(&self) -> bool {
-        self.thread.is_responsive()
-    }
-
-    /// Becomes readable when there is an event.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.thread.fd()
-    }
-
-    /// Returns whether the thread has died.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.thread.is_dead()
-    }
-
-    /// Returns the events since the last call.
-    pub fn events(&self) -> Vec<SeatEvent> {
-        self.thread.events()
+    pub const fn thread(&self) -> &ThreadHandle<Command, SeatEvent> {
+        &self.thread
     }
 
     /// Returns when input last went to a domain; `None` if none has since the agent started.
@@ -379,7 +357,7 @@ impl Seat {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let report = self.report();
-        let dead = self.is_dead().then(|| {
+        let dead = self.thread.is_dead().then(|| {
             "THE SEAT HAS FAILED: the guests run on, and the agent ends for another to show them"
                 .to_owned()
         });
