@@ -1,4 +1,5 @@
-//! The command line of `bulkhead-agent`: what it runs, and what it does instead. Its manual page is made of it.
+//! The command line of `bulkhead-agent`: what it runs, and what it does instead. Its manual page is made of it. What `bulkhead` hands on to it, that
+//! program takes by the same types.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
@@ -67,62 +68,73 @@ pub struct DoctorArguments {
     pub fix: bool,
 }
 
-/// What of the PC is set up, and by which answers.
+/// How this PC is set up. `bulkhead setup` takes the same, and hands it on.
 #[derive(Debug, clap::Args)]
 pub struct SetupArguments {
     /// The answer file: what would be asked otherwise
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "undo")]
     pub answers: Option<PathBuf>,
-    /// Change nothing
+    /// Show every change, and make none
     #[arg(long)]
     pub dry_run: bool,
-    /// Make the changes without asking
+    /// Make the changes without asking whether to
     #[arg(long)]
     pub yes: bool,
-    /// Take back what was changed
+    /// Take back everything that setup changed, also after a crash half-way
     #[arg(long)]
     pub undo: bool,
-    /// Move state and images onto this block device, encrypted
-    #[arg(long, value_name = "VOLUME")]
+    /// Move state and images onto this block device, encrypted (LUKS2), opened by the TPM where there is one
+    #[arg(long, value_name = "VOLUME", conflicts_with = "undo")]
     pub encrypt_state: Option<PathBuf>,
-    /// The same block device, if what is on it may be lost
-    #[arg(long, value_name = "VOLUME")]
+    /// The same block device once more, if what is on it may be lost
+    #[arg(long, value_name = "VOLUME", requires = "encrypt_state")]
     pub erase: Option<PathBuf>,
-    /// Which hardware this PC has; written
-    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
-    pub machine: PathBuf,
-    /// What may cross between domains, and which there are; read
-    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
-    pub policy: PathBuf,
-    /// Where relative kernels, initrds and disks lie
-    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
-    pub images: PathBuf,
-    /// Where what was changed is noted
-    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
-    pub state: PathBuf,
+    #[command(flatten)]
+    pub files: Files,
 }
 
 /// Where everything is that a PC is run by.
 #[derive(Debug, clap::Args)]
 pub struct Places {
-    /// Which hardware this PC has
-    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
-    pub machine: PathBuf,
-    /// What may cross between domains
-    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
-    pub policy: PathBuf,
-    /// Where relative kernels, initrds and disks lie
-    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
-    pub images: PathBuf,
-    /// What outlives a restart of the PC
-    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
-    pub state: PathBuf,
+    #[command(flatten)]
+    pub files: Files,
     /// Sockets, and what does not outlive a restart of the PC
     #[arg(long, value_name = "DIR", default_value_os = defaults::runtime().as_os_str())]
     pub runtime: PathBuf,
     /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
     #[arg(long, value_name = "PATH")]
     pub vmm: Option<PathBuf>,
+}
+
+/// The files and directories of a PC that both programs can be given others of.
+#[derive(Debug, clap::Args)]
+pub struct Files {
+    /// The machine file, which says which hardware this PC has; setup writes it
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    pub machine: PathBuf,
+    /// The policy, which says which domains there are and what may cross between them
+    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
+    pub policy: PathBuf,
+    /// Where relative kernels, initrds and disks lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    pub images: PathBuf,
+    /// The agent's state directory, which outlives a restart of the PC: the audit log is in it, and what setup changed
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    pub state: PathBuf,
+}
+
+impl Files {
+    /// Returns each with its option, for another program's command line.
+    #[must_use]
+    pub fn options(&self) -> [(&'static str, Option<&PathBuf>); 4] {
+        let Self { machine, policy, images, state } = self;
+        [
+            ("--machine", Some(machine)),
+            ("--policy", Some(policy)),
+            ("--images", Some(images)),
+            ("--state", Some(state)),
+        ]
+    }
 }
 
 /// How much is said.

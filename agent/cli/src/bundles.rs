@@ -1,7 +1,8 @@
 //! What the security office does with bundles, whatever is in them: they are signed and checked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use images::container::{Bundle, Described, Head};
 use images::writing::{PackError, Signed, Signing};
 use policy::signature::{PublicKey, Purpose, SecretKey};
@@ -9,7 +10,30 @@ use printable::explain;
 use serde_json::{Value, json};
 
 use super::progress::Progress;
+use super::trust::TRUST;
 use super::{Common, Failure, Outcome, complain, passphrase, print, signing};
+
+/// What an officer signs, and with which key.
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The bundle, into which the signature goes
+    file: PathBuf,
+    /// The officer's secret key
+    #[arg(long, value_name = "KEYFILE")]
+    key: PathBuf,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+/// What is checked, and by whose word.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The bundle
+    file: PathBuf,
+    /// Who may sign such bundles, and how many must; this file is looked at, and not what a PC remembers
+    #[arg(long, value_name = "FILE", default_value = TRUST)]
+    trust: PathBuf,
+}
 
 /// What the command line says of the bundles of one purpose.
 pub(crate) trait Spoken: Described {
@@ -78,12 +102,8 @@ pub(crate) fn opened<M: Spoken>(common: &Common, file: &Path) -> Result<Bundle<M
 }
 
 /// Adds an officer's signature to a bundle.
-pub(crate) fn sign<M: Spoken>(
-    common: &Common,
-    file: &Path,
-    key: &Path,
-    passphrase: &passphrase::Source,
-) -> Outcome {
+pub(crate) fn sign<M: Spoken>(common: &Common, args: &SignArgs) -> Outcome {
+    let SignArgs { file, key, passphrase } = args;
     let signing = match Signing::<M>::open(file) {
         Ok(signing) => signing,
         Err(error) => return not_written(common, file, &error),
@@ -145,7 +165,8 @@ pub(crate) fn warn_of_the_end<M: Spoken>(manifest: &M) {
 }
 
 /// Shows what a bundle says of itself, reads it to its end, and says whether enough officers signed it.
-pub(crate) fn check<M: Spoken>(common: &Common, file: &Path, trust: &Path) -> Outcome {
+pub(crate) fn check<M: Spoken>(common: &Common, args: &CheckArgs) -> Outcome {
+    let CheckArgs { file, trust } = args;
     let bundle = match opened::<M>(common, file) {
         Ok(bundle) => bundle,
         Err(outcome) => return outcome,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::examiner::Task;
 use super::{Common, Failure, Outcome, colours, print_styled};
-use base::defaults;
+use arguments::Files;
 use clap::Args;
 use control::findings::{Diagnosis, Finding, Level};
 use nix::unistd::Uid;
@@ -16,18 +16,8 @@ use printable::{Ink, StyledPage};
     after_help = "Exit status: 0 this PC is fit; 1 it is not; 2 bad usage, or nothing was examined: bulkhead-agent is missing, crashed, or is of another version."
 )]
 pub(super) struct DoctorArgs {
-    /// The machine file
-    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
-    machine: PathBuf,
-    /// The policy
-    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
-    policy: PathBuf,
-    /// Where relative images lie
-    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
-    images: PathBuf,
-    /// The agent's state directory, where the audit log is
-    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
-    state: PathBuf,
+    #[command(flatten)]
+    files: Files,
     /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
     #[arg(long, value_name = "PATH")]
     vmm: Option<PathBuf>,
@@ -64,16 +54,9 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
 
 /// Has this PC examined.
 fn examine(common: &Common, args: &DoctorArgs) -> Result<Diagnosis, String> {
-    let DoctorArgs { machine, policy, images, state, vmm, fix } = args;
-    let options = [
-        ("--runtime", Some(&common.runtime)),
-        ("--machine", Some(machine)),
-        ("--policy", Some(policy)),
-        ("--images", Some(images)),
-        ("--state", Some(state)),
-        ("--vmm", vmm.as_ref()),
-    ];
-    TASK.run(&[("--fix", *fix)], &options)
+    let DoctorArgs { files, vmm, fix } = args;
+    let own = [("--runtime", Some(&common.runtime)), ("--vmm", vmm.as_ref())];
+    TASK.run(&[("--fix", *fix)], &[own.as_slice(), &files.options()].concat())
 }
 
 fn render(diagnosis: &Diagnosis, colours: bool) -> StyledPage {

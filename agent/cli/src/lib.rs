@@ -53,6 +53,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ::policy::diagnostic::without_secrets;
+use arguments::SetupArguments;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use printable::StyledPage;
@@ -169,7 +170,8 @@ enum Command {
     /// Examine this PC's fitness, each finding with its remedy; needs no agent
     Doctor(doctor::DoctorArgs),
     /// Set this PC up: propose its machine file, show every change, make it once you agree, and take it back with --undo; needs no agent that runs
-    Setup(setup::SetupArgs),
+    #[command(after_help = setup::AFTER_HELP)]
+    Setup(SetupArguments),
 }
 
 /// Returns the command line's definition, from which manual pages and completions are made.

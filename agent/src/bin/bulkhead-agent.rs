@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use arguments::{Arguments, ClaimArguments, DoctorArguments, Instead, Places, SetupArguments};
+use arguments::{
+    Arguments, ClaimArguments, DoctorArguments, Files, Instead, Places, SetupArguments,
+};
 use base::layout::Layout;
 use base::secrets::NoDump;
 use clap::Parser;
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     }
     // The VMMs are started in `/`, so what they are handed must be absolute.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let Places { machine, policy, images, state, runtime, vmm } = args.places;
+    let Places { files: Files { machine, policy, images, state }, runtime, vmm } = args.places;
     let options = Options {
         machine,
         policy,
@@ -91,16 +93,11 @@ fn prepare(args: &ClaimArguments) -> ExitCode {
 }
 
 /// Examines this PC, and prints what the doctor finds.
-fn examine(DoctorArguments { places: args, fix }: DoctorArguments) -> ExitCode {
+fn examine(DoctorArguments { places, fix }: DoctorArguments) -> ExitCode {
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let inputs = InputFiles {
-        machine: args.machine,
-        policy: args.policy,
-        images: absolute(args.images),
-        state: absolute(args.state),
-        runtime: args.runtime,
-        vmm: args.vmm,
-    };
+    let Places { files: Files { machine, policy, images, state }, runtime, vmm } = places;
+    let (images, state) = (absolute(images), absolute(state));
+    let inputs = InputFiles { machine, policy, images, state, runtime, vmm };
     let examine = || doctor::examine(&SystemPaths::this_pc(), &inputs);
     print(&match fix {
         true => doctor::repair::mend(examine, &mut base::programs::run),
@@ -119,10 +116,10 @@ fn set_up(args: SetupArguments) -> ExitCode {
         encrypt_state: args.encrypt_state,
         erase: args.erase,
         // They are noted for another day, on which it may be started elsewhere.
-        machine: absolute(args.machine),
-        policy: args.policy,
-        images: absolute(args.images),
-        state: absolute(args.state),
+        machine: absolute(args.files.machine),
+        policy: args.files.policy,
+        images: absolute(args.files.images),
+        state: absolute(args.files.state),
     };
     let ssh_connection = std::env::var("SSH_CONNECTION").ok();
     let caller = Caller { is_root: Uid::effective().is_root(), ssh_connection };

@@ -16,7 +16,7 @@ use printable::explain;
 use serde_json::{Value, json};
 use vmm_control::MemorySize;
 
-use super::bundles::{self, Spoken};
+use super::bundles::{self, CheckArgs, SignArgs, Spoken};
 use super::progress::size;
 use super::{Common, Failure, Outcome, passphrase};
 
@@ -26,23 +26,9 @@ pub(super) enum ImagesCommand {
     /// Make a bundle of a guest's files, and sign it; needs no ward PC
     Pack(PackArgs),
     /// Show what a bundle says of itself, read it to its end, and add an officer's signature to it; needs no ward PC
-    Sign {
-        /// The bundle, into which the signature goes
-        file: PathBuf,
-        /// The officer's secret key
-        #[arg(long, value_name = "KEYFILE")]
-        key: PathBuf,
-        #[command(flatten)]
-        passphrase: passphrase::Source,
-    },
+    Sign(SignArgs),
     /// Show what a bundle says of itself, signed or not, and read it to its end: is it whole, and have enough trusted officers signed it? Installs nothing; needs no ward PC
-    Check {
-        /// The bundle
-        file: PathBuf,
-        /// Who may sign images, and how many must; this file is looked at, and not what a PC remembers
-        #[arg(long, value_name = "FILE", default_value = super::trust::TRUST)]
-        trust: PathBuf,
-    },
+    Check(CheckArgs),
     /// Copy a bundle into this PC's store once it is found signed; it comes into force by `activate`, and an interrupted installation is gone on with
     Install {
         /// The bundle
@@ -188,10 +174,8 @@ pub(super) fn run(common: &Common, command: &ImagesCommand) -> Outcome {
     }
     match command {
         ImagesCommand::Pack(args) => office::pack(common, args),
-        ImagesCommand::Sign { file, key, passphrase } => {
-            bundles::sign::<Manifest>(common, file, key, passphrase)
-        }
-        ImagesCommand::Check { file, trust } => bundles::check::<Manifest>(common, file, trust),
+        ImagesCommand::Sign(args) => bundles::sign::<Manifest>(common, args),
+        ImagesCommand::Check(args) => bundles::check::<Manifest>(common, args),
         ImagesCommand::Install { file, pc } => store::install(common, pc, file),
         ImagesCommand::List { pc } => installed::list(common, pc),
         ImagesCommand::Verify { name, pc } => installed::verify(common, pc, name.as_ref()),

@@ -11,7 +11,7 @@ use policy::signature::Purpose;
 use printable::explain;
 use serde_json::{Value, json};
 
-use super::bundles::{self, Spoken};
+use super::bundles::{self, CheckArgs, SignArgs, Spoken};
 use super::{Common, Failure, Outcome, passphrase};
 use crate::images::serial;
 use crate::progress::size;
@@ -22,23 +22,9 @@ pub(super) enum ProgramCommand {
     /// Make a bundle of Bulkhead's Debian package, and sign it; needs no ward PC
     Pack(PackArgs),
     /// Show what a bundle says of itself, read it to its end, and add an officer's signature to it; needs no ward PC
-    Sign {
-        /// The bundle, into which the signature goes
-        file: PathBuf,
-        /// The officer's secret key
-        #[arg(long, value_name = "KEYFILE")]
-        key: PathBuf,
-        #[command(flatten)]
-        passphrase: passphrase::Source,
-    },
+    Sign(SignArgs),
     /// Show what a bundle says of itself, signed or not, and read it to its end: is it whole, and have enough trusted officers signed it? Installs nothing; needs no ward PC
-    Check {
-        /// The bundle
-        file: PathBuf,
-        /// Who may sign programs, and how many must; this file is looked at, and not what a PC remembers
-        #[arg(long, value_name = "FILE", default_value = super::trust::TRUST)]
-        trust: PathBuf,
-    },
+    Check(CheckArgs),
     /// Keep a bundle once it is found signed, and have its package installed under running desktops; it goes back by itself if its agent does not work
     Install {
         /// The bundle
@@ -108,10 +94,8 @@ pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
     }
     match command {
         ProgramCommand::Pack(args) => office::pack(common, args),
-        ProgramCommand::Sign { file, key, passphrase } => {
-            bundles::sign::<Manifest>(common, file, key, passphrase)
-        }
-        ProgramCommand::Check { file, trust } => bundles::check::<Manifest>(common, file, trust),
+        ProgramCommand::Sign(args) => bundles::sign::<Manifest>(common, args),
+        ProgramCommand::Check(args) => bundles::check::<Manifest>(common, args),
         ProgramCommand::Install { file, later, no_way_back, pc } => {
             pc::install(common, pc, file, *later, *no_way_back)
         }
