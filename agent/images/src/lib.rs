@@ -11,6 +11,7 @@
 //! | [`container`] | the file, whatever it brings: its head, its signatures, its members |
 //! | [`bundle`] | the file with an image in it |
 //! | [`manifest`] | what is signed: name, serial, floor, command line, sizes and digests |
+//! | [`preamble`] | what every manifest begins with |
 //! | [`pack`] | making one |
 //! | [`writing`] | writing and signing a file of that kind, whatever it brings |
 //! | `kernel` | whether a file is a kernel that `bulkhead-vmm` starts |
@@ -37,6 +38,7 @@ pub mod manifest;
 pub mod notes;
 pub mod outboxes;
 pub mod pack;
+pub mod preamble;
 pub mod record;
 pub mod recording;
 pub mod store;

@@ -26,19 +26,26 @@ use std::str::FromStr;
 
 use form::diagnostic::{Diagnostic, Diagnostics, Source};
 use form::document::{self, Form, Mistake, Value, quoted};
-use policy::SERIAL_MAX;
 use policy::signature::Purpose;
 use serde::{Deserialize, Serialize};
 use vmm_control::MemorySize;
-use vmm_control::limits::{CMDLINE_MAX, DISKS_MAX};
+use vmm_control::limits::{DISKS_MAX, check_cmdline};
 
 use crate::container;
 use crate::digest::Digest;
+use crate::preamble::Preamble;
 
 pub use crate::container::MANIFEST_MAX;
 
 /// The only format of manifests there is.
 const FORMAT: u32 = 1;
+/// What a manifest begins with.
+const BUNDLE: Preamble = Preamble {
+    purpose: Purpose::Image,
+    what: "a guest image",
+    right_one: "take the image's bundle",
+    no_use: "this image itself could not come into force",
+};
 /// The console port on which a guest says that its desktop is there.
 pub const HEALTH_PORT: &str = "org.bulkhead.health";
 /// How long a guest may be given to come up, in seconds: not so short that none does, nor so long that nobody is there any more.
@@ -238,15 +245,9 @@ impl Manifest {
     /// Returns its text, which reads back as the same manifest.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = format!(
-            "format = {FORMAT}\npurpose = \"{}\"\nname = \"{}\"\nserial = {}\nfloor = {}\ncmdline = {}\n",
-            Purpose::Image,
-            self.name,
-            self.serial,
-            self.floor,
-            quoted(&self.cmdline)
-        );
+        let mut text = BUNDLE.text(FORMAT, self.name.as_str(), self.serial, self.floor);
         // Strings take everything.
+        let _ = writeln!(text, "cmdline = {}", quoted(&self.cmdline));
         if let Some(verity) = self.verity {
             let _ = writeln!(text, "verity = \"{verity}\"");
         }
@@ -296,21 +297,13 @@ impl Manifest {
 
 fn read(mut form: Form<'_>) -> Option<Manifest> {
     form.format(FORMAT, "manifest")?;
-    let purpose = form.required("purpose", "\"image\"", fits);
+    let purpose = BUNDLE.purpose(&mut form);
     let name = form.required("name", "\"clinical\"", Value::parsed);
-    let serial = form.required("serial", "1", |value| value.integer("the serial", 1..=SERIAL_MAX));
-    let newest = serial.unwrap_or(SERIAL_MAX);
-    let floor = form.required("floor", "1", |value| {
-        match value.integer("the floor", 1..=SERIAL_MAX) {
-            Some(floor) if floor > newest => value.wrong(
-                format!("the floor is above the serial {newest}, so that this image itself could not come into force"),
-                format!("write at most {newest}"),
-            ),
-            floor => floor,
-        }
+    let (serial, floor) = BUNDLE.serial_and_floor(&mut form);
+    let cmdline = form.required("cmdline", "\"quiet\"", |value| {
+        let text = value.string()?;
+        value.checked(check_cmdline(text).map(|()| text.to_owned()))
     });
-    let cmdline =
-        form.required("cmdline", "\"quiet\"", |value| value.checked(cmdline(value.string()?)));
     let verity = form.optional("verity", |value| {
         let root: Digest = value.parsed()?;
         match &cmdline {
@@ -346,33 +339,6 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
         needs: needs.unwrap_or_default(),
         members: members?,
     })
-}
-
-fn fits(value: Value<'_>) -> Option<()> {
-    let purposes = Purpose::ALL.map(|it| (it.word(), it));
-    match value.choice("a purpose", &purposes)? {
-        Purpose::Image => Some(()),
-        other => value.wrong(
-            format!("this bundle is {}, and not a guest image", other.signed()),
-            "take the image's bundle: one purpose never counts for another",
-        ),
-    }
-}
-
-fn cmdline(text: &str) -> Result<String, Mistake> {
-    if text.len() > CMDLINE_MAX {
-        return Err(Mistake::new(
-            format!("the command line has {} bytes", text.len()),
-            format!("Linux takes at most {CMDLINE_MAX}; shorten it"),
-        ));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(Mistake::new(
-            "the command line holds a control character",
-            "write it on one line, with spaces between its words",
-        ));
-    }
-    Ok(text.to_owned())
 }
 
 /// Returns whether the command line gives the guest this root hash and no other, however its words are taken apart.

@@ -25,8 +25,8 @@ pub trait Noted: Clone + PartialEq + Serialize + DeserializeOwned {
     /// Returns whether it only says that something was refused. Those leave room for what is done.
     fn is_refusal(&self) -> bool;
 
-    /// Shortens what may be long in it, by [`cut`].
-    fn shorten(&mut self);
+    /// Returns why it was done or refused, which may be long.
+    fn why(&mut self) -> &mut Option<String>;
 
     /// Returns its entry in the audit log.
     fn event(self) -> AuditEvent;
@@ -109,7 +109,8 @@ pub fn add<N: Noted>(folder: &Path, mut note: N) -> io::Result<()> {
             "{NOTES_MAX} notes wait for the audit log: start bulkhead-agent, which takes them"
         )));
     }
-    note.shorten();
+    let why = note.why();
+    *why = why.take().map(cut);
     notes.push(note);
     durable::write(&file(folder), &notes)
 }
@@ -119,6 +120,18 @@ pub fn add<N: Noted>(folder: &Path, mut note: N) -> io::Result<()> {
 pub fn cut(text: String) -> String {
     let end = (0..=TEXT_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+}
+
+/// Returns a text of a note as an entry of the audit log has it.
+#[must_use]
+pub fn line(text: &str) -> String {
+    audit::events::cut(&printable::line(text).to_string())
+}
+
+/// Returns the time by the PC's clock, as the audit log has it.
+#[must_use]
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Gives the notes that wait to `record`, and removes them if that says that they are on record. One that cannot be read is left, and is an

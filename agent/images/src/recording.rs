@@ -5,12 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use audit::AuditEvent;
-use audit::events::{
-    ImageActivated, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack, cut,
-};
+use audit::events::{ImageActivated, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack};
 use clock::Moment;
 
-use crate::notes::{self, ImageAction, Note, Noted};
+use crate::notes::{self, ImageAction, Note, Noted, line};
 
 /// How long notes are left alone that could not be recorded, read or removed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -77,8 +75,8 @@ impl Noted for Note {
         self.what == ImageAction::Refused
     }
 
-    fn shorten(&mut self) {
-        self.why = self.why.take().map(notes::cut);
+    fn why(&mut self) -> &mut Option<String> {
+        &mut self.why
     }
 
     fn event(self) -> AuditEvent {
@@ -89,7 +87,6 @@ impl Noted for Note {
 /// Returns the event of a note.
 fn event(note: Note) -> AuditEvent {
     let Note { at, uid, what, image, serial, manifest, floor, signers, trust, why } = note;
-    let line = |text: &str| cut(&printable::line(text).to_string());
     let (at, named) = (line(&at), image.as_deref().map(line));
     let (image, number) = (named.clone().unwrap_or_default(), serial.unwrap_or_default());
     match what {

@@ -30,7 +30,7 @@ pub use image::Image;
 use crate::digest::Digest;
 use crate::lock;
 use crate::manifest::{ImageName, MANIFEST_MAX, Manifest};
-use crate::notes;
+use crate::notes::{self, now};
 use crate::record::{ImageEvent, Occurrence, Record, Refused, Rejection, Standing};
 
 /// Returns how many bytes are free where a directory is.
@@ -450,11 +450,6 @@ impl Store {
             |why| StoreError::Refused { name: name.clone(), serial: *serial, why: Box::new(why) };
         Ok(signed.map_err(refused)?.signers().to_vec())
     }
-}
-
-/// Returns the time by the PC's clock, as the audit log has it.
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Returns where an image stands, in words.

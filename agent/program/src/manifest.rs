@@ -22,12 +22,19 @@ use form::diagnostic::{Diagnostics, Source};
 use form::document::{self, Form, Mistake, Value};
 use images::container::{self, BundleError, Described};
 use images::digest::Digest;
-use policy::SERIAL_MAX;
+use images::preamble::Preamble;
 use policy::signature::{ProgramManifest, Purpose};
 use serde::{Deserialize, Serialize};
 
 /// The only format of these manifests there is.
 const FORMAT: u32 = 1;
+/// What a manifest begins with.
+const BUNDLE: Preamble = Preamble {
+    purpose: Purpose::Program,
+    what: "a program of Bulkhead's",
+    right_one: "take the bundle that `bulkhead program pack` made",
+    no_use: "this package itself could not be installed",
+};
 /// The package that a bundle brings, by its name at Debian.
 pub const PACKAGE: &str = "bulkhead";
 /// Largest package, in bytes: forty times today's. All of it is in memory when it is installed.
@@ -155,10 +162,7 @@ impl Described for Manifest {
 
     fn text(&self) -> String {
         let Self { serial, floor, version, architecture, package } = self;
-        let mut text = format!(
-            "format = {FORMAT}\npurpose = \"{}\"\nname = \"{PACKAGE}\"\nserial = {serial}\nfloor = {floor}\n",
-            Purpose::Program
-        );
+        let mut text = BUNDLE.text(FORMAT, PACKAGE, *serial, *floor);
         // Strings take everything.
         let _ = write!(
             text,
@@ -188,21 +192,11 @@ impl Described for Manifest {
 
 fn read(mut form: Form<'_>) -> Option<Manifest> {
     form.format(FORMAT, "manifest")?;
-    let purpose = form.required("purpose", "\"program\"", fits);
+    let purpose = BUNDLE.purpose(&mut form);
     let name = form.required("name", "\"bulkhead\"", |value| {
         value.choice("a package of Bulkhead's for ward PCs", &[(PACKAGE, ())])
     });
-    let serial = form.required("serial", "1", |value| value.integer("the serial", 1..=SERIAL_MAX));
-    let newest = serial.unwrap_or(SERIAL_MAX);
-    let floor = form.required("floor", "1", |value| {
-        match value.integer("the floor", 1..=SERIAL_MAX) {
-            Some(floor) if floor > newest => value.wrong(
-                format!("the floor is above the serial {newest}, so that this package itself could not be installed"),
-                format!("write at most {newest}"),
-            ),
-            floor => floor,
-        }
-    });
+    let (serial, floor) = BUNDLE.serial_and_floor(&mut form);
     let version = form.required("version", "\"0.3.0\"", Value::parsed);
     let architecture = form.required("architecture", "\"amd64\"", Value::parsed);
     let package = form.required("package", "{ size = 1, sha256 = \"...\" }", |value| {
@@ -224,17 +218,6 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
         architecture: architecture?,
         package: package?,
     })
-}
-
-fn fits(value: Value<'_>) -> Option<()> {
-    let purposes = Purpose::ALL.map(|it| (it.word(), it));
-    match value.choice("a purpose", &purposes)? {
-        Purpose::Program => Some(()),
-        other => value.wrong(
-            format!("this bundle is {}, and not a program of Bulkhead's", other.signed()),
-            "take the bundle that `bulkhead program pack` made: one purpose never counts for another",
-        ),
-    }
 }
 
 #[cfg(test)]

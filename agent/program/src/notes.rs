@@ -3,10 +3,10 @@
 use audit::AuditEvent;
 use audit::events::{
     ProgramCancelled, ProgramInForce, ProgramInstalled, ProgramNeitherWorks, ProgramNoted,
-    ProgramRefused, ProgramRetried, ProgramReturned, ProgramRollback, cut,
+    ProgramRefused, ProgramRetried, ProgramReturned, ProgramRollback,
 };
 use images::digest::Digest;
-use images::notes::{self, Noted};
+use images::notes::{self, Noted, line};
 use images::recording::PendingNotes;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,7 @@ impl ProgramNote {
     #[must_use]
     pub fn of(what: ProgramAction, kept: Option<&Kept>, uid: u32) -> Self {
         Self {
-            at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            at: notes::now(),
             uid,
             what,
             serial: kept.map(|kept| kept.serial),
@@ -99,12 +99,11 @@ impl Noted for ProgramNote {
         self.what == ProgramAction::Refused
     }
 
-    fn shorten(&mut self) {
-        self.why = self.why.take().map(notes::cut);
+    fn why(&mut self) -> &mut Option<String> {
+        &mut self.why
     }
 
     fn event(self) -> AuditEvent {
-        let line = |text: &str| cut(&printable::line(text).to_string());
         let Self { uid, what, manifest, floor, signers, trust, rollback, back, tries, .. } = self;
         let at = line(&self.at);
         let (named, numbered) = (self.version.as_deref().map(line), self.serial);

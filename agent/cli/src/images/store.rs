@@ -69,7 +69,7 @@ impl Pc {
     fn begun(what: ImageAction, image: Option<(&ImageName, u64)>) -> Note {
         let (name, serial) = image.unzip();
         Note {
-            at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            at: notes::now(),
             uid: getuid().as_raw(),
             what,
             image: name.map(ToString::to_string),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use form::document::{Mistake, Value, duration, nearest};
 use images::manifest::ImageName;
 use vmm_control::MemorySize;
-use vmm_control::limits::{CMDLINE_MAX, PORT_NAME_MAX, is_port_name};
+use vmm_control::limits::{PORT_NAME_MAX, check_cmdline, is_port_name};
 
 use super::Serial;
 
@@ -125,18 +125,7 @@ fn is_the_stores(images: &Path, path: &Path) -> bool {
 
 /// Reads a kernel's command line.
 pub(super) fn cmdline(text: &str) -> Result<String, Mistake> {
-    if text.len() > CMDLINE_MAX {
-        return Err(Mistake::new(
-            format!("the command line has {} bytes", text.len()),
-            format!("Linux takes at most {CMDLINE_MAX}; shorten it"),
-        ));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(Mistake::new(
-            "the command line holds a control character",
-            "write it on one line, with spaces between its words",
-        ));
-    }
+    check_cmdline(text)?;
     Ok(text.to_owned())
 }
 

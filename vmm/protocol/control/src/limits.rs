@@ -1,5 +1,7 @@
 //! What a virtual machine has at most: one place for the VMM, which enforces it, and for the agent, whose machine file says it earlier.
 
+use notation::Mistake;
+
 /// Most vCPUs of one guest.
 pub const CPUS_MAX: u8 = 16;
 /// Most disks of one guest: virtio-blk devices on one bus, with room for the others.
@@ -26,6 +28,26 @@ pub const SPEC_MAX: usize = 256 << 10;
 pub fn is_port_name(text: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     (1..=PORT_NAME_MAX).contains(&text.len()) && text.bytes().all(legal)
+}
+
+/// Checks that a text can be a kernel's command line: at most [`CMDLINE_MAX`] bytes, and what a person sees of it is all of it.
+///
+/// # Errors
+/// It is too long, or holds a control character.
+pub fn check_cmdline(text: &str) -> Result<(), Mistake> {
+    if text.len() > CMDLINE_MAX {
+        return Err(Mistake::new(
+            format!("the command line has {} bytes", text.len()),
+            format!("Linux takes at most {CMDLINE_MAX}; shorten it"),
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Mistake::new(
+            "the command line holds a control character",
+            "write it on one line, with spaces between its words",
+        ));
+    }
+    Ok(())
 }
 
 /// Returns whether a text can be a disk's identifier: 1 to [`DISK_ID_MAX`] ASCII characters.

@@ -1,0 +1,67 @@
+//! What the manifests of all bundles begin with, whatever they bring.
+//!
+//! ```toml
+//! format = 1
+//! purpose = "image"
+//! name = "clinical"
+//! serial = 7
+//! floor = 5
+//! ```
+
+use form::document::Form;
+use policy::SERIAL_MAX;
+use policy::signature::Purpose;
+
+/// How the manifests of one purpose begin, and what is said where one does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Preamble {
+    /// What signatures of them are for.
+    pub purpose: Purpose,
+    /// What such a bundle is, for messages: `a guest image`.
+    pub what: &'static str,
+    /// What a person is to do who has a bundle of another purpose.
+    pub right_one: &'static str,
+    /// What follows from a floor above the serial.
+    pub no_use: &'static str,
+}
+
+impl Preamble {
+    /// Reads the purpose, which is this one.
+    pub fn purpose(&self, form: &mut Form<'_>) -> Option<()> {
+        form.required("purpose", &format!("\"{}\"", self.purpose), |value| {
+            let purposes = Purpose::ALL.map(|it| (it.word(), it));
+            match value.choice("a purpose", &purposes)? {
+                purpose if purpose == self.purpose => Some(()),
+                other => value.wrong(
+                    format!("this bundle is {}, and not {}", other.signed(), self.what),
+                    format!("{}: one purpose never counts for another", self.right_one),
+                ),
+            }
+        })
+    }
+
+    /// Reads the serial, and the floor, which is not above it.
+    pub fn serial_and_floor(&self, form: &mut Form<'_>) -> (Option<u64>, Option<u64>) {
+        let serial =
+            form.required("serial", "1", |value| value.integer("the serial", 1..=SERIAL_MAX));
+        let newest = serial.unwrap_or(SERIAL_MAX);
+        let floor =
+            form.required("floor", "1", |value| match value.integer("the floor", 1..=SERIAL_MAX) {
+                Some(floor) if floor > newest => value.wrong(
+                    format!("the floor is above the serial {newest}, so that {}", self.no_use),
+                    format!("write at most {newest}"),
+                ),
+                floor => floor,
+            });
+        (serial, floor)
+    }
+
+    /// Returns the lines that a manifest begins with.
+    #[must_use]
+    pub fn text(&self, format: u32, name: &str, serial: u64, floor: u64) -> String {
+        let Self { purpose, .. } = self;
+        format!(
+            "format = {format}\npurpose = \"{purpose}\"\nname = \"{name}\"\nserial = {serial}\nfloor = {floor}\n"
+        )
+    }
+}
