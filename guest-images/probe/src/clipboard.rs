@@ -195,3 +195,69 @@ impl Agent {
         self.port.write_all(&message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// An agent, and the other side of its port.
+    fn connected() -> (Agent, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let port = File::from(OwnedFd::from(ours));
+        (Agent { port, own: "8 h".to_owned(), is_offered: false, pasted: None }, theirs)
+    }
+
+    fn words(bytes: &[u8]) -> Vec<u32> {
+        (0..bytes.len() / 4).map(|place| word(bytes, place * 4)).collect()
+    }
+
+    fn sent(theirs: &mut UnixStream) -> Vec<u8> {
+        let mut buffer = [0; 256];
+        let count = theirs.read(&mut buffer).unwrap();
+        buffer[..count].to_vec()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_sent_as_a_desktops_agent_sends_it() {
+        let (mut agent, mut theirs) = connected();
+        agent.act(ANNOUNCE, &[1, 0, 0, 0, 0xff, 0, 0, 0]).unwrap();
+        let announced = [CLIENT, 28, PROTOCOL, ANNOUNCE, 0, 0, 8, 0, CAPABLE];
+        assert_eq!(words(&sent(&mut theirs)), announced);
+        agent.act(REQUEST, &[0, 0, 0, 0, 1, 0, 0, 0]).unwrap();
+        let text = sent(&mut theirs);
+        assert_eq!(words(&text[..36]), [CLIENT, 31, PROTOCOL, CLIPBOARD, 0, 0, 11, 0, TEXT]);
+        assert_eq!(&text[36..], b"8 h");
+    }
+
+    #[test]
+    fn an_offer_counts_until_it_is_taken_back_and_a_text_that_comes_in_pieces_is_one() {
+        let (mut agent, _theirs) = connected();
+        agent.act(GRAB, &[0, 0, 0, 0, 2, 0, 0, 0]).unwrap();
+        assert!(!agent.is_offered, "a picture");
+        agent.act(GRAB, &[0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0]).unwrap();
+        assert!(agent.is_offered);
+        agent.act(RELEASE, &[0, 0, 0, 0]).unwrap();
+        assert!(!agent.is_offered);
+        let message =
+            [&[1, 0, 0, 0, 4, 0, 0, 0][..], &[0; 8], &[10, 0, 0, 0], &[0; 4], &[1, 0, 0, 0], b"ok"];
+        let message = message.concat();
+        let (first, rest) = message.split_at(25);
+        let mut bytes = Vec::new();
+        for piece in [first, rest] {
+            bytes.extend([1, 0, 0, 0, u8::try_from(piece.len()).unwrap(), 0, 0, 0]);
+            bytes.extend(piece);
+        }
+        let last = bytes.pop().unwrap();
+        let mut messages = take(&mut bytes, CHUNK_HEADER, 4).unwrap()[CHUNK_HEADER..].to_vec();
+        assert_eq!(take(&mut messages, MESSAGE_HEADER, 16), None);
+        assert_eq!(take(&mut bytes, CHUNK_HEADER, 4), None);
+        bytes.push(last);
+        messages.extend_from_slice(&take(&mut bytes, CHUNK_HEADER, 4).unwrap()[CHUNK_HEADER..]);
+        let whole = take(&mut messages, MESSAGE_HEADER, 16).unwrap();
+        agent.act(word(&whole, 4), &whole[MESSAGE_HEADER..]).unwrap();
+        assert_eq!(agent.pasted.as_deref(), Some("ok"));
+    }
+}
