@@ -15,6 +15,11 @@ const FILE_MAX: u64 = 16 << 20;
 /// Members of a group that are listed: more than a ward has people.
 const MEMBERS_MAX: usize = 1000;
 
+/// The numbers that workers and VMMs run under, users and groups, which nobody else may have or take. The doctor does not compile where the two crates say otherwise.
+pub const RESERVED: RangeInclusive<u32> = 63_936..=64_031;
+/// From where on accounts get ranges that leave these alone.
+const ELSEWHERE: u32 = 100_000;
+
 /// Ranges that overlap and are listed: more than anybody puts right in one go.
 const RANGES_MAX: usize = 32;
 
@@ -36,6 +41,29 @@ pub struct SubordinateRange {
     pub of_groups: bool,
     /// The first and the last one.
     pub numbers: RangeInclusive<u32>,
+}
+
+impl SubordinateRange {
+    /// Returns what is wrong with one that has reserved numbers among its own, and what to do.
+    #[must_use]
+    pub fn explained(&self) -> (String, String) {
+        let Self { owner, of_groups, numbers } = self;
+        let (file, delete, add) = match of_groups {
+            false => ("/etc/subuid", "--del-subuids", "--add-subuids"),
+            true => ("/etc/subgid", "--del-subgids", "--add-subgids"),
+        };
+        let owner = printable::line(owner);
+        let (first, last) = (numbers.start(), numbers.end());
+        let elsewhere = ELSEWHERE.saturating_add(last.saturating_sub(*first));
+        let (from, to) = (RESERVED.start(), RESERVED.end());
+        let why = format!(
+            "{owner} may take {first} to {last} by {file}, and so some of {from} to {to}, which VMMs and workers run under"
+        );
+        let remedy = format!(
+            "`usermod {delete} {first}-{last} {owner}`; if {owner} needs numbers, others that nobody has (`usermod {add} {ELSEWHERE}-{elsewhere} {owner}`); then restart the PC"
+        );
+        (why, remedy)
+    }
 }
 
 impl Accounts {
@@ -127,6 +155,26 @@ impl Accounts {
             lines(file, |fields| {
                 if names.len() < MEMBERS_MAX && number(fields, 2) == Some(id) {
                     names.extend(fields.first().map(|name| (*name).to_owned()));
+                }
+            })?;
+        }
+        Ok(holders)
+    }
+
+    /// Returns who has one of these numbers, each with the number: `user kim (1000)`.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn holders_within(&self, numbers: &RangeInclusive<u32>) -> io::Result<Vec<String>> {
+        let mut holders = Vec::new();
+        for (file, kind) in [(&self.passwd, "user"), (&self.group, "group")] {
+            lines(file, |fields| {
+                let held = number(fields, 2).filter(|number| numbers.contains(number));
+                if let Some(number) = held
+                    && holders.len() < MEMBERS_MAX
+                {
+                    let name = fields.first().copied().unwrap_or_default();
+                    holders.push(format!("{kind} {} ({number})", printable::line(name)));
                 }
             })?;
         }
@@ -288,6 +336,11 @@ mod tests {
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(accounts.holders(1000).unwrap(), [names(&["kim", "min"]), names(&["ward"])]);
         assert_eq!(accounts.holders(7).unwrap(), [names(&[]), names(&[])]);
+        let within = accounts.holders_within(&(1000..=1001)).unwrap();
+        assert_eq!(
+            within,
+            ["user kim (1000)", "user min (1000)", "group kim (1001)", "group ward (1000)"]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Groups that setup cannot make.
+//! What is to be said of groups that setup cannot make, and of numbers that somebody else may take.
 
+use base::accounts::{Accounts, RESERVED};
 use base::sockets::without_group;
 use config::machine::{Kind, Machine};
 
@@ -9,6 +10,17 @@ pub(crate) fn missing(machine: &Machine) -> Vec<String> {
     let said = external.filter_map(|domain| {
         let (why, remedy) = without_group(&domain.name)?;
         Some(format!("{}: {why}; {remedy}", domain.name))
+    });
+    said.collect()
+}
+
+/// Returns what is to be said of accounts that may take the number of a VMM's user.
+pub(crate) fn overlaps(accounts: &Accounts) -> Vec<String> {
+    // What cannot be read the doctor says.
+    let ranges = accounts.ranges_over(&RESERVED).unwrap_or_default();
+    let said = ranges.iter().map(|range| {
+        let (why, remedy) = range.explained();
+        format!("{why}: {remedy}")
     });
     said.collect()
 }

@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | [`dialogue`] | the person who runs it, asked only for what nothing else says |
 //! | [`effects`] | the ways in which a PC is changed, so that a test can fail at any of them |
-//! | `groups` | groups that cannot be made |
+//! | `groups` | groups that cannot be made, and numbers that somebody else may take |
 //! | `hardware` | NICs, screens, memory, processors, IOMMU; judged by the rules of the hand-over |
 //! | `session` | the NIC that whoever runs it comes in by |
 //! | `answers` | the answer file, for PCs that nobody watches |
@@ -368,6 +368,7 @@ fn wanted(
     let enable = enable(pc, &answers, dialogue)?;
     let mut notes = proposal.notes;
     notes.extend(groups::missing(&machine));
+    notes.extend(groups::overlaps(&pc.accounts()));
     if enable {
         notes.extend(without_images(&machine, &options.images));
     }

@@ -75,6 +75,8 @@ fn whoever_has_a_vmms_number_or_may_take_one_is_named_with_what_to_do() {
     say("group", "ward:x:64031:\n");
     expect(&examine(), "vmm-users", Level::Warn, &["groupmod -g"]);
     assert!(examine()[0].message.contains("group ward (64031)"), "{:?}", examine());
+    say("group", "ward:x:63936:\n");
+    assert!(examine()[0].message.contains("group ward (63936)"), "{:?}", examine());
     say("group", "");
     say("subuid", "kim:100000:65536\nlee:64000:1\n");
     say("subgid", "lee:1000:63000\n");

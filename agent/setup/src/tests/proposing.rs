@@ -287,6 +287,20 @@ fn a_domain_of_others_whose_name_is_too_long_for_a_group_is_told() {
 }
 
 #[test]
+fn an_account_that_may_take_a_vmms_number_is_told_with_what_to_do() {
+    let ward = Ward::stock();
+    let propose = || ward.run(&Options { dry_run: true, ..ward.answers(ANSWERS) });
+    ward.write("etc/subuid", "kim:100000:65536\n");
+    assert!(!propose().described().contains("subuid"));
+    ward.write("etc/subuid", "kim:60000:65536\n");
+    expect(
+        &propose(),
+        SetupResult::Proposed,
+        &["kim may take 60000 to 125535 by /etc/subuid", "usermod --del-subuids 60000-125535 kim"],
+    );
+}
+
+#[test]
 fn the_parameter_is_the_processors_own_and_a_pc_without_grub_is_told_it() {
     let ward = Ward::stock();
     let cpuinfo =
