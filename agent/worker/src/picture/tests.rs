@@ -78,7 +78,7 @@ fn a_worker_computes_and_answers_and_dies_of_anything_else() {
         deed(&answer);
         std::process::exit(0);
     }
-    let name = "tests::a_worker_computes_and_answers_and_dies_of_anything_else";
+    let name = "picture::tests::a_worker_computes_and_answers_and_dies_of_anything_else";
     for (deed, _, may) in DEEDS {
         for filtered in ["filtered", "free"] {
             let status = Command::new(std::env::current_exe().unwrap())
@@ -164,7 +164,7 @@ fn a_worker_dies_of_every_system_call_that_is_not_on_its_list() {
         let _ = sandboxing::attempt(number.parse().unwrap());
         std::process::exit(0);
     }
-    let name = "tests::a_worker_dies_of_every_system_call_that_is_not_on_its_list";
+    let name = "picture::tests::a_worker_dies_of_every_system_call_that_is_not_on_its_list";
     for (what, number) in WANTED {
         assert!(!WITH_NOTHING.contains(&number), "{what}");
     }
