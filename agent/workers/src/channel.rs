@@ -49,6 +49,14 @@ impl Channel {
     /// # Errors
     /// The worker is gone ([`io::ErrorKind::UnexpectedEof`]), or sent more than a message may be ([`io::ErrorKind::InvalidData`]).
     pub fn receive(&self) -> io::Result<Option<Vec<u8>>> {
+        match self.receive_next() {
+            // It ended without having read everything. The kernel says so once, and then gives what it had said before.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.receive_next(),
+            received => received,
+        }
+    }
+
+    fn receive_next(&self) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; MESSAGE_MAX];
         // Without room for them the kernel throws descriptors away.
         let mut none = RecvAncillaryBuffer::default();
@@ -112,6 +120,16 @@ mod tests {
         let too_long = vec![0; MESSAGE_MAX + 1];
         rustix::net::send(&workers.0, &too_long, SendFlags::empty()).unwrap();
         assert_eq!(ours.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn the_last_word_of_a_worker_that_left_something_unread_is_heard() {
+        let (ours, workers) = pair();
+        ours.send(b"too late", &[]).unwrap();
+        workers.send(b"last word", &[]).unwrap();
+        drop(workers);
+        assert_eq!(ours.receive().unwrap().unwrap(), b"last word");
+        assert_eq!(ours.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
