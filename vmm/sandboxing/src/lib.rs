@@ -24,7 +24,7 @@ mod system_call;
 use std::io;
 
 #[cfg(feature = "testing")]
-pub use attempt::attempt;
+pub use attempt::{attempt, attempt_ioctl};
 pub use identity::Limits;
 pub use inherited::close_others;
 pub use seccomp::load;
