@@ -281,7 +281,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/worker/src/enclosure.rs", "the kernel's"),
     ("agent/mediators/usb/src/broker/place.rs", "the kernel's"),
     ("agent/mediators/usb/host/src/authorization.rs", "the kernel's switches"),
-    ("agent/mediators/usb/host/src/export/hold.rs", "a USB device"),
+    ("agent/mediators/usb/host/src/hold.rs", "a USB device"),
     ("agent/mediators/usb/sysfs/src/devices.rs", "the kernel's"),
     ("agent/mediators/usb/port/src/lib.rs", "a USB hub"),
 ];

@@ -254,9 +254,10 @@ fn the_unit_allows_every_system_call_that_a_vmm_and_the_worker_need() {
             return;
         }
     }
-    let worker = "agent/worker/src/picture/calls.rs";
-    let text: String = ["vmm/src/sandbox/filter.rs", worker]
+    let workers = ["agent/worker/src/picture/calls.rs", "agent/worker/src/usb/calls.rs"];
+    let text: String = ["vmm/src/sandbox/filter.rs"]
         .iter()
+        .chain(&workers)
         .map(|file| fs::read_to_string(root().join(file)).unwrap())
         .collect();
     let mut needed: Vec<&str> = text

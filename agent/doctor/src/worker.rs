@@ -1,4 +1,4 @@
-//! Whether pictures can be pasted: the process that decodes each of them, started here as the agent starts it.
+//! Whether pictures can be pasted and USB devices used: the program that decodes each of the first and serves each of the second, started here as the agent starts it.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,10 @@ use config::machine::Machine;
 /// The program, which stands beside the agent.
 pub(super) const PROGRAM: &str = "bulkhead-worker";
 /// What it means for the ward that there is none.
-const MEANS: &str = "no picture is pasted between the desktops, text is";
+const MEANS: &str =
+    "no picture is pasted between the desktops, text is, and no USB device reaches a desktop";
+/// The same where nothing is pasted, as there is one domain.
+const MEANS_TO_ONE: &str = "no USB device reaches the desktop";
 const REINSTALL: &str =
     "`apt install --reinstall ./bulkhead_*.deb`, and `systemctl restart bulkhead-agent`";
 /// How long it may take to decode one pixel, in milliseconds.
@@ -35,13 +38,12 @@ pub(super) fn examine(
     machine: Option<&Machine>,
 ) -> Vec<Finding> {
     let check = "worker";
-    if machine.is_some_and(|machine| machine.domains.len() < 2) {
-        return vec![Finding::ok(check, "not needed: there is one domain, and nothing is pasted")];
-    }
+    let one = machine.is_some_and(|machine| machine.domains.len() < 2);
+    let means = if one { MEANS_TO_ONE } else { MEANS };
     let mut findings = match program {
         None => vec![Finding::fail(
             check,
-            format!("there is no {PROGRAM} beside bulkhead-agent: {MEANS}"),
+            format!("there is no {PROGRAM} beside bulkhead-agent: {means}"),
             REINSTALL,
         )],
         Some(program) => {
@@ -50,7 +52,7 @@ pub(super) fn examine(
                 // Whoever could have put another program there would have it run as root, outside the agent's unit.
                 loose
             } else {
-                let mut findings = vec![starts(system, program)];
+                let mut findings = vec![starts(system, program, means)];
                 findings.extend(loose);
                 findings
             }
@@ -62,7 +64,7 @@ pub(super) fn examine(
 }
 
 /// Has it decode a picture.
-fn starts(system: &SystemPaths, program: &Path) -> Finding {
+fn starts(system: &SystemPaths, program: &Path, means: &str) -> Finding {
     let check = "worker";
     let at = program.display();
     match decodes(program) {
@@ -87,7 +89,7 @@ fn starts(system: &SystemPaths, program: &Path) -> Finding {
             } else {
                 (why, REINSTALL)
             };
-            Finding::fail(check, format!("{at}: {why}: {MEANS}"), remedy)
+            Finding::fail(check, format!("{at}: {why}: {means}"), remedy)
         }
     }
 }

@@ -9,6 +9,7 @@
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
 mod groups;
+mod usb;
 
 use std::fs;
 use std::io::Cursor;

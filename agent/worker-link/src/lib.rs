@@ -1,6 +1,6 @@
 //! What the agent and its workers say to each other. Without I/O.
 //!
-//! A worker is started in a [`Role`]. That of [`Role::Picture`] is a process that lives for one picture. It is handed two files in memory: the job's, which nobody can change any more,
+//! A worker is started in a [`Role`]. What that of [`Role::Usb`] is told and says is in [`usb`]. That of [`Role::Picture`] is a process that lives for one picture. It is handed two files in memory: the job's, which nobody can change any more,
 //! and the answer's, which has its full length from the beginning and keeps it. Nothing else is said: the worker's end is the end of the
 //! answer, which the agent reads only then.
 //!
@@ -27,6 +27,7 @@
 mod answer;
 mod job;
 mod role;
+pub mod usb;
 
 use std::time::Duration;
 

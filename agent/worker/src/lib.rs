@@ -6,6 +6,7 @@
 //! | role | what it does | what it is given | module |
 //! | --- | --- | --- | --- |
 //! | `picture` | decodes one picture, and ends | the job and the answer, two files in memory | [`picture`] |
+//! | `usb` | serves one USB device to the VMM of one domain | the stream to the VMM, a channel to the agent; by that the device's open node, and the job | [`usb`] |
 //!
 //! What each may ask the kernel for is in its `calls`, each with its reason; any other system call is its end.
 //!
@@ -15,6 +16,7 @@
 
 mod enclosure;
 mod picture;
+mod usb;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ use worker_link::{Malformed, NO_JOB, Role};
 
 use enclosure::Arguments;
 pub use picture::CALLS as PICTURE_CALLS;
+pub use usb::{CALLS as USB_CALLS, IOCTLS_OF_A_PART, IOCTLS_OF_A_WHOLE};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,8 @@ enum WorkerError {
     NoJob(#[from] Malformed),
     #[error("there is no such role")]
     NoRole,
+    #[error("its job came without what it is about")]
+    NoFiles,
 }
 
 fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> WorkerError {
@@ -55,13 +60,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Heard while nothing hostile has been read; later it goes nowhere.
-            let mut text = format!("bulkhead-worker: {error}");
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                text += &format!(": {error}");
-                cause = error.source();
-            }
-            text += "; it is started by bulkhead-agent, and by nobody else\n";
+            let text = format!(
+                "bulkhead-worker: {}; it is started by bulkhead-agent, and by nobody else\n",
+                explain(&error)
+            );
             let _ = io::stderr().write_all(text.as_bytes());
             match error {
                 WorkerError::NoJob(_) | WorkerError::NoRole => ExitCode::from(NO_JOB),
@@ -71,10 +73,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Returns an error with its causes.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
 fn run() -> Result<(), WorkerError> {
     let arguments = Arguments::read(std::env::args_os().skip(1)).ok_or(WorkerError::NoRole)?;
     match arguments.role {
         Role::Picture => picture::run(&arguments),
-        Role::Clipboard | Role::Usb => Err(WorkerError::NoRole),
+        Role::Clipboard => Err(WorkerError::NoRole),
+        Role::Usb => usb::run(&arguments),
     }
 }

@@ -1,5 +1,6 @@
 //! The daemon's side of USB: audit, words, the list of devices.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +18,9 @@ use base::sockets::SocketEndpoint;
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind, Machine, Seat};
 use control::reports::UsbReport;
-use usb::{Command, Setup, USB, Usb, UsbAdmission, UsbEvent, UsbGrant};
+use usb::{Command, Domain, DomainWorkers, Setup, USB, Usb, UsbAdmission, UsbEvent, UsbGrant};
+use worker_link::user_of_domain;
+use workers::Program;
 
 /// The broker, or why there is none.
 pub(crate) struct UsbClient {
@@ -25,6 +28,8 @@ pub(crate) struct UsbClient {
     list: Vec<UsbReport>,
 }
 
+/// What serves USB devices.
+const WORKER: &str = "bulkhead-worker";
 /// Why there is no broker any more.
 const FAILED: &str = "the USB broker has failed; restart the agent";
 
@@ -195,12 +200,23 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
     if machine.seat == Seat::None && policy.usb().is_empty() && !left {
         return Err("this PC has no seat, and the policy no [[usb]]".to_owned());
     }
-    let domains = machine.domains.iter().map(|entry| {
+    let program = program();
+    if let Err(error) = &program {
+        tracing::warn!(
+            "no USB device reaches a domain: {error}: install {WORKER} beside bulkhead-agent and restart it"
+        );
+    }
+    let domains = machine.domains.iter().enumerate().map(|(index, entry)| {
         let endpoint = match entry.kind {
             Kind::Vm(_) => SocketEndpoint::Connect,
             Kind::External => SocketEndpoint::Listen,
         };
-        (entry.name.clone(), layout.usb_sockets(&entry.name).map(endpoint).collect())
+        let workers = program.as_ref().ok().cloned().zip(user_of_domain(index));
+        Domain {
+            name: entry.name.clone(),
+            sockets: layout.usb_sockets(&entry.name).map(endpoint).collect(),
+            workers: workers.map(|(program, user)| DomainWorkers { program, user }),
+        }
     });
     let setup = Setup {
         sysfs: UsbDevices::default(),
@@ -213,6 +229,11 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         tracing::error!("no USB device reaches a domain: {problem}");
     }
     usb
+}
+
+/// Reads the program that serves USB devices, which is nowhere but beside this one.
+fn program() -> io::Result<Program> {
+    Program::read(&config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?)
 }
 
 /// Has the monitor decide on a verdict, and returns what the broker is told. The entry says no more than what the policy gives: nothing has to

@@ -15,7 +15,9 @@ fn what_is_no_worker_is_a_failure_that_says_what_the_ward_misses() {
     let system = system(&pc);
     let missing = examine(&system, None);
     expect(&missing, "worker", Level::Fail, &["apt install --reinstall", "bulkhead-agent"]);
-    assert!(finding(&missing, "worker").message.contains("no picture is pasted"), "{missing:?}");
+    for means in ["no picture is pasted", "no USB device"] {
+        assert!(finding(&missing, "worker").message.contains(means), "{missing:?}");
+    }
     for other in ["/bin/true", "/bin/false", "/nonexistent"] {
         let found = examine(&system, Some(Path::new(other)));
         expect(&found, "worker", Level::Fail, &[]);
@@ -26,8 +28,11 @@ fn what_is_no_worker_is_a_failure_that_says_what_the_ward_misses() {
     let found = examine(&system, Some(Path::new("/bin/false")));
     expect(&found, "worker", Level::Fail, &["memfd_noexec", "sysctl"]);
     let one = machine("format = 1\n[domain.a]\nkernel = \"k\"\n");
+    // Nothing is pasted there, and USB devices are used.
     let found = crate::worker::examine(&system, None, Some(&one));
-    assert!(found.len() == 1 && found[0].level == Level::Ok, "{found:?}");
+    expect(&found, "worker", Level::Fail, &["apt install --reinstall", "bulkhead-agent"]);
+    let message = &finding(&found, "worker").message;
+    assert!(message.contains("no USB device") && !message.contains("pasted"), "{message}");
 }
 
 #[test]

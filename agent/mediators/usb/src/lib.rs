@@ -4,14 +4,15 @@
 //!  kernel: uevents, sysfs --> Broker (own thread) --> daemon: audit, words, list
 //!                               |   ^ policy, break-glass, by hand
 //!                               v   a thread for each place where something is plugged in
-//!  device <-- usbhost::Export <--> Filter <--> usbredir::Session <--> VMM's --usb socket
+//!  thread: usbhost::Hold, permit, words --> worker: usbexport::Export <--> Filter <--> usbredir::Session <--> VMM's --usb socket
+//!                                             ^ node, with few rights --> device
 //! ```
 //! | file | |
 //! | --- | --- |
 //! | [`usbsysfs::identity`] | what a device says it is, as the policy is asked |
 //! | [`lifecycle`] | what becomes of a device, as a pure state machine |
 //! | [`grant`] | what permits allow: that a device goes to a domain, and that it is attached |
-//! | [`attached`] | one device in a domain: its export, filter and stream |
+//! | [`attached`] | one device in a domain: the worker that serves it, and who attends to that |
 //! | [`broker`] | the thread that tells life-cycles what happens, and does what they want |
 //!
 //! A device goes nowhere before its event is on the disk, the first time and each time after. What goes wrong with one device touches no
@@ -34,6 +35,7 @@ use monitor::{Denial, MediatorId, MediatorThread, Permit, Request};
 use policy::Policy;
 use usbhost::{BusId, UsbDevices};
 
+pub use attached::DomainWorkers;
 pub use broker::not_attached;
 pub use grant::{UsbAdmission, UsbGrant};
 
@@ -85,14 +87,22 @@ pub type Usb = MediatorThread<Command, UsbEvent>;
 /// What the monitor knows the broker by.
 pub const USB: MediatorId = MediatorId::new("usb");
 
+/// A domain that may have devices.
+pub struct Domain {
+    pub name: String,
+    /// Its sockets for devices, one device each. Where the agent listens, whoever connects waits until there is a device.
+    pub sockets: Vec<SocketEndpoint>,
+    /// What serves its devices; without, it gets none.
+    pub workers: Option<DomainWorkers>,
+}
+
 /// The arguments of a broker.
 pub struct Setup {
     /// Where the host's devices are looked for.
     pub sysfs: UsbDevices,
     /// Where what the kernel's switches were is kept.
     pub switches: PathBuf,
-    /// Each domain's name and its sockets for devices, one device each. Where the agent listens, whoever connects waits until there is a device.
-    pub domains: Vec<(String, Vec<SocketEndpoint>)>,
+    pub domains: Vec<Domain>,
     pub policy: Arc<Policy>,
 }
 

@@ -9,6 +9,7 @@ mod restarts;
 mod soak;
 mod storage;
 mod stream;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::Command;

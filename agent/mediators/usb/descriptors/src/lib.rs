@@ -1,7 +1,7 @@
 //! What a USB device says of itself (USB 2.0 section 9.6, USB 3.2 section 9.6), and a total reader for it.
 //!
 //! A device's bytes go nowhere before they were read here: not to the policy, which is asked about a [`Device`], not to the
-//! filter, which holds the device to what is [`Pinned`], and not to a library that would trust them (`usbhost` opens a device only
+//! filter, which holds the device to what is [`Pinned`], and not to a library that would trust them (`usbhost` and `usbexport` open a device only
 //! with descriptors that [`Device::read`] took).
 //!
 //! ```text

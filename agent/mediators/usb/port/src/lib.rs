@@ -19,7 +19,10 @@
 //! - A port has one owner: a second claim fails with `EBUSY`, in whatever process.
 //! - It decides nothing: which ports to claim, and when, is up to `usbhost`, which withdraws authorisation before it gives a claim up.
 //!
-//! This is the one place of the USB mediation with `unsafe` code: nothing but two `ioctl`s.
+//! Two things besides are done to the open node of a device: a reset ([`reset`]), and taking from the node the rights that whoever gets it is not to have
+//! ([`drop_privileges`]).
+//!
+//! This is the one place of the USB mediation with `unsafe` code: nothing but four `ioctl`s.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -30,6 +33,30 @@ use std::path::Path;
 mod request {
     nix::ioctl_read!(claim_port, b'U', 24, nix::libc::c_uint);
     nix::ioctl_read!(release_port, b'U', 25, nix::libc::c_uint);
+    nix::ioctl_none!(reset, b'U', 20);
+    nix::ioctl_write_ptr!(drop_privileges, b'U', 30, u32);
+}
+
+/// Takes rights from an open node, for good and for whoever has it: from here on it claims no interface but those whose bits are set here, takes
+/// none from a driver nor gives it back to one, and resets the device only while nobody else has an interface of it (Linux `drivers/usb/core/devio.c`,
+/// `privileges_dropped`). What it is asked of endpoint 0 of the device as a whole still passes.
+///
+/// # Errors
+/// It is no node of a device, or the kernel is older than this (4.6).
+pub fn drop_privileges(node: &File, interfaces: u32) -> io::Result<()> {
+    // SAFETY: the kernel reads the mask the pointer leads to, which lives until the call is over, and keeps no pointer.
+    unsafe { request::drop_privileges(node.as_raw_fd(), &interfaces) }?;
+    Ok(())
+}
+
+/// Resets the device of an open node, which takes its time.
+///
+/// # Errors
+/// It is no node of a device, or the device is gone.
+pub fn reset(node: &File) -> io::Result<()> {
+    // SAFETY: it has no argument; what it does to the device touches no memory of this process.
+    unsafe { request::reset(node.as_raw_fd()) }?;
+    Ok(())
 }
 
 /// A port that is owned until this is dropped. It stays owned while devices come and go there.
@@ -69,6 +96,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn what_is_no_device_is_neither_reset_nor_has_rights_to_give_up() {
+        let file = File::open("/dev/null").unwrap();
+        for done in [reset(&file), drop_privileges(&file, 1)] {
+            assert_eq!(done.unwrap_err().raw_os_error(), Some(nix::libc::ENOTTY));
+        }
+    }
 
     #[test]
     fn what_is_no_hub_has_no_ports() {

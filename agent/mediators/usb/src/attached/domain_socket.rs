@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use super::worker::DomainWorkers;
 use crate::grant::Admitted;
 use base::sockets::{SocketEndpoint, connect, listen};
 
@@ -13,6 +14,8 @@ pub(crate) struct Connection {
     pub(super) domain: String,
     pub(super) path: PathBuf,
     pub(super) stream: UnixStream,
+    /// What serves the domain's devices.
+    pub(super) workers: DomainWorkers,
 }
 
 impl Connection {
@@ -24,7 +27,8 @@ impl Connection {
     /// Makes a connection to a VMM of a test's.
     #[cfg(test)]
     pub(crate) fn with(domain: &str, stream: UnixStream) -> Self {
-        Self { domain: domain.to_owned(), path: PathBuf::new(), stream }
+        let workers = DomainWorkers::none();
+        Self { domain: domain.to_owned(), path: PathBuf::new(), stream, workers }
     }
 }
 
@@ -34,6 +38,8 @@ pub(crate) struct DomainSocket {
     domain: String,
     pub(crate) path: PathBuf,
     listener: Option<UnixListener>,
+    /// What serves the domain's devices, if anything does.
+    workers: Option<DomainWorkers>,
 }
 
 impl DomainSocket {
@@ -41,7 +47,11 @@ impl DomainSocket {
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub(crate) fn open(endpoint: SocketEndpoint, domain: &str) -> io::Result<Self> {
+    pub(crate) fn open(
+        endpoint: SocketEndpoint,
+        domain: &str,
+        workers: Option<DomainWorkers>,
+    ) -> io::Result<Self> {
         let (path, listener) = match endpoint {
             SocketEndpoint::Connect(path) => (path, None),
             SocketEndpoint::Listen(path) => {
@@ -49,23 +59,29 @@ impl DomainSocket {
                 (path, Some(listener))
             }
         };
-        Ok(Self { domain: domain.to_owned(), path, listener })
+        Ok(Self { domain: domain.to_owned(), path, listener, workers })
+    }
+
+    /// Returns whether there is anything that serves the domain's devices.
+    pub(crate) const fn has_workers(&self) -> bool {
+        self.workers.is_some()
     }
 
     /// Connects to the domain's VMM, by the verdict that lets a device go there.
     ///
     /// # Errors
-    /// Nobody is there, or the verdict is about another domain.
+    /// Nobody is there, nothing serves its devices, or the verdict is about another domain.
     pub(crate) fn connect(&self, admitted: &Admitted) -> io::Result<Connection> {
         if admitted.grant().domain != self.domain {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
+        let workers = self.workers.clone().ok_or(io::ErrorKind::NotFound)?;
         let stream = match &self.listener {
             Some(listener) => listener.accept()?.0,
             None => connect(&self.path)?,
         };
         stream.set_nonblocking(true)?;
-        Ok(Connection { domain: self.domain.clone(), path: self.path.clone(), stream })
+        Ok(Connection { domain: self.domain.clone(), path: self.path.clone(), stream, workers })
     }
 }
 
@@ -107,7 +123,11 @@ mod tests {
         let path = dir.path().join("usb.sock");
         let vmm = UnixListener::bind(&path).unwrap();
         vmm.set_nonblocking(true).unwrap();
-        let socket = DomainSocket::open(SocketEndpoint::Connect(path), "clinical").unwrap();
+        let endpoint = SocketEndpoint::Connect(path);
+        let unserved = DomainSocket::open(endpoint.clone(), "clinical", None).unwrap();
+        unserved.connect(&admitted("clinical")).unwrap_err();
+        let workers = Some(DomainWorkers::none());
+        let socket = DomainSocket::open(endpoint, "clinical", workers).unwrap();
         socket.connect(&admitted("internet")).unwrap_err();
         // The VMM hears nothing of it.
         assert_eq!(vmm.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);

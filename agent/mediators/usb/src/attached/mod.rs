@@ -1,25 +1,28 @@
-//! One device in a domain, served on the thread of its place between the VMM's socket and the device, so that none waits for another's.
+//! One device in a domain, served by a worker of its own between the VMM's socket and the device, so that none waits for another's. The thread of the
+//! device's place attends to the worker.
 //!
-//! The broker has an [`Attachment`], the thread a [`Serving`]. Dropping the first ends the second, and cuts the stream to the VMM at once:
-//! whatever the device is about then, nothing of it reaches the guest any more. [`Attachment::start`] is the only way to either, and takes
+//! The broker has an [`Attachment`], the thread a [`Serving`]. Dropping the first ends the second: it cuts the stream to the VMM at once, of which both
+//! have a copy, and has the worker killed. Whatever the device and its worker are about then, nothing of it reaches the guest any more.
+//! [`Attachment::start`] is the only way to either, and takes
 //! what permits it by value: the device, what of it is served and how, and the domain are those of the permit, or there is no attachment.
 
 mod domain_socket;
-mod redir_pump;
+mod worker;
 
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::task::{Wake, Waker};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use usbfilter::{Counts, Event, Filter};
-use usbhost::{BusId, Export, UsbDevices, Vetted};
+use usbfilter::{Counts, Filter, Rules};
+use usbhost::{BusId, Hold, UsbDevices, Vetted};
+use worker_link::usb::{Job, Speed};
 
 pub(super) use domain_socket::{Connection, DomainSocket};
-use redir_pump::RedirPump;
+pub use worker::DomainWorkers;
+use worker::{Attendant, BEGIN_WITHIN, DeviceWorker};
 
 use crate::grant::UsbGrant;
 use monitor::Permit;
@@ -38,7 +41,7 @@ pub(super) enum DetachReason {
     Changed(String),
     /// The device violated the protocol of its class.
     Broken(String),
-    /// The usbredir stream was violated, or failed.
+    /// The usbredir stream was violated, or what serves the device failed.
     Stream(String),
 }
 
@@ -82,18 +85,21 @@ pub(super) enum StartError {
 pub(super) enum DeviceThreadEvent {
     /// The guest has the device now.
     Begun,
-    /// The filter refused something.
-    Refused(Event),
+    /// The filter refused something, in words, so often since it was last told.
+    Refused { what: String, times: u64 },
     /// The guest no longer has the device, for this reason unless it was told to close. The device is released next, which may take its time.
     Detached(Option<DetachReason>, Counts),
 }
 
 /// A command of the broker to the thread of a device.
+#[derive(Debug)]
 enum DeviceThreadCommand {
     /// Report what was refused again and again.
     Flush,
     /// Disconnect the guest and end.
     Close,
+    /// The guest is cut off: end.
+    Cut,
 }
 
 /// The broker's handle of an attached device.
@@ -107,25 +113,21 @@ pub(super) struct Attachment {
 /// The device thread's side of an attachment.
 pub(super) struct Serving {
     stream: UnixStream,
-    filter: Filter,
+    domain: String,
+    workers: DomainWorkers,
+    rules: Rules,
     vetted: Vetted,
     commands: mpsc::Receiver<DeviceThreadCommand>,
     waker: Arc<ThreadWaker>,
 }
 
-/// What wakes the thread of the device, for the broker and for the transfers of the device.
+/// What wakes the thread of the device, for the broker.
 struct ThreadWaker(EventFd);
 
 impl ThreadWaker {
     fn notify(&self) {
         // A full counter wakes it as well.
         let _ = self.0.write(1);
-    }
-}
-
-impl Wake for ThreadWaker {
-    fn wake(self: Arc<Self>) {
-        self.notify();
     }
 }
 
@@ -140,7 +142,7 @@ impl Attachment {
         vetted: Vetted,
     ) -> Result<(Self, Serving), StartError> {
         let grant = permit.into_grant();
-        let Connection { domain, path, stream } = connection;
+        let Connection { domain, path, stream, workers } = connection;
         if grant.domain != domain {
             return Err(StartError::OtherDomain(grant.domain));
         }
@@ -148,7 +150,9 @@ impl Attachment {
         if (&grant.bus_id, grant.address) != (&found.bus_id, found.address) {
             return Err(StartError::OtherDevice(grant.bus_id));
         }
-        let filter = Filter::of(grant.rules, vetted.pinned().clone(), grant.share.clone())
+        // Its worker makes another like it.
+        let rules = grant.rules;
+        Filter::of(rules, vetted.pinned().clone(), grant.share.clone())
             .map_err(StartError::Filter)?;
         let vetted = vetted.sharing(grant.share);
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
@@ -158,7 +162,7 @@ impl Attachment {
         let (sender, commands) = mpsc::channel();
         let cut = stream.try_clone().map_err(StartError::Descriptors)?;
         let attachment = Self { path, commands: sender, waker: Arc::clone(&waker), stream: cut };
-        Ok((attachment, Serving { stream, filter, vetted, commands, waker }))
+        Ok((attachment, Serving { stream, domain, workers, rules, vetted, commands, waker }))
     }
 
     /// Returns the path of the VMM's socket.
@@ -187,34 +191,64 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         // A stream that was never connected, or whose other end is gone, is cut already.
         let _ = self.stream.shutdown(Shutdown::Both);
-        self.send(DeviceThreadCommand::Close);
+        self.send(DeviceThreadCommand::Cut);
     }
 }
 
 impl Serving {
-    /// Opens the device and serves it until the thread is told to close or has a reason of its own, on the thread of the device.
+    /// Has a worker serve the device until the thread is told to close or there is another reason, on the thread of the device, which has its port
+    /// as long, and the worker.
     ///
     /// # Errors
-    /// The device cannot be opened or claimed; why, in words.
+    /// The device cannot be had, or not be served; why, in words.
     pub(super) fn run(
         self,
         sysfs: UsbDevices,
         tell: &dyn Fn(DeviceThreadEvent),
     ) -> Result<(), String> {
-        let waker = Waker::from(Arc::clone(&self.waker));
-        let export = Export::open(sysfs, self.vetted, waker).map_err(|error| explain(&error))?;
-        let mut pump = RedirPump::new(self.stream, self.filter, export, self.commands, self.waker);
-        tell(DeviceThreadEvent::Begun);
-        let end = pump.run(tell);
-        tell(DeviceThreadEvent::Detached(end, pump.disconnect()));
-        pump.close();
-        Ok(())
+        let Self { stream, domain, workers, rules, vetted, commands, waker } = self;
+        let job = job(&vetted, rules);
+        let what = format!("the device at {} to {domain}", vetted.found().bus_id);
+        let hold = Hold::take(sysfs, vetted).map_err(|error| explain(&error))?;
+        let node = hold.open().map_err(|error| explain(&error))?;
+        let workers_node = hold.open_for_worker().map_err(|error| explain(&error))?;
+        let worker = DeviceWorker::start(&workers, stream.into(), workers_node, &job)
+            .map_err(|error| format!("what serves USB devices does not start: {error}"))?;
+        let authorise = || hold.admit();
+        let (commands, waker) = (&commands, &*waker);
+        let attendant = Attendant {
+            worker,
+            commands,
+            waker,
+            authorise: &authorise,
+            tell,
+            begin_within: BEGIN_WITHIN,
+            what,
+        };
+        let served = attendant.attend();
+        // Of a part the other interfaces are in use.
+        if job.share.is_whole() {
+            node.reset();
+        }
+        served
     }
 
     /// Gives a test, which is the thread of the device, the stream to the VMM.
     #[cfg(test)]
     pub(super) fn into_stream(self) -> UnixStream {
         self.stream
+    }
+}
+
+/// Returns what a worker is told of a device.
+fn job(vetted: &Vetted, rules: Rules) -> Job {
+    let found = vetted.found();
+    Job {
+        read_only: rules == Rules::ReadOnly,
+        speed: Speed::of(&found.speed),
+        share: vetted.share().clone(),
+        descriptors: found.descriptors.clone(),
+        others: vetted.pinned().others.clone(),
     }
 }
 
@@ -289,6 +323,6 @@ mod tests {
         drop(attachment);
         // The thread is busy with a device that hangs: it has not run since.
         assert_eq!(vmms.read(&mut [0; 8]).unwrap(), 0);
-        assert!(matches!(serving.commands.try_recv(), Ok(DeviceThreadCommand::Close)));
+        assert!(matches!(serving.commands.try_recv(), Ok(DeviceThreadCommand::Cut)));
     }
 }

@@ -15,6 +15,9 @@ use crate::attached::{Attachment, Connection as VmmConnection, DomainSocket};
 use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 use crate::lifecycle::{AGAIN, Connection, Effect, Event};
 
+/// Why a device is not attached without the program that serves it.
+const NO_WORKER: &str = "the program that serves USB devices is missing; call IT";
+
 impl Broker {
     /// Has the life-cycle of a device handle an event now.
     pub(super) fn drive(&mut self, id: &BusId, event: Event<Permit<UsbGrant>>) {
@@ -145,6 +148,9 @@ impl Broker {
         if let Err(error) = Filter::of(grant.rules, pinned, grant.share.clone()) {
             return Connection::Impossible(error.to_string());
         }
+        if !self.has_workers(&grant.domain) {
+            return Connection::Impossible(NO_WORKER.to_owned());
+        }
         // A VMM that takes it and lets it go again and again has to wait.
         let wait = if again { self.pace.wait(id) } else { Duration::ZERO };
         if !wait.is_zero() {
@@ -160,6 +166,12 @@ impl Broker {
             device.connection = Some(connection);
         }
         Connection::Made
+    }
+
+    /// Returns whether anything serves the devices of this domain.
+    fn has_workers(&self, domain: &str) -> bool {
+        let sockets = self.domains.iter().filter(|(name, _)| name == domain);
+        sockets.flat_map(|(_, sockets)| sockets).all(DomainSocket::has_workers)
     }
 
     /// Makes a connection to the VMM of the domain that a device is admitted to, by a socket that no other device has.

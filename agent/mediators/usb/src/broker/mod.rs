@@ -35,8 +35,7 @@ use usbhost::{BusId, UsbAuthorization, UsbDevices};
 
 use super::attached::{DeviceThreadEvent, DomainSocket};
 use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
-use super::{Command, Setup, UsbEvent};
-use base::sockets::SocketEndpoint;
+use super::{Command, Domain, Setup, UsbEvent};
 use base::uevent::Uevents;
 use control::reports::UsbReport;
 use device::Device;
@@ -82,9 +81,9 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new(setup: Setup, ends: Ends<Command, UsbEvent>) -> io::Result<Self> {
         let Setup { sysfs, switches, domains, policy } = setup;
-        let open = |(name, endpoints): (String, Vec<SocketEndpoint>)| {
-            let sockets: io::Result<Vec<DomainSocket>> =
-                endpoints.into_iter().map(|one| DomainSocket::open(one, &name)).collect();
+        let open = |Domain { name, sockets, workers }| {
+            let open = |one| DomainSocket::open(one, &name, workers.clone());
+            let sockets: io::Result<Vec<DomainSocket>> = sockets.into_iter().map(open).collect();
             Ok((name, sockets?))
         };
         let domains: Vec<(String, Vec<DomainSocket>)> =
@@ -312,8 +311,8 @@ impl Broker {
                 None => return,
             },
             Report::Serving(DeviceThreadEvent::Begun) => Event::Begun { task },
-            Report::Serving(DeviceThreadEvent::Refused(event)) => {
-                return self.refused(id, task, &event);
+            Report::Serving(DeviceThreadEvent::Refused { what, times }) => {
+                return self.refused(id, task, what, times);
             }
             Report::Serving(DeviceThreadEvent::Detached(reason, counts)) => {
                 Event::Left { task, reason, counts }
@@ -353,15 +352,14 @@ impl Broker {
     }
 
     /// Writes down what the filter of a device that is served has refused.
-    fn refused(&mut self, id: &BusId, task: u64, event: &usbfilter::Event) {
-        let usbfilter::Event::Refused { what, times } = event else { return };
+    fn refused(&mut self, id: &BusId, task: u64, what: String, times: u64) {
         let Some(device) = self.devices.get(id) else { return };
         let Some(grant) = device.lifecycle.served_by(task) else { return };
         let event = UsbRefused {
             domain: grant.domain.clone(),
             bus_id: id.as_str().to_owned(),
-            times: *times,
-            what: what.to_string(),
+            times,
+            what,
         };
         self.send(UsbEvent::Note(event.into()));
     }

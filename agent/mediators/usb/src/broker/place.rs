@@ -154,7 +154,7 @@ impl PlaceContext {
         // What is the seat's by its interfaces need not be asked, and must not be taken from its driver.
         if !identity.is_the_seats() {
             let asked = vetted.clone().sharing(identity.to_be_asked());
-            let others = usbhost::export::read_descriptors(&self.sysfs, &asked);
+            let others = usbhost::read_descriptors(&self.sysfs, &asked);
             let others = others.map_err(|error| explain(&error));
             match others.and_then(|others| vetted.with(others).map_err(|error| error.to_string())) {
                 Ok(vetted) => identity = Identity::of(vetted),

@@ -18,10 +18,11 @@ use monitor::Denial;
 
 use super::place::Task;
 use super::*;
-use crate::attached::DetachReason;
+use crate::attached::{DetachReason, DomainWorkers};
 use crate::grant::UsbAdmission;
 use crate::lifecycle::CHANGES_MAX;
 use base::mailbox::ThreadHandle;
+use base::sockets::SocketEndpoint;
 use usbsysfs::Identity;
 
 mod ending;
@@ -268,12 +269,16 @@ fn counts() -> usbfilter::Counts {
     Filter::new(Rules::Allow, pinned).unwrap().counts()
 }
 
+fn domain(name: &str, sockets: Vec<SocketEndpoint>) -> Domain {
+    Domain { name: name.to_owned(), sockets, workers: Some(DomainWorkers::none()) }
+}
+
 fn setup(dir: &Path, endpoints: Vec<SocketEndpoint>) -> Setup {
     fs::create_dir(dir.join("devices")).unwrap();
     Setup {
         sysfs: UsbDevices::at(&dir.join("devices")),
         switches: dir.join("switches.json"),
-        domains: vec![("clinical".to_owned(), endpoints)],
+        domains: vec![domain("clinical", endpoints)],
         policy: Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap()),
     }
 }

@@ -189,8 +189,9 @@ impl UsbDevices {
         Some(PathBuf::from(format!("/dev/bus/usb/{bus:03}/{:03}", self.address(id)?)))
     }
 
-    /// Returns a device's address, after its reset if it is being reset.
-    fn address(&self, id: &BusId) -> Option<u8> {
+    /// Returns a device's address, after its reset if it is being reset. May wait, as [`Self::find`].
+    #[must_use]
+    pub fn address(&self, id: &BusId) -> Option<u8> {
         let number = || self.read(id, "devnum")?.parse::<u8>().ok();
         let address = number()?;
         if address != 0 {

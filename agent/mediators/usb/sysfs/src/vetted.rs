@@ -30,7 +30,7 @@ impl Vetted {
         Ok(Self { found, pinned, device, share: Share::Whole })
     }
 
-    /// Adds whatever else it says, see `usbhost::export::read_descriptors`.
+    /// Adds whatever else it says, see `usbhost::read_descriptors`.
     ///
     /// # Errors
     /// The serial number that the kernel was told, and that the policy is asked about, is not the one that is pinned.

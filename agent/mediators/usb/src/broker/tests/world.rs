@@ -105,7 +105,7 @@ impl World {
         let policies: Vec<_> = [(1, &*both), (2, RULE), (3, PRINTER_RULE)].map(of).into();
         let setup = Setup {
             domains: [("clinical", clinical), ("internet", internet)]
-                .map(|(name, path)| (name.to_owned(), vec![SocketEndpoint::Connect(path)]))
+                .map(|(name, path)| domain(name, vec![SocketEndpoint::Connect(path)]))
                 .into(),
             policy: Arc::clone(&policies[0]),
             ..setup(dir.path(), Vec::new())
@@ -196,8 +196,8 @@ impl World {
             Does::Sends(content) => self.send(content),
             Does::IsRefused(times) => {
                 let what = usbfilter::Refusal::Configuration(9);
-                let event = usbfilter::Event::Refused { what, times: *times };
-                self.serving(DeviceThreadEvent::Refused(event));
+                let what = what.to_string();
+                self.serving(DeviceThreadEvent::Refused { what, times: *times });
             }
             Does::Ends(reason) => {
                 let left: Vec<u64> = self.streams[domain].keys().copied().collect();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use nusb::MaybeFuture;
 use nusb::transfer::{Buffer, BulkOrInterrupt, Completion, EndpointDirection, TransferError};
@@ -11,6 +12,9 @@ use usbredir::{Body, Status};
 /// Interrupt transfers kept going, so that none is missed while the last is being told.
 const INTERRUPTS: usize = 2;
 
+/// How long a transfer that was taken back may stay with the kernel, which gives it back at once unless the controller hangs.
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+
 /// An endpoint of whatever type. Its transfers end in the order in which they were submitted.
 pub(super) trait UsbEndpoint: Send {
     fn submit(&mut self, buffer: Buffer);
@@ -18,6 +22,8 @@ pub(super) trait UsbEndpoint: Send {
     fn pending(&self) -> usize;
     fn cancel(&mut self);
     fn clear_halt(&mut self) -> bool;
+    /// Ends every transfer that waits, and waits until the kernel has given them back: what is still with it holds its interface.
+    fn drain(&mut self);
 }
 
 impl<T: BulkOrInterrupt + Send, D: EndpointDirection + Send> UsbEndpoint for nusb::Endpoint<T, D>
@@ -42,6 +48,15 @@ where
 
     fn clear_halt(&mut self) -> bool {
         nusb::Endpoint::clear_halt(self).wait().is_ok()
+    }
+
+    fn drain(&mut self) {
+        self.cancel_all();
+        while nusb::Endpoint::pending(self) > 0 {
+            if self.wait_next_complete(DRAINED_WITHIN).is_none() {
+                break;
+            }
+        }
     }
 }
 
@@ -232,6 +247,10 @@ mod tests {
 
         fn clear_halt(&mut self) -> bool {
             true
+        }
+
+        fn drain(&mut self) {
+            self.0.lock().unwrap().pending = 0;
         }
     }
 

@@ -5,96 +5,166 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::TryRecvError;
-use std::sync::{Arc, mpsc};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clock::Moment;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
 use ratelimit::{Rate, RateLimiter};
-use usbfilter::{Counts, Event, Filter, Out};
-use usbhost::{Export, ExportEvent};
+use usbexport::{Export, ExportEvent};
+use usbfilter::{Event, Filter, Out};
 use usbredir::{Body, Packet, Role, Session};
+use worker_link::usb::{Command, Counts, Message, Reason};
 
-use super::{DetachReason, DeviceThreadCommand, DeviceThreadEvent, ThreadWaker};
+use super::super::WorkerError;
+use super::TransferWaker;
+use super::channel::Channel;
 
 /// Who this end says it is.
-const VERSION: &str = concat!("bulkhead-agent ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("bulkhead-worker ", env!("CARGO_PKG_VERSION"));
 /// Bytes that may wait for a VMM; nothing more is asked of the device on its behalf until it reads.
 const WAITING_MAX: usize = 1 << 20;
-/// Audit entries of refusals for one device; the rest are counted in the entry at its end.
+/// Refusals that are told for one device; the rest are counted in the message at its end. The agent holds every worker to it.
 const REFUSALS: Rate = Rate { burst: 64, every: Duration::from_secs(60) };
 /// Packets that may wait for the device; nothing more is read until it has done some. One read may bring [`BATCH`] bytes of them beyond it.
 const ASKED_MAX: usize = 128;
 /// Bytes read from a VMM at a time.
 const BATCH: usize = 64 * 1024;
 
+/// Why the guest has the device no longer.
+#[derive(Debug)]
+pub(super) struct End {
+    reason: Reason,
+    why: String,
+}
+
+impl End {
+    fn of(reason: Reason, why: impl Into<String>) -> Self {
+        Self { reason, why: why.into() }
+    }
+
+    fn no_vmm() -> Self {
+        Self::of(Reason::NoVmm, "")
+    }
+
+    /// Returns what the agent is told of it.
+    pub(super) fn detached(self, counts: Counts) -> Message {
+        Message::Detached { reason: self.reason, counts, why: self.why }
+    }
+}
+
+/// Why a turn was the last: the device's or its guest's fault, or the worker has nobody any more for whom it could go on.
+enum Last {
+    Of(End),
+    Worker(WorkerError),
+}
+
+impl From<End> for Last {
+    fn from(end: End) -> Self {
+        Self::Of(end)
+    }
+}
+
+impl From<WorkerError> for Last {
+    fn from(error: WorkerError) -> Self {
+        Self::Worker(error)
+    }
+}
+
+/// The device's end of the stream. [`Export`] is it; tests have another.
+pub(super) trait DeviceEnd {
+    fn submit(&mut self, packet: Packet);
+    fn events(&mut self) -> Vec<ExportEvent>;
+    fn close(self);
+}
+
+impl DeviceEnd for Export {
+    fn submit(&mut self, packet: Packet) {
+        Self::submit(self, packet);
+    }
+
+    fn events(&mut self) -> Vec<ExportEvent> {
+        Self::events(self)
+    }
+
+    fn close(self) {
+        Self::close(self);
+    }
+}
+
 /// Passes packets between the VMM's stream, the filter and the device.
-pub(super) struct RedirPump {
+pub(super) struct Pump<D> {
     stream: UnixStream,
     session: Session,
     filter: Filter,
-    export: Export,
+    device: D,
     out: Out,
     /// What the device says waits until the guest's end has said hello.
     early: Vec<Packet>,
-    /// For the device. A control request, or a reset, takes its time, and the broker has to be heard between two.
+    /// For the device. A control request, or a reset, takes its time, and the agent has to be heard between two.
     asked: VecDeque<Packet>,
     buffer: Vec<u8>,
-    commands: mpsc::Receiver<DeviceThreadCommand>,
-    waker: Arc<ThreadWaker>,
-    /// The device is gone, and needs no reset.
+    agent: Rc<Channel>,
+    waker: Arc<TransferWaker>,
+    /// The device is gone, and nothing can be done to it.
     gone: bool,
     refusals: RateLimiter,
-    started: Moment,
 }
 
-impl RedirPump {
+impl<D: DeviceEnd> Pump<D> {
     /// Makes a pump over a non-blocking socket to the VMM.
     pub(super) fn new(
         stream: UnixStream,
         filter: Filter,
-        export: Export,
-        commands: mpsc::Receiver<DeviceThreadCommand>,
-        waker: Arc<ThreadWaker>,
+        device: D,
+        agent: Rc<Channel>,
+        waker: Arc<TransferWaker>,
     ) -> Self {
         let (out, early, buffer) = (Out::default(), Vec::new(), vec![0; BATCH]);
         let (asked, session) = (VecDeque::new(), Session::new(Role::Host, VERSION));
+        let mut refusals = RateLimiter::new(REFUSALS);
+        // Since a fixed moment, from now on.
+        refusals.is_available(now());
         Self {
             stream,
             session,
             filter,
-            export,
+            device,
             out,
             early,
             asked,
             buffer,
-            commands,
+            agent,
             waker,
             gone: false,
-            refusals: RateLimiter::new(REFUSALS),
-            started: Moment::now(),
+            refusals,
         }
     }
 
-    /// Serves the device until the thread is told to close, or returns why it cannot go on.
-    pub(super) fn run(&mut self, tell: &dyn Fn(DeviceThreadEvent)) -> Option<DetachReason> {
+    /// Serves the device until the agent has it closed, or there is a reason why it cannot go on.
+    ///
+    /// # Errors
+    /// The agent is gone.
+    pub(super) fn run(&mut self) -> Result<End, WorkerError> {
         loop {
             let done = self.process_events();
             for event in self.out.events.drain(..) {
-                // A guest may do what is refused faster than anybody writes it down.
-                if self.refusals.take(1, self.started.elapsed()) {
-                    tell(DeviceThreadEvent::Refused(event));
+                // A guest may do what is refused faster than anybody writes it down. The rest of what it may be ends it, and is told then.
+                if let Event::Refused { what, times } = event
+                    && self.refusals.take(1, now())
+                {
+                    self.agent.tell(&Message::Refused { times, what: what.to_string() })?;
                 }
             }
             match done {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(end) => {
-                    self.gone = matches!(end, DetachReason::NoDevice(_) | DetachReason::Lost(_));
-                    return Some(end);
+                Ok(()) => {}
+                Err(Last::Of(end)) => {
+                    self.gone = matches!(end.reason, Reason::NoDevice | Reason::Lost);
+                    return Ok(end);
                 }
+                Err(Last::Worker(error)) => return Err(error),
             }
         }
     }
@@ -106,18 +176,19 @@ impl RedirPump {
             let _ = self.write();
         }
         let _ = self.stream.shutdown(Shutdown::Both);
-        self.filter.counts()
+        let usbfilter::Counts { to_device, to_guest, commands, refused } = self.filter.counts();
+        Counts { to_device, to_guest, refused, commands }
     }
 
-    /// Gives the device back to the kernel and closes the stream.
+    /// Lets the device go.
     pub(super) fn close(self) {
         if !self.gone {
-            self.export.close();
+            self.device.close();
         }
     }
 
-    /// Waits for an event and processes it; returns false when the thread is told to close.
-    fn process_events(&mut self) -> Result<bool, DetachReason> {
+    /// Waits for an event and processes it.
+    fn process_events(&mut self) -> Result<(), Last> {
         while let Some(packet) = self.asked.pop_front() {
             let at_once = matches!(
                 packet.body,
@@ -127,26 +198,24 @@ impl RedirPump {
                     | Body::StopInterruptReceiving { .. }
                     | Body::CancelDataPacket
             );
-            self.export.submit(packet);
+            self.device.submit(packet);
             if !at_once {
                 break;
             }
         }
-        for event in self.export.events() {
+        for event in self.device.events() {
             self.on_export_event(event)?;
         }
         self.carry_out()?;
         let (reads, writes) = self.wait()?;
-        // Written by the device's transfers, or by the broker.
+        // Written by the device's transfers.
         let _ = self.waker.0.read();
-        loop {
-            match self.commands.try_recv() {
-                Ok(DeviceThreadCommand::Flush) => self.filter.flush(&mut self.out),
-                Err(TryRecvError::Empty) => break,
-                // A broker that is no more has let everything go.
-                Ok(DeviceThreadCommand::Close) | Err(TryRecvError::Disconnected) => {
-                    return Ok(false);
-                }
+        while let Some(command) = self.agent.heard()? {
+            match command {
+                Command::Flush => self.filter.flush(&mut self.out),
+                Command::Close => return Err(End::of(Reason::Told, "").into()),
+                // Nobody asked.
+                Command::Done(_) => {}
             }
         }
         if writes {
@@ -155,11 +224,11 @@ impl RedirPump {
         if reads {
             self.read()?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Waits for the VMM, the device or the broker; returns whether the VMM can be read, and written.
-    fn wait(&self) -> Result<(bool, bool), DetachReason> {
+    /// Waits for the VMM, the device or the agent; returns whether the VMM can be read, and written.
+    fn wait(&self) -> Result<(bool, bool), End> {
         let waiting = self.session.output().len();
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::POLLIN, waiting < WAITING_MAX && self.asked.len() < ASKED_MAX);
@@ -167,33 +236,36 @@ impl RedirPump {
         let mut fds = [
             PollFd::new(self.waker.0.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.stream.as_fd(), flags),
+            PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
         ];
-        let more = !self.asked.is_empty();
+        let more = !self.asked.is_empty() || self.agent.is_waiting();
         match poll(&mut fds, if more { PollTimeout::ZERO } else { PollTimeout::NONE }) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => {
-                return Err(DetachReason::Stream(format!("its thread cannot wait: {error}")));
+                let why = format!("its worker cannot wait: {error}");
+                return Err(End::of(Reason::Stream, why));
             }
         }
-        let [_, stream] = fds;
+        let [_, stream, _] = fds;
         let found = stream.revents().unwrap_or(PollFlags::empty());
         let over = PollFlags::POLLHUP | PollFlags::POLLERR;
         Ok((found.intersects(PollFlags::POLLIN | over), found.contains(PollFlags::POLLOUT)))
     }
 
     /// Reads what the VMM sent, if anything.
-    fn read(&mut self) -> Result<(), DetachReason> {
+    fn read(&mut self) -> Result<(), End> {
         let room = self.session.room().min(self.buffer.len());
         let space = self.buffer.get_mut(..room).unwrap_or_default();
         match self.stream.read(space) {
-            Ok(0) => return Err(DetachReason::NoVmm),
+            Ok(0) => return Err(End::no_vmm()),
             Ok(count) => {
                 self.session.feed(space.get(..count).unwrap_or_default());
             }
             Err(error) if transient(&error) => return Ok(()),
-            Err(_) => return Err(DetachReason::NoVmm),
+            Err(_) => return Err(End::no_vmm()),
         }
-        let broken = |error: usbredir::Error| DetachReason::Stream(format!("its VMM sent {error}"));
+        let broken =
+            |error: usbredir::Error| End::of(Reason::Stream, format!("its VMM sent {error}"));
         while let Some(packet) = self.session.next().map_err(broken)? {
             if matches!(packet.body, Body::Hello { .. }) {
                 for packet in std::mem::take(&mut self.early) {
@@ -207,7 +279,7 @@ impl RedirPump {
     }
 
     /// Handles an event of the device.
-    fn on_export_event(&mut self, event: ExportEvent) -> Result<(), DetachReason> {
+    fn on_export_event(&mut self, event: ExportEvent) -> Result<(), End> {
         match event {
             ExportEvent::Packet(packet) if self.session.agreed().is_none() => {
                 self.early.push(packet)
@@ -222,30 +294,29 @@ impl RedirPump {
             }
             ExportEvent::Descriptors(bytes) => match usbfilter::Pinned::from_sysfs(&bytes) {
                 Ok(pinned) => self.filter.read_again(&pinned, &mut self.out),
-                Err(error) => return Err(DetachReason::Changed(error.to_string())),
+                Err(error) => return Err(End::of(Reason::Changed, error.to_string())),
             },
-            ExportEvent::Gone(why) => return Err(DetachReason::NoDevice(why)),
-            ExportEvent::Lost(why) => return Err(DetachReason::Lost(why)),
+            ExportEvent::Gone(why) => return Err(End::of(Reason::NoDevice, why)),
+            ExportEvent::Lost(why) => return Err(End::of(Reason::Lost, why)),
         }
         Ok(())
     }
 
     /// Does what the filter has decided.
-    fn carry_out(&mut self) -> Result<(), DetachReason> {
+    fn carry_out(&mut self) -> Result<(), End> {
         self.asked.extend(self.out.to_device.drain(..));
         for packet in self.out.to_guest.drain(..) {
             // Too long for what the guest's end can: it asked for it.
             if let Err(error) = self.session.send(&packet) {
-                return Err(DetachReason::Stream(format!(
-                    "its VMM cannot take what it asked for: {error}"
-                )));
+                let why = format!("its VMM cannot take what it asked for: {error}");
+                return Err(End::of(Reason::Stream, why));
             }
         }
         for event in &self.out.events {
             match event {
-                Event::Changed(change) => return Err(DetachReason::Changed(change.to_string())),
+                Event::Changed(change) => return Err(End::of(Reason::Changed, change.to_string())),
                 Event::Violation(violation) => {
-                    return Err(DetachReason::Broken(violation.to_string()));
+                    return Err(End::of(Reason::Broken, violation.to_string()));
                 }
                 Event::Refused { .. } => {}
             }
@@ -254,17 +325,23 @@ impl RedirPump {
     }
 
     /// Writes what waits for the VMM, as far as it takes it.
-    fn write(&mut self) -> Result<(), DetachReason> {
+    fn write(&mut self) -> Result<(), End> {
         while !self.session.output().is_empty() {
             match self.stream.write(self.session.output()) {
-                Ok(0) => return Err(DetachReason::NoVmm),
+                Ok(0) => return Err(End::no_vmm()),
                 Ok(count) => self.session.sent(count),
                 Err(error) if transient(&error) => return Ok(()),
-                Err(_) => return Err(DetachReason::NoVmm),
+                Err(_) => return Err(End::no_vmm()),
             }
         }
         Ok(())
     }
+}
+
+/// Reads the clock that goes on while the PC sleeps.
+fn now() -> Duration {
+    // Linux has had this clock since 2.6.39, and reading a clock fails only if there is none.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 fn transient(error: &io::Error) -> bool {

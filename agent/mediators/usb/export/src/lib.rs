@@ -1,18 +1,29 @@
 //! One device as the host's end of a usbredir stream: packets of the guest's end in, the device's answers out.
 //!
 //! ```text
-//!  Export::submit(Packet) --> usbfs <--> device
+//!  Export::submit(Packet) --> open node in usbfs <--> device
 //!  Export::events() <-- ExportEvent: packets, the end <--'    (a waker tells when)
+//!        |
+//!        '--> Authority: has the interfaces of a configuration authorised
 //! ```
 //! Control requests are done at once, at most [`CONTROL_TIMEOUT`] each; bulk and interrupt transfers wait in their endpoint's queue. Cancelling one cancels what else waits at its endpoint: a guest's controller keeps one there at a time.
 //! Isochronous endpoints are not served.
+//!
+//! - **Nothing is opened here.** Whoever holds the node decides nothing either: who gets a device, and which of its interfaces usbfs may claim, is up to
+//!   who opened it, and what goes to and fro is up to the filter (`usbfilter`).
+//! - **A device is hostile.** The library is given no descriptors that [`usbdescriptors`] has not read: an export takes a [`Served`] device only, and what
+//!   the kernel has of the device is compared with it, byte for byte.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+#![forbid(unsafe_code)]
 
-mod hold;
 mod part;
 mod pipe;
-mod reading;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,17 +32,14 @@ use nusb::descriptors::TransferType;
 use nusb::transfer::{
     Buffer, Bulk, ControlIn, ControlOut, ControlType, In, Interrupt, Out, Recipient, TransferError,
 };
+use usbdescriptors::{DescriptorError, Device, Pinned, Share};
 use usbredir::packet::{
     self, Control, DeviceConnect, ENDPOINTS, EndpointInfo, EndpointType, Interface, MAX_DATA,
     Speed, endpoint_index,
 };
 use usbredir::{Body, Packet, Status};
 
-use hold::{Hold, configuration_of, open};
 use pipe::{PendingTransfer, Pipe, UsbEndpoint, boxed, ended, status};
-pub use reading::read_descriptors;
-use usbsysfs::UsbDevices;
-use usbsysfs::Vetted;
 
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,22 +60,14 @@ pub enum ExportEvent {
 /// A device that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// It is not there any more.
-    #[error("the device is gone")]
-    Gone,
     /// Its descriptors are not those that were judged.
     #[error("it says something else of itself than before; plug it in again")]
     Changed,
-    /// It does not answer.
-    #[error("it does not answer; plug it in again, or into another port")]
-    Silent,
-    /// Its node in usbfs cannot be opened.
-    #[error("its node below /dev/bus/usb cannot be opened: the agent has to be root")]
-    Node(#[source] std::io::Error),
+    /// Its node cannot be read.
+    #[error("its node in usbfs cannot be read")]
+    Node(#[source] io::Error),
     /// Its interfaces cannot be had.
-    #[error(
-        "the kernel does not let this device be used ({what}): is another program using it? The agent has to be root"
-    )]
+    #[error("the kernel does not let this device be used ({what}): is another program using it?")]
     Usbfs {
         /// The step that failed, as it reads behind "could not".
         what: &'static str,
@@ -75,11 +75,35 @@ pub enum ExportError {
         #[source]
         source: nusb::Error,
     },
-    /// Its port cannot be had.
-    #[error(
-        "its port cannot be kept from the host's own drivers: is another program using it? The agent has to be root"
-    )]
-    Port(#[source] std::io::Error),
+    /// Nobody authorises its interfaces.
+    #[error("its interfaces were not authorised")]
+    Unauthorised,
+}
+
+/// Whoever may authorise interfaces. They come anew with each configuration, and usbfs claims none that is not authorised.
+pub trait Authority {
+    /// Authorises the interfaces that are served, of the configuration that the device is in, and returns its `bConfigurationValue`, 0 if it is in
+    /// none; `None` if nobody does. Called by the thread of the device, which waits for it, before it claims any.
+    fn authorise(&mut self) -> Option<u8>;
+}
+
+/// A device as it was judged, and what of it is served. Proof that its descriptors are such that a library may be given them.
+#[derive(Clone, Debug)]
+pub struct Served {
+    descriptors: Vec<u8>,
+    share: Share,
+    speed: Speed,
+}
+
+impl Served {
+    /// Reads what the kernel had of the device when it was judged: the device descriptor and those of its configurations, one after the other.
+    ///
+    /// # Errors
+    /// It makes no sense: the device is not to be touched.
+    pub fn new(descriptors: Vec<u8>, share: Share, speed: Speed) -> Result<Self, DescriptorError> {
+        Device::read(&Pinned::from_sysfs(&descriptors)?)?;
+        Ok(Self { descriptors, share, speed })
+    }
 }
 
 /// A device in use, in the hands of one thread. Dropping it lets it go.
@@ -88,25 +112,42 @@ pub struct Export {
     pipes: BTreeMap<u8, Pipe>,
     interfaces: BTreeMap<u8, nusb::Interface>,
     device: nusb::Device,
-    hold: Hold,
+    /// The same open file as the device's.
+    node: File,
+    served: Served,
+    authority: Box<dyn Authority>,
     events: Vec<ExportEvent>,
     waker: Waker,
 }
 
 impl Export {
-    /// Opens the device, which is [authorised](crate::Grants) and vetted, and has it introduce itself. `waker` is woken, on whatever thread,
-    /// when there is something for [`Export::events`].
+    /// Takes the device by its open node, and has it introduce itself. `waker` is woken, on whatever thread, when there is something for
+    /// [`Export::events`].
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn open(sysfs: UsbDevices, vetted: Vetted, waker: Waker) -> Result<Self, ExportError> {
+    pub fn open(
+        node: OwnedFd,
+        served: Served,
+        authority: Box<dyn Authority>,
+        waker: Waker,
+    ) -> Result<Self, ExportError> {
+        let node = File::from(node);
+        // Before the library has it.
+        compare(&node, &served)?;
+        let own = node.try_clone().map_err(ExportError::Node)?;
+        let device = nusb::Device::from_fd(own.into())
+            .wait()
+            .map_err(|source| ExportError::Usbfs { what: "open", source })?;
         let mut this = Self {
-            device: open(&sysfs, &vetted)?,
+            device,
             interfaces: BTreeMap::new(),
             pipes: BTreeMap::new(),
             events: Vec::new(),
+            node,
+            served,
+            authority,
             waker,
-            hold: Hold::take(sysfs, vetted)?,
         };
         this.claim()?;
         this.introduce();
@@ -128,15 +169,13 @@ impl Export {
         std::mem::take(&mut self.events)
     }
 
-    /// Releases all interfaces and resets the device, so that its next user finds it as if it had just been plugged in.
+    /// Lets the device go: all its interfaces and, of a part, each as if nobody had used it. Of a whole one whoever opened it resets the device, so that
+    /// its next user finds it as if it had just been plugged in.
     pub fn close(mut self) {
         if self.is_part() {
             self.reset_part();
-            return self.release();
         }
         self.release();
-        // One that is gone needs no reset.
-        let _ = self.device.reset().wait();
     }
 
     fn queue_packet(&mut self, id: u64, body: Body) {
@@ -151,18 +190,17 @@ impl Export {
     /// Claims every interface that is meant, of the configuration it is in.
     fn claim(&mut self) -> Result<(), ExportError> {
         self.release();
-        self.hold.admit();
+        self.settle()?;
         let numbers: Vec<u8> = match self.device.active_configuration() {
             Ok(configuration) => configuration
                 .interfaces()
                 .map(|interface| interface.interface_number())
-                .filter(|number| self.hold.vetted.share().has(*number))
+                .filter(|number| self.served.share.has(*number))
                 .collect(),
             Err(_) => Vec::new(), // not configured: only endpoint 0
         };
         for number in numbers {
-            // Not both in one: that would give the interface back to the driver when it is let go.
-            let _ = self.device.detach_kernel_driver(number);
+            // No driver has it: its port is kept from them. None is asked to give it up, which the node may not do.
             let interface = self
                 .device
                 .claim_interface(number)
@@ -170,6 +208,20 @@ impl Export {
                 .map_err(|source| ExportError::Usbfs { what: "claim an interface", source })?;
             self.open_pipes(number, &interface);
             self.interfaces.insert(number, interface);
+        }
+        Ok(())
+    }
+
+    /// Has the interfaces authorised, and the library know which configuration the device is in: it asks the device, or remembers; the kernel knows.
+    fn settle(&mut self) -> Result<(), ExportError> {
+        let configuration = self.authority.authorise().ok_or(ExportError::Unauthorised)?;
+        if self.configuration() != configuration {
+            // Of a part somebody else's driver has the rest, in the configuration it is in.
+            if self.is_part() {
+                return Err(ExportError::Changed);
+            }
+            let failed = |source| ExportError::Usbfs { what: "open", source };
+            self.device.set_configuration(configuration).wait().map_err(failed)?;
         }
         Ok(())
     }
@@ -198,20 +250,13 @@ impl Export {
     fn introduce(&mut self) {
         self.describe();
         let descriptor = self.device.device_descriptor();
-        let speed = match self.hold.vetted.found().speed.as_str() {
-            "1.5" => Speed::Low,
-            "12" => Speed::Full,
-            "480" => Speed::High,
-            speed if speed.parse::<u32>().is_ok_and(|megabits| megabits >= 5000) => Speed::Super,
-            _ => Speed::Unknown,
-        };
         let connect = DeviceConnect {
-            speed,
+            speed: self.served.speed,
             class: descriptor.class(),
             subclass: descriptor.subclass(),
             protocol: descriptor.protocol(),
-            vendor: self.hold.vetted.found().vendor,
-            product: self.hold.vetted.found().product,
+            vendor: descriptor.vendor_id(),
+            product: descriptor.product_id(),
             version: descriptor.device_version(),
         };
         self.queue_packet(0, Body::DeviceConnect(connect));
@@ -308,33 +353,27 @@ impl Export {
     }
 
     fn configuration(&self) -> u8 {
-        configuration_of(&self.device)
+        self.device.active_configuration().map_or(0, |active| active.configuration_value())
     }
 
     fn reset(&mut self) -> Result<(), String> {
         self.drop_pipes();
         self.interfaces.clear();
-        // The handle ends with a reset; the device keeps its address, or it is another device.
+        // The open file goes on with the device, if that comes back as what it was; otherwise the kernel takes it for another, and the file for gone.
         let _ = self.device.reset().wait();
-        let found = open(&self.hold.sysfs, &self.hold.vetted);
-        let again = found.and_then(|device| {
-            self.device = device;
-            self.claim()
-        });
-        if let Err(error) = again {
+        if let Err(error) = compare(&self.node, &self.served).and_then(|()| self.claim()) {
             self.events
                 .push(ExportEvent::Lost(format!("it did not come back from a reset: {error}")));
             return Ok(());
         }
-        if let Some(found) = self.hold.sysfs.find(&self.hold.vetted.found().bus_id) {
-            self.events.push(ExportEvent::Descriptors(found.descriptors));
-        }
+        self.events.push(ExportEvent::Descriptors(self.served.descriptors.clone()));
         Ok(())
     }
 
     /// Ends what waits at endpoints as cancelled.
     fn drop_pipes(&mut self) {
-        for (address, pipe) in std::mem::take(&mut self.pipes) {
+        for (address, mut pipe) in std::mem::take(&mut self.pipes) {
+            pipe.endpoint.drain();
             for transfer in pipe.transfers {
                 self.queue_packet(
                     transfer.id,
@@ -370,7 +409,8 @@ impl Export {
                 .map(|(address, _)| *address)
                 .collect();
             for address in of_it {
-                if let Some(pipe) = self.pipes.remove(&address) {
+                if let Some(mut pipe) = self.pipes.remove(&address) {
+                    pipe.endpoint.drain();
                     for transfer in pipe.transfers {
                         let body = ended(address, pipe.interrupt, Status::Cancelled, 0, Vec::new());
                         self.queue_packet(transfer.id, body);
@@ -473,6 +513,24 @@ impl Export {
         }
         if gone { Err("it was pulled out".to_owned()) } else { Ok(()) }
     }
+}
+
+/// Compares what the kernel has of the device with what was judged.
+fn compare(node: &File, served: &Served) -> Result<(), ExportError> {
+    let expected = &served.descriptors;
+    // One more: there is to be no more.
+    let mut said = vec![0; expected.len() + 1];
+    let mut length = 0;
+    while let Some(space) = said.get_mut(length..).filter(|space| !space.is_empty()) {
+        let offset = u64::try_from(length).unwrap_or(u64::MAX);
+        match node.read_at(space, offset) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ExportError::Node(error)),
+        }
+    }
+    if said.get(..length) == Some(expected) { Ok(()) } else { Err(ExportError::Changed) }
 }
 
 fn timed(error: TransferError) -> Status {

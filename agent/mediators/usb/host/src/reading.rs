@@ -13,18 +13,41 @@ use nusb::MaybeFuture;
 use nusb::transfer::{ControlIn, ControlType, Recipient, TransferError};
 use usbdescriptors::{PinnedDescriptor, kind};
 
-use super::hold::{Hold, configuration_of, open};
-use super::{CONTROL_TIMEOUT, ExportError};
 use crate::authorization;
+use crate::hold::{self, Hold, HoldError};
 use usbsysfs::UsbDevices;
 use usbsysfs::Vetted;
 
+/// Longest a control request may take.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest that all of it may take.
 const READING_MAX: Duration = Duration::from_secs(15);
 /// Most bytes of a descriptor: a page, what usbfs takes in one piece.
 const DESCRIPTOR_MAX: u16 = 4096;
 /// The language of a device that has texts and does not say in which: English (United States), as the kernel takes it.
 const ENGLISH: u16 = 0x0409;
+
+/// A device that does not say what it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadingError {
+    /// It cannot be had.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    /// It does not answer.
+    #[error("it does not answer; plug it in again, or into another port")]
+    Silent,
+    /// Its interfaces cannot be had.
+    #[error(
+        "the kernel does not let this device be used ({what}): is another program using it? The agent has to be root"
+    )]
+    Usbfs {
+        /// The step that failed, as it reads behind "could not".
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: nusb::Error,
+    },
+}
 
 /// Reads all that a vetted device says besides its configurations; nothing is what it refuses to say.
 ///
@@ -33,7 +56,7 @@ const ENGLISH: u16 = 0x0409;
 pub fn read_descriptors(
     sysfs: &UsbDevices,
     vetted: &Vetted,
-) -> Result<Vec<PinnedDescriptor>, ExportError> {
+) -> Result<Vec<PinnedDescriptor>, ReadingError> {
     let several = vetted.device().configurations.len() > 1 && vetted.share().is_whole();
     if several {
         // A driver that has an interface keeps the device in its configuration.
@@ -49,6 +72,34 @@ pub fn read_descriptors(
     Ok(reading.read)
 }
 
+/// Opens the device. What the library has read is compared with what was vetted before anything is done with it.
+fn open(sysfs: &UsbDevices, vetted: &Vetted) -> Result<nusb::Device, ReadingError> {
+    let (found, failed) = (vetted.found(), |source| ReadingError::Usbfs { what: "open", source });
+    let device = nusb::Device::from_fd(hold::open(found)?.into()).wait().map_err(failed)?;
+    let mut said = device.device_descriptor().as_bytes().to_vec();
+    for configuration in device.configurations() {
+        said.extend_from_slice(configuration.as_bytes());
+    }
+    if said != found.descriptors {
+        return Err(HoldError::Changed.into());
+    }
+    // Which configuration it is in nusb asks the device; the kernel knows.
+    let configuration = sysfs.configuration(&found.bus_id).unwrap_or_default();
+    if configuration_of(&device) != configuration {
+        // Of a part somebody else's driver has the rest, in the configuration it is in.
+        if !vetted.share().is_whole() {
+            return Err(HoldError::Changed.into());
+        }
+        device.set_configuration(configuration).wait().map_err(failed)?;
+    }
+    Ok(device)
+}
+
+/// Returns the `bConfigurationValue` of the configuration it is in; 0 if it is in none.
+fn configuration_of(device: &nusb::Device) -> u8 {
+    device.active_configuration().map_or(0, |active| active.configuration_value())
+}
+
 struct Reading {
     device: nusb::Device,
     hold: Hold,
@@ -57,8 +108,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn device_wide(&mut self) -> Result<(), ExportError> {
-        let [_, _, minor, major, ..] = self.hold.vetted.pinned().device;
+    fn device_wide(&mut self) -> Result<(), ReadingError> {
+        let [_, _, minor, major, ..] = self.hold.vetted().pinned().device;
         if u16::from_le_bytes([minor, major]) >= 0x0201 {
             let head = self.ask(Recipient::Device, (kind::BOS, 0, 0), 5)?;
             let total = match head.as_slice() {
@@ -69,7 +120,7 @@ impl Reading {
             let bytes = self.ask(Recipient::Device, place, total.min(DESCRIPTOR_MAX))?;
             self.pin(None, place, bytes);
         }
-        let indices = self.hold.vetted.pinned().string_indices();
+        let indices = self.hold.vetted().pinned().string_indices();
         if indices.is_empty() {
             return Ok(());
         }
@@ -88,7 +139,7 @@ impl Reading {
     }
 
     /// Reads a text. Some devices answer only who asks for exactly as much as there is.
-    fn text(&self, index: u8, language: u16) -> Result<Vec<u8>, ExportError> {
+    fn text(&self, index: u8, language: u16) -> Result<Vec<u8>, ReadingError> {
         let place = (kind::STRING, index, language);
         let mut bytes = self.ask(Recipient::Device, place, 255)?;
         if bytes.len() < 2 {
@@ -100,10 +151,10 @@ impl Reading {
         Ok(bytes)
     }
 
-    fn reports(&mut self) -> Result<(), ExportError> {
+    fn reports(&mut self) -> Result<(), ReadingError> {
         let first = configuration_of(&self.device);
-        for (configuration, interface) in self.hold.vetted.device().hid_interfaces() {
-            if !self.hold.vetted.share().has(interface) {
+        for (configuration, interface) in self.hold.vetted().device().hid_interfaces() {
+            if !self.hold.vetted().share().has(interface) {
                 continue;
             }
             self.configure(configuration)?;
@@ -113,7 +164,7 @@ impl Reading {
                 .device
                 .claim_interface(interface)
                 .wait()
-                .map_err(|source| ExportError::Usbfs { what: "claim an interface", source })?;
+                .map_err(|source| ReadingError::Usbfs { what: "claim an interface", source })?;
             let place = (kind::REPORT, 0, interface.into());
             let bytes = self.ask(Recipient::Interface, place, DESCRIPTOR_MAX)?;
             drop(claimed);
@@ -122,10 +173,10 @@ impl Reading {
         self.configure(first)
     }
 
-    fn configure(&self, configuration: u8) -> Result<(), ExportError> {
+    fn configure(&self, configuration: u8) -> Result<(), ReadingError> {
         if configuration_of(&self.device) != configuration {
             let what = "choose a configuration";
-            let failed = |source| ExportError::Usbfs { what, source };
+            let failed = |source| ReadingError::Usbfs { what, source };
             self.device.set_configuration(configuration).wait().map_err(failed)?;
             self.hold.admit();
         }
@@ -143,13 +194,13 @@ impl Reading {
         recipient: Recipient,
         (kind, index, target): (u8, u8, u16),
         length: u16,
-    ) -> Result<Vec<u8>, ExportError> {
+    ) -> Result<Vec<u8>, ReadingError> {
         if length == 0 {
             return Ok(Vec::new());
         }
         let left = self.until.saturating_duration_since(Moment::now());
         if left.is_zero() {
-            return Err(ExportError::Silent);
+            return Err(ReadingError::Silent);
         }
         let setup = ControlIn {
             control_type: ControlType::Standard,
@@ -164,8 +215,8 @@ impl Reading {
                 bytes.truncate(length.into());
                 Ok(bytes)
             }
-            Err(TransferError::Disconnected) => Err(ExportError::Gone),
-            Err(TransferError::Cancelled) => Err(ExportError::Silent),
+            Err(TransferError::Disconnected) => Err(HoldError::Gone.into()),
+            Err(TransferError::Cancelled) => Err(ReadingError::Silent),
             Err(_) => Ok(Vec::new()),
         }
     }

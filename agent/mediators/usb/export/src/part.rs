@@ -8,7 +8,7 @@ use super::Export;
 
 impl Export {
     pub(super) fn is_part(&self) -> bool {
-        !self.hold.vetted.share().is_whole()
+        !self.served.share.is_whole()
     }
 
     /// Resets its own interfaces as far as these can be: what waits ends, each is in its first setting, and its endpoints are not halted and

@@ -1,0 +1,277 @@
+//! What the filter lets through, tried under it alone: no other layer is closed.
+
+use std::io::Seek as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command as Program, Stdio};
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::{prctl, signal};
+use nix::unistd::Pid;
+use sandboxing::libc;
+use usbdescriptors::Share;
+use vm_memory::mmap::MmapRegion;
+use worker_link::usb::Speed as LinkSpeed;
+
+use super::*;
+
+const PAGE: usize = 4096;
+const DATA: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const OWN: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+
+/// What a worker is given, and who speaks with it from threads that have no filter.
+struct Given {
+    stream: UnixStream,
+    channel: OwnedFd,
+    waker: EventFd,
+    node: File,
+    job: File,
+    /// What the agent heard when the worker had done.
+    agent: JoinHandle<Vec<Message>>,
+}
+
+impl Given {
+    fn new() -> Self {
+        let (stream, guests) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (agent, channel) = Agent::pair();
+        let pinned = pinned(false);
+        let descriptors = [&pinned.device[..], &pinned.configurations[0]].concat();
+        let file = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file.rewind().unwrap();
+            file
+        };
+        // It answers as a node does, up to its first request.
+        let node = file(&descriptors);
+        let job = Job {
+            read_only: true,
+            speed: LinkSpeed::High,
+            share: Share::Whole,
+            descriptors,
+            others: Vec::new(),
+        };
+        std::thread::spawn(move || {
+            let mut guest = Guest::new(guests);
+            let _ = guest.session.send(&Packet { id: 0, body: Body::GetConfiguration });
+            while guest.stream.write_all(guest.session.output()).is_ok() {
+                let count = guest.session.output().len();
+                guest.session.sent(count);
+                if guest.hears().is_none() {
+                    break;
+                }
+            }
+        });
+        let agent = std::thread::spawn(move || {
+            agent.tell(Command::Flush);
+            agent.tell(Command::Close);
+            std::iter::from_fn(|| agent.hears()).collect()
+        });
+        Self { stream, channel, waker: waker(), node, job: file(&job.write()), agent }
+    }
+}
+
+fn map(protection: i32, flags: i32) {
+    drop(MmapRegion::<()>::build(None, PAGE, protection, flags));
+}
+
+/// Whether it fails is another question.
+fn tried<T>(_: T) {}
+
+/// The node is a file that is none: the library gets as far as to wait for it, with its thread and its timer, and fails there.
+fn opens_a_device(given: Given) {
+    let channel = Channel::new(given.channel);
+    serve(given.stream, channel, given.waker, given.node.into(), given.job).unwrap();
+    let told = given.agent.join().unwrap();
+    assert!(
+        matches!(&told[..], [Message::Failed(why)] if why.contains("(open)")),
+        "the device was opened, or why not is not said: {told:?}"
+    );
+}
+
+fn serves_a_stick(given: Given) {
+    serve_stick(given.stream, given.channel, given.waker).unwrap();
+    let told = given.agent.join().unwrap();
+    assert!(matches!(told.last(), Some(Message::Detached { .. })), "{told:?}");
+}
+
+/// What to do under the filter, and whether a worker may.
+type Deed = (&'static str, fn(Given), bool);
+const DEEDS: &[Deed] = &[
+    ("nothing", |_| {}, true),
+    ("serve a stick", serves_a_stick, true),
+    ("open a device", opens_a_device, true),
+    ("map memory of its own", |_| map(DATA, OWN), true),
+    ("start a thread", |_| std::thread::spawn(|| ()).join().unwrap(), true),
+    ("map shared memory", |_| map(DATA, libc::MAP_SHARED | libc::MAP_ANONYMOUS), false),
+    ("map a file, whichever", |_| map(DATA, libc::MAP_SHARED), false),
+    ("map a file for itself, whichever", |_| map(DATA, libc::MAP_PRIVATE), false),
+    ("map huge pages", |_| map(DATA, OWN | libc::MAP_HUGETLB), false),
+    ("lock memory as it is mapped", |_| map(DATA, OWN | libc::MAP_LOCKED), false),
+    ("map a program", |_| map(libc::PROT_READ | libc::PROT_EXEC, OWN), false),
+    ("raise a limit", |_| tried(setrlimit(Resource::RLIMIT_CORE, 0, 0)), false),
+    ("make a file longer", |given| tried(given.job.set_len(1 << 30)), false),
+    ("open a file", |_| tried(File::open("/etc/hostname")), false),
+    ("make a socket", |_| tried(UnixStream::pair()), false),
+    ("start a process", |_| tried(Program::new("/bin/true").status()), false),
+    ("ask for a process", |_| tried(signal::kill(Pid::this(), None)), false),
+    ("signal the first process", |_| tried(signal::kill(Pid::from_raw(1), None)), false),
+    ("be dumped", |_| tried(prctl::set_dumpable(true)), false),
+    ("take its death signal back", |_| tried(prctl::set_pdeathsig(None)), false),
+    ("receive descriptors", |given| tried(channel::receive_start(&given.channel)), false),
+];
+
+fn load(ioctls: &[(libc::c_ulong, &str)]) {
+    sandboxing::load(CALLS.iter().copied(), ioctls.iter().map(|(number, _)| *number)).unwrap();
+}
+
+fn child(name: &str, variable: &str, value: &str) -> Program {
+    let mut child = Program::new(std::env::current_exe().unwrap());
+    child.args([name, "--exact", "--nocapture"]).env(variable, value).stdout(Stdio::null());
+    child
+}
+
+/// Runs itself in children, because a filter cannot be taken off again.
+#[test]
+fn a_worker_serves_its_device_and_dies_of_anything_else() {
+    const CHILD: &str = "BULKHEAD_TEST_FILTERED_USB_WORKER";
+    if let Ok(which) = std::env::var(CHILD) {
+        let (filtered, deed) = which.split_once('/').unwrap();
+        let deed = DEEDS.iter().find(|(name, ..)| *name == deed).unwrap().1;
+        let given = Given::new();
+        if filtered == "filtered" {
+            load(IOCTLS_OF_A_WHOLE);
+        }
+        deed(given);
+        std::process::exit(0);
+    }
+    let name = "usb::tests::filter::a_worker_serves_its_device_and_dies_of_anything_else";
+    for (deed, _, may) in DEEDS {
+        for filtered in ["filtered", "free"] {
+            // What it receives without a filter, it waits for.
+            if filtered == "free" && *deed == "receive descriptors" {
+                continue;
+            }
+            let status = child(name, CHILD, &format!("{filtered}/{deed}")).status().unwrap();
+            let dies = filtered == "filtered" && !may;
+            assert_eq!(status.signal(), dies.then_some(libc::SIGSYS), "{deed}, {filtered}");
+            assert!(dies || status.success(), "{deed}, {filtered}: {status}");
+        }
+    }
+}
+
+/// Calls that it may make with nothing in their arguments, or that are answered as if there were none.
+const WITH_NOTHING: [i64; 34] = [
+    libc::SYS_poll,
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_write,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_shutdown,
+    libc::SYS_lseek,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_clone3,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_exit,
+    libc::SYS_mprotect,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_brk,
+    libc::SYS_getrandom,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_close,
+    libc::SYS_clock_gettime,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit_group,
+];
+/// Beyond the last call that a kernel of today has, and one with the bit of the x32 numbers.
+const NUMBERS: std::ops::Range<i64> = 0..480;
+const X32: i64 = 0x4000_0000;
+/// `uretprobe` and `uprobe`, which the kernel lets past every filter: it refuses them by itself where no probe of its own is (Linux 6.11 and 6.18).
+const PROBES: [i64; 2] = [335, 336];
+
+/// What a worker may not ask of its node, nor of anything else: a number, and for whom.
+const FORBIDDEN: [(libc::c_ulong, &str); 14] = [
+    (0x8108_551b, "USBDEVFS_DISCONNECT_CLAIM: takes an interface from its driver"),
+    (0xc010_5512, "USBDEVFS_IOCTL: speaks to a driver, or has one taken off"),
+    (0x5516, "USBDEVFS_DISCONNECT"),
+    (0x5517, "USBDEVFS_CONNECT"),
+    (0x8004_5518, "USBDEVFS_CLAIM_PORT"),
+    (0x8004_5519, "USBDEVFS_RELEASE_PORT"),
+    (0x4004_551e, "USBDEVFS_DROP_PRIVILEGES"),
+    (0x8008_551c, "USBDEVFS_ALLOC_STREAMS"),
+    (0x5521, "USBDEVFS_FORBID_SUSPEND"),
+    (0x5523, "USBDEVFS_WAIT_FOR_RESUME"),
+    (0x8010_550e, "USBDEVFS_DISCSIGNAL: has signals sent"),
+    (0x5412, "TIOCSTI: types into a terminal"),
+    (0x5421, "FIONBIO"),
+    (0x8004_ae00, "KVM's, whichever"),
+];
+
+#[test]
+fn a_worker_dies_of_every_request_of_its_node_that_is_not_on_its_list() {
+    const CHILD: &str = "BULKHEAD_TEST_REQUEST_OF_A_USB_WORKER";
+    if let Ok(which) = std::env::var(CHILD) {
+        let (share, number) = which.split_once('/').unwrap();
+        load(if share == "whole" { IOCTLS_OF_A_WHOLE } else { IOCTLS_OF_A_PART });
+        let _ = sandboxing::attempt_ioctl(number.parse().unwrap());
+        std::process::exit(0);
+    }
+    let name =
+        "usb::tests::filter::a_worker_dies_of_every_request_of_its_node_that_is_not_on_its_list";
+    let mut cases: Vec<(&str, libc::c_ulong, &str, bool)> = Vec::new();
+    for (number, what) in FORBIDDEN {
+        cases.extend([("whole", number, what, false), ("part", number, what, false)]);
+    }
+    for (number, what) in IOCTLS_OF_A_WHOLE.iter().copied() {
+        let of_a_part = IOCTLS_OF_A_PART.iter().any(|(own, _)| *own == number);
+        cases.extend([("whole", number, what, true), ("part", number, what, of_a_part)]);
+    }
+    let whole_only = cases.iter().filter(|(share, _, what, may)| {
+        *share == "part" && !may && !FORBIDDEN.iter().any(|(_, forbidden)| forbidden == what)
+    });
+    assert_eq!(whole_only.count(), 2, "a part is neither reset nor configured");
+    for (share, number, what, may) in cases {
+        let status = child(name, CHILD, &format!("{share}/{number}")).status().unwrap();
+        assert_eq!(status.signal(), (!may).then_some(libc::SIGSYS), "{share}: {what}: {status}");
+    }
+}
+
+#[test]
+fn a_worker_dies_of_every_system_call_that_is_not_on_its_list() {
+    const CHILD: &str = "BULKHEAD_TEST_CALL_OF_A_USB_WORKER";
+    if let Ok(number) = std::env::var(CHILD) {
+        load(IOCTLS_OF_A_WHOLE);
+        let _ = sandboxing::attempt(number.parse().unwrap());
+        std::process::exit(0);
+    }
+    let name = "usb::tests::filter::a_worker_dies_of_every_system_call_that_is_not_on_its_list";
+    let mut forbidden: Vec<i64> = NUMBERS
+        .filter(|number| !WITH_NOTHING.contains(number) && !PROBES.contains(number))
+        .collect();
+    forbidden.extend([X32 + libc::SYS_read, X32 + libc::SYS_ptrace]);
+    // Several at a time: each is a process.
+    for numbers in forbidden.chunks(8) {
+        let start = |number: &i64| {
+            child(name, CHILD, &number.to_string()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let children: Vec<_> = numbers.iter().map(start).collect();
+        for (number, mut child) in numbers.iter().zip(children) {
+            let status = child.wait().unwrap();
+            assert_eq!(status.signal(), Some(libc::SIGSYS), "call {number}: {status}");
+        }
+    }
+}
