@@ -18,8 +18,8 @@
 
 use std::fmt;
 
-use Compared::{AsSetting, ByDecisions, Not};
-use Kept::{ByTheAgent, ByTheVmm, Told};
+use DiffTreatment::{AsSetting, ByDecisions, Not};
+use Enforcer::{ByTheAgent, ByTheVmm, Told};
 
 use crate::decide::Obligation;
 use crate::diagnostic::{Diagnostic, Severity, Span};
@@ -32,14 +32,14 @@ pub struct Key {
     /// Its tables and itself, joined by dots: `domain.egress`, `usb.match.class`.
     pub path: &'static str,
     /// Who keeps what it says.
-    pub kept: Kept,
+    pub kept: Enforcer,
     /// What a change of it means to `policy diff`.
-    pub compared: Compared,
+    pub compared: DiffTreatment,
 }
 
 /// Who keeps what a key says.
 #[derive(Clone, Copy, Debug)]
-pub enum Kept {
+pub enum Enforcer {
     /// The agent does, whoever runs the guest.
     ByTheAgent,
     /// Bulkhead's own VMM and its supervisor do; a domain with `vmm = "external"` is somebody else's to run.
@@ -50,7 +50,7 @@ pub enum Kept {
 
 /// What a change of a key means to `policy diff`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compared {
+pub enum DiffTreatment {
     /// It shows in what is decided.
     ByDecisions,
     /// It shows as a setting.
@@ -77,12 +77,12 @@ pub struct Gap {
 /// How every tool marks it.
 pub const MARK: &str = "not enforced by this version";
 
-const fn key(path: &'static str, kept: Kept, compared: Compared) -> Key {
+const fn key(path: &'static str, kept: Enforcer, compared: DiffTreatment) -> Key {
     Key { path, kept, compared }
 }
 
 /// The name that the audit and the other keys of the policy call a rule by.
-const A_NAME: Compared = Not("a rule decides the same under another name");
+const A_NAME: DiffTreatment = Not("a rule decides the same under another name");
 
 /// Every key of the language, in the order of the handbook.
 pub const LANGUAGE: &[Key] = &[

@@ -19,9 +19,9 @@ pub fn is_legible(text: &str) -> bool {
 /// How a text is drawn, and how it would be drawn in small letters: the same in whichever of Unicode's forms and in whichever width it
 /// is written, with one skeleton for letters of different scripts that are drawn alike (UTS 39, section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Looks([String; 2]);
+pub struct Appearance([String; 2]);
 
-impl Looks {
+impl Appearance {
     /// Returns how this text is drawn.
     #[must_use]
     pub fn of(text: &str) -> Self {
@@ -40,7 +40,7 @@ impl Looks {
 /// Returns whether somebody who glances at one text takes it for the other.
 #[must_use]
 pub fn look_alike(one: &str, other: &str) -> bool {
-    Looks::of(one).are_like(&Looks::of(other))
+    Appearance::of(one).are_like(&Appearance::of(other))
 }
 
 #[cfg(test)]

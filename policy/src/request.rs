@@ -237,11 +237,11 @@ impl FromStr for UsbDescription {
     /// Reads `vendor=08e6,product=3437,serial=A1,port=1-4,interfaces=0b/00/00`. For vendor and product may stand what `lsusb`
     /// prints: `08e6:3437,interfaces=0b/00/00`. A comma may be in the serial, as it is or as `%2c`.
     fn from_str(text: &str) -> Result<Self, Mistake> {
-        let mut given = Given::default();
+        let mut given = DeviceText::default();
         for part in text.split(',') {
             given.take(part)?;
         }
-        let Given { vendor, product, serial, port, interfaces, .. } = given;
+        let DeviceText { vendor, product, serial, port, interfaces, .. } = given;
         let number = |what: &str, text: Option<String>| {
             let Some(text) = text else {
                 return Err(Mistake::new(
@@ -290,7 +290,7 @@ fn unescaped(text: &str) -> String {
 
 /// What a description has given so far.
 #[derive(Debug, Default)]
-struct Given {
+struct DeviceText {
     vendor: Option<String>,
     product: Option<String>,
     serial: Option<String>,
@@ -300,7 +300,7 @@ struct Given {
     in_serial: bool,
 }
 
-impl Given {
+impl DeviceText {
     const KEYS: [&str; 5] = ["vendor", "product", "serial", "port", "interfaces"];
 
     /// Takes what stands between two commas.

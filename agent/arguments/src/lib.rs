@@ -23,7 +23,7 @@ pub struct Arguments {
     #[command(subcommand)]
     pub instead: Option<Instead>,
     #[command(flatten)]
-    pub places: Places,
+    pub places: PathArguments,
     /// How much to say on standard error; the VMMs say as much
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
     pub log_level: Level,
@@ -62,7 +62,7 @@ pub struct ClaimArguments {
 #[derive(Debug, clap::Args)]
 pub struct DoctorArguments {
     #[command(flatten)]
-    pub places: Places,
+    pub places: PathArguments,
     /// Mend what can be mended without a decision or a restart, and examine again
     #[arg(long)]
     pub fix: bool,
@@ -95,7 +95,7 @@ pub struct SetupArguments {
 
 /// Where everything is that a PC is run by.
 #[derive(Debug, clap::Args)]
-pub struct Places {
+pub struct PathArguments {
     #[command(flatten)]
     pub files: Files,
     /// Sockets, and what does not outlive a restart of the PC

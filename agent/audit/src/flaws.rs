@@ -12,7 +12,7 @@ const NAMED_MAX: usize = 10;
 
 /// A place where a log does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Break {
+pub struct Flaw {
     /// Which file; the directory if a whole file is missing.
     pub file: PathBuf,
     /// Which line of it, from 1; 0 if it is not about a line.
@@ -23,7 +23,7 @@ pub struct Break {
     pub what: String,
 }
 
-impl fmt::Display for Break {
+impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
         if self.line > 0 {
@@ -67,7 +67,7 @@ pub(crate) fn found_then(entry: &Entry) -> Option<String> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flaws {
     /// The first of them, in the order of the log.
-    pub named: Vec<Break>,
+    pub named: Vec<Flaw>,
     /// How many more there are.
     pub more: u64,
 }
@@ -164,14 +164,14 @@ impl Watch {
     /// Notes a flaw of a line, or with number 0 of a file.
     pub(crate) fn of_line(&mut self, file: &Path, line: u64, what: &str) {
         let (file, seq) = (file.to_owned(), self.next);
-        self.note(Break { file, line, seq, what: what.to_owned() });
+        self.note(Flaw { file, line, seq, what: what.to_owned() });
     }
 
     fn of_log(&mut self, seq: u64, what: String) {
-        self.note(Break { file: self.dir.clone(), line: 0, seq, what });
+        self.note(Flaw { file: self.dir.clone(), line: 0, seq, what });
     }
 
-    fn note(&mut self, place: Break) {
+    fn note(&mut self, place: Flaw) {
         if self.found.named.len() < NAMED_MAX {
             self.found.named.push(place);
         } else {

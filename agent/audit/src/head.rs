@@ -71,7 +71,7 @@ impl Head {
 /// begins:2c26b4...
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
+pub struct RememberedHead {
     /// How far the log went.
     pub head: Head,
     pub(crate) highest: Micros,
@@ -81,7 +81,7 @@ pub struct Remembered {
     pub(crate) begins: Option<Hash>,
 }
 
-impl Remembered {
+impl RememberedHead {
     /// Reads a file; `None` if there is none, or something else in it.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {

@@ -8,14 +8,14 @@ use std::path::Path;
 use crate::entry::{Entry, Hash};
 use crate::events::Checkpoint;
 use crate::files::{self, LogFile};
-use crate::head::{Head, Remembered};
+use crate::head::{Head, RememberedHead};
 use crate::key::PublicKey;
 use crate::read::{Line, Reader};
 use crate::time::Micros;
 
 /// What was found and done when a log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
+pub struct RecoveryReport {
     /// Bytes of a last line that was not written whole, put aside.
     pub torn: Option<u64>,
     /// What else is wrong with the end of the log. It is kept, and the log goes on in a new file.
@@ -36,7 +36,7 @@ pub(crate) struct LogEnd {
     /// The last entry's times.
     pub(crate) wall: Micros,
     pub(crate) highest: Micros,
-    pub(crate) found: Recovered,
+    pub(crate) found: RecoveryReport,
 }
 
 impl LogEnd {
@@ -62,7 +62,7 @@ impl LogEnd {
             }
             return Ok(end);
         }
-        Ok(Self { found: Recovered { torn, ..Recovered::default() }, ..Self::default() })
+        Ok(Self { found: RecoveryReport { torn, ..RecoveryReport::default() }, ..Self::default() })
     }
 
     /// Reads one file to its end, whose entries are checked among themselves.
@@ -105,7 +105,7 @@ impl LogEnd {
     pub(crate) fn compare(
         &mut self,
         dir: &Path,
-        remembered: &[Remembered],
+        remembered: &[RememberedHead],
         key: &PublicKey,
     ) -> io::Result<()> {
         if self.found.broken.is_none()
@@ -142,7 +142,7 @@ impl LogEnd {
     }
 }
 
-impl Remembered {
+impl RememberedHead {
     /// Returns whether it speaks of the log in a directory beside it: of one of the same name always, so that who exchanges a log, or that
     /// of a copied state directory, gains nothing; of one of another name, such as an archive, if that begins with the same entry.
     #[must_use]

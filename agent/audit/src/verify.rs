@@ -11,7 +11,7 @@ use crate::events::{
     StateWentBack,
 };
 use crate::files;
-use crate::flaws::{Break, found_then, missing};
+use crate::flaws::{Flaw, found_then, missing};
 use crate::head::Head;
 use crate::key::PublicKey;
 use crate::read::{Line, Reader, no_file};
@@ -56,7 +56,7 @@ pub fn verify(
     dir: &Path,
     key: Option<&PublicKey>,
     heads: &[Head],
-) -> io::Result<Result<Summary, Break>> {
+) -> io::Result<Result<Summary, Flaw>> {
     verify_at(dir, key, heads, SystemTime::now())
 }
 
@@ -69,8 +69,8 @@ pub fn verify_at(
     key: Option<&PublicKey>,
     heads: &[Head],
     now: SystemTime,
-) -> io::Result<Result<Summary, Break>> {
-    let of_dir = |seq, what| Ok(Err(Break { file: dir.to_owned(), line: 0, seq, what }));
+) -> io::Result<Result<Summary, Flaw>> {
+    let of_dir = |seq, what| Ok(Err(Flaw { file: dir.to_owned(), line: 0, seq, what }));
     let beside = Head::read(dir);
     let mut walk = Walk::new(key, heads.iter().copied().chain(beside).collect());
     let files = files::list(dir)?;
@@ -78,7 +78,7 @@ pub fn verify_at(
         return of_dir(1, files::none_of_a_log(dir)?);
     }
     for file in files {
-        let at = |line, seq, what: String| Break { file: file.path.clone(), line, seq, what };
+        let at = |line, seq, what: String| Flaw { file: file.path.clone(), line, seq, what };
         if walk.first.is_some() && file.first != walk.seq + 1 {
             let what = if file.first > walk.seq + 1 {
                 missing(walk.seq + 1, file.first - 1)
@@ -109,7 +109,7 @@ pub fn verify_at(
             return Ok(Err(at(0, file.first, "the file is empty".to_owned())));
         }
     }
-    Ok(walk.end(beside, Micros::of(now)).map_err(|(seq, what)| Break {
+    Ok(walk.end(beside, Micros::of(now)).map_err(|(seq, what)| Flaw {
         file: dir.to_owned(),
         line: 0,
         seq,
@@ -119,7 +119,7 @@ pub fn verify_at(
 
 /// Whether it is recorded that the oldest files were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Dropped {
+enum DropEvidence {
     #[default]
     No,
     /// An entry says so; the checkpoint that the agent writes with it is yet to come.
@@ -147,7 +147,7 @@ struct Walk<'a> {
     unsigned_from: Option<Micros>,
     summary: Summary,
     /// How much of what is before the first entry an entry says was dropped.
-    dropped: Dropped,
+    dropped: DropEvidence,
 }
 
 impl<'a> Walk<'a> {
@@ -176,7 +176,7 @@ impl<'a> Walk<'a> {
             closing: false,
             unsigned_from: None,
             summary,
-            dropped: Dropped::No,
+            dropped: DropEvidence::No,
         }
     }
 
@@ -283,14 +283,14 @@ impl<'a> Walk<'a> {
                 self.summary.unsigned = 0;
                 self.summary.closed = self.closing;
                 self.unsigned_from = None;
-                if self.dropped == Dropped::Claimed {
-                    self.dropped = Dropped::Yes;
+                if self.dropped == DropEvidence::Claimed {
+                    self.dropped = DropEvidence::Yes;
                 }
             }
             LogOpened::KIND => {
                 // What the agent finds unsigned when it starts is not its own word only because it is signed from then on.
-                if self.dropped == Dropped::Claimed {
-                    self.dropped = Dropped::Unsigned;
+                if self.dropped == DropEvidence::Claimed {
+                    self.dropped = DropEvidence::Unsigned;
                 }
                 if let Some(AuditEvent::LogOpened(opened)) = AuditEvent::read(&entry()?) {
                     let all = &mut self.summary.unsigned_at_start;
@@ -306,7 +306,7 @@ impl<'a> Walk<'a> {
                     _ => None,
                 };
                 let (first, before) = self.first.unwrap_or_default();
-                if self.dropped != Dropped::Yes
+                if self.dropped != DropEvidence::Yes
                     && said.is_some_and(|said| {
                         Some(said.last) == first.checked_sub(1)
                             && said.last_hash == before.to_string()
@@ -314,7 +314,7 @@ impl<'a> Walk<'a> {
                 {
                     // In format 1 it was signed some time later.
                     let format_1 = self.highest.is_none();
-                    self.dropped = if format_1 { Dropped::Yes } else { Dropped::Claimed };
+                    self.dropped = if format_1 { DropEvidence::Yes } else { DropEvidence::Claimed };
                 }
             }
             _ => {}
@@ -324,9 +324,9 @@ impl<'a> Walk<'a> {
 
     fn end(mut self, beside: Option<Head>, now: Micros) -> Result<Summary, (u64, String)> {
         let (first, _) = self.first.unwrap_or((1, Hash::default()));
-        if first > 1 && self.dropped != Dropped::Yes {
+        if first > 1 && self.dropped != DropEvidence::Yes {
             let why = match self.dropped {
-                Dropped::No => "no entry says that they were dropped",
+                DropEvidence::No => "no entry says that they were dropped",
                 _ => "the entry that says that they were dropped was not signed with it",
             };
             let what = format!("{}, and {why}", missing(1, first - 1));

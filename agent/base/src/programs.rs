@@ -40,7 +40,7 @@ pub struct Program<'a> {
 
 /// What came of a program.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ProgramOutcome {
     /// How it ended.
     pub status: ExitStatus,
     /// What it wrote to its standard output, from its beginning.
@@ -49,7 +49,7 @@ pub struct Ended {
     pub error: Vec<u8>,
 }
 
-impl Ended {
+impl ProgramOutcome {
     /// Returns the last line that it wrote to its standard error, fit to be shown.
     #[must_use]
     pub fn last_line(&self) -> String {
@@ -96,7 +96,7 @@ impl<'a> Program<'a> {
     ///
     /// # Errors
     /// It cannot be started (the kind says why), or did not end by its deadline (`TimedOut`).
-    pub fn run(self) -> io::Result<Ended> {
+    pub fn run(self) -> io::Result<ProgramOutcome> {
         let words = self.words();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{words}: {error}"));
         // By it update-grub chooses the boot menu's language; messages are in English all the same.
@@ -116,11 +116,12 @@ impl<'a> Program<'a> {
             .process_group(0)
             .spawn()
             .map_err(named)?;
-        let output = child.stdout.take().map(Said::by);
-        let error = child.stderr.take().map(Said::by);
+        let output = child.stdout.take().map(OutputReader::by);
+        let error = child.stderr.take().map(OutputReader::by);
         let status = wait(&mut child, self.deadline).map_err(named)?;
-        let [output, error] = [output, error].map(|said| said.map(Said::whole).unwrap_or_default());
-        Ok(Ended { status, output, error })
+        let [output, error] =
+            [output, error].map(|said| said.map(OutputReader::whole).unwrap_or_default());
+        Ok(ProgramOutcome { status, output, error })
     }
 }
 
@@ -147,12 +148,12 @@ pub fn output(program: &str, arguments: &[&str]) -> io::Result<Vec<u8>> {
 }
 
 /// What a program says, read by a thread of its own: to the end, of which the beginning is kept.
-struct Said {
+struct OutputReader {
     kept: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
 }
 
-impl Said {
+impl OutputReader {
     fn by(mut from: impl Read + Send + 'static) -> Self {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&kept);

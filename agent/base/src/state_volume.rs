@@ -14,7 +14,7 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// Where the state is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum StateLocation {
     /// On the PC's own file system.
     Plain,
     /// On a volume that is not mounted: what lies in the directory does not count.
@@ -77,14 +77,14 @@ pub fn mount_unit(place: &Path) -> String {
 
 /// Returns where the state is, by the mount unit that there is or is not, and by what is mounted.
 #[must_use]
-pub fn standing(unit: &Path, mounts: &[Mount], state: &Path) -> Standing {
+pub fn standing(unit: &Path, mounts: &[Mount], state: &Path) -> StateLocation {
     if mounted_from(mounts, state).is_some_and(|source| Path::new(&source).ends_with(STATE_VOLUME))
     {
-        Standing::Mounted
+        StateLocation::Mounted
     } else if unit.exists() {
-        Standing::Away
+        StateLocation::Away
     } else {
-        Standing::Plain
+        StateLocation::Plain
     }
 }
 
@@ -101,8 +101,8 @@ pub fn is_there(state: &Path) -> Result<(), StateAway> {
 
 fn judged(unit: &Path, mounts: &[Mount], state: &Path) -> Result<(), StateAway> {
     match standing(unit, mounts, state) {
-        Standing::Away => Err(StateAway(state.to_owned())),
-        Standing::Plain | Standing::Mounted => Ok(()),
+        StateLocation::Away => Err(StateAway(state.to_owned())),
+        StateLocation::Plain | StateLocation::Mounted => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use images::container::{Bundle, Described, Head};
-use images::writing::{PackError, Signed, Signing};
+use images::writing::{PackError, Signing, SigningOutcome};
 use policy::signature::{PublicKey, Purpose, SecretKey};
 use printable::explain;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(crate) struct CheckArgs {
 }
 
 /// What the command line says of the bundles of one purpose.
-pub(crate) trait Spoken: Described {
+pub(crate) trait BundleWording: Described {
     /// The command whose subcommands are about them.
     const COMMAND: &'static str;
     /// What signatures of them are for.
@@ -73,7 +73,7 @@ pub(crate) fn not_written(common: &Common, file: &Path, error: &PackError) -> Ou
 }
 
 /// Says that a bundle was made, and what comes next.
-pub(crate) fn made<M: Spoken>(
+pub(crate) fn made<M: BundleWording>(
     common: &Common,
     file: &Path,
     manifest: &M,
@@ -94,7 +94,7 @@ pub(crate) fn made<M: Spoken>(
 }
 
 /// Opens a bundle, or says what is wrong with it.
-pub(crate) fn opened<M: Spoken>(common: &Common, file: &Path) -> Result<Bundle<M>, Outcome> {
+pub(crate) fn opened<M: BundleWording>(common: &Common, file: &Path) -> Result<Bundle<M>, Outcome> {
     Bundle::open(file).map_err(|error| {
         let why = format!("{} is refused: {}", file.display(), explain(&error));
         common.fail(Failure::No, &why)
@@ -102,7 +102,7 @@ pub(crate) fn opened<M: Spoken>(common: &Common, file: &Path) -> Result<Bundle<M
 }
 
 /// Adds an officer's signature to a bundle.
-pub(crate) fn sign<M: Spoken>(common: &Common, args: &SignArgs) -> Outcome {
+pub(crate) fn sign<M: BundleWording>(common: &Common, args: &SignArgs) -> Outcome {
     let SignArgs { file, key, passphrase } = args;
     let signing = match Signing::<M>::open(file) {
         Ok(signing) => signing,
@@ -125,7 +125,7 @@ pub(crate) fn sign<M: Spoken>(common: &Common, args: &SignArgs) -> Outcome {
         Ok(secret) => secret,
         Err(why) => return common.fail(Failure::No, &why),
     };
-    let Signed { count, dropped } = match signing.sign(&secret) {
+    let SigningOutcome { count, dropped } = match signing.sign(&secret) {
         Ok(signed) => signed,
         Err(error) => return not_written(common, file, &error),
     };
@@ -153,7 +153,7 @@ pub(crate) fn warn_of_dropped(dropped: &[PublicKey]) -> Vec<String> {
 }
 
 /// Says early enough that serials come to their end.
-pub(crate) fn warn_of_the_end<M: Spoken>(manifest: &M) {
+pub(crate) fn warn_of_the_end<M: BundleWording>(manifest: &M) {
     if let Some(left) = manifest.few_can_follow() {
         let (one, several) = M::FOLLOWING;
         let follow = printable::counted(left, one, several);
@@ -165,7 +165,7 @@ pub(crate) fn warn_of_the_end<M: Spoken>(manifest: &M) {
 }
 
 /// Shows what a bundle says of itself, reads it to its end, and says whether enough officers signed it.
-pub(crate) fn check<M: Spoken>(common: &Common, args: &CheckArgs) -> Outcome {
+pub(crate) fn check<M: BundleWording>(common: &Common, args: &CheckArgs) -> Outcome {
     let CheckArgs { file, trust } = args;
     let bundle = match opened::<M>(common, file) {
         Ok(bundle) => bundle,

@@ -39,7 +39,7 @@ pub(super) enum ClipboardCommand {
 }
 
 #[derive(Serialize)]
-struct Done<'a> {
+struct ClipboardResult<'a> {
     verdict: Option<&'a str>,
     rule: Option<&'a str>,
     words: &'a str,
@@ -55,7 +55,7 @@ pub(super) fn run(common: &Common, command: &ClipboardCommand) -> Outcome {
             let ClipboardReport { done, verdict, rule, words, .. } = &report;
             let (verdict, rule) = (verdict.as_deref(), rule.as_deref());
             let crossed = if *done { Ok(()) } else { Err(words.clone()) };
-            common.answer(crossed, &Done { verdict, rule, words }, || {
+            common.answer(crossed, &ClipboardResult { verdict, rule, words }, || {
                 let rule = rule.map(|rule| format!(" (rule `{rule}`)"));
                 if let Some(verdict) = verdict {
                     print(&format!("verdict: {verdict}{}\n", rule.unwrap_or_default()));

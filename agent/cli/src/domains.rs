@@ -19,7 +19,7 @@ const START_MAX: Duration = Duration::from_secs(660);
 const STOP_MAX: Duration = Duration::from_secs(700);
 
 #[derive(Serialize)]
-struct Done<'a> {
+struct DomainResult<'a> {
     domain: &'a str,
     state: &'a str,
     pid: Option<i32>,
@@ -57,7 +57,7 @@ pub(super) fn reset(common: &Common, name: &str) -> Outcome {
     if let Err(outcome) = common.ask(&Request::Reset { domain: name.to_owned() }) {
         return outcome;
     }
-    let done = Done { domain: name, state: "running", pid: None };
+    let done = DomainResult { domain: name, state: "running", pid: None };
     common.done(&done, || print(&format!("{name}: reset\n")))
 }
 
@@ -137,7 +137,7 @@ fn carry_out(
 
 fn done(common: &Common, domain: &DomainReport, verdict: &Verdict) -> Outcome {
     let (name, state) = (domain.name.as_str(), domain.state.as_str());
-    common.done(&Done { domain: name, state, pid: domain.pid }, || {
+    common.done(&DomainResult { domain: name, state, pid: domain.pid }, || {
         if let Verdict::Warn(problem) = verdict {
             super::complain(&format!("{name}: {problem}\n"));
         }

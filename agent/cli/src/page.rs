@@ -24,7 +24,7 @@ pub(super) fn write(path: &Path, page: &str) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made.map_err(failed),
     }
-    let held = Held::at(path).map_err(failed)?;
+    let held = UnopenedFile::at(path).map_err(failed)?;
     let kind = held.0.metadata().map_err(failed)?.file_type();
     if kind.is_symlink() {
         return Err(
@@ -55,9 +55,9 @@ pub(super) fn write(path: &Path, page: &str) -> Result<(), String> {
 }
 
 /// What lies at a path, of which nothing was opened yet.
-struct Held(File);
+struct UnopenedFile(File);
 
-impl Held {
+impl UnopenedFile {
     fn at(path: &Path) -> io::Result<Self> {
         let given = path.parent().is_some_and(|folder| {
             DESCRIPTORS.iter().any(|descriptors| folder == Path::new(descriptors))
@@ -101,7 +101,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (page, moved) = (dir.path().join("page.html"), dir.path().join("moved"));
         fs::write(&page, "").unwrap();
-        let held = Held::at(&page).unwrap();
+        let held = UnopenedFile::at(&page).unwrap();
         fs::rename(&page, &moved).unwrap();
         fs::write(&page, "theirs").unwrap();
         let mut open = held.open(OpenOptions::new().write(true)).unwrap();

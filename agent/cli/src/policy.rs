@@ -11,7 +11,7 @@ use policy_tools::from_device::rule_for;
 use policy_tools::{Matrix, STARTER};
 use serde_json::json;
 
-use super::audit::{self, Wanted};
+use super::audit::{self, EntryFilterArgs};
 use super::explain::{self, ExplainRequest};
 use super::in_force::{self, PolicyText};
 use super::{
@@ -74,7 +74,7 @@ pub(super) enum PolicyCommand {
         #[arg(long, value_name = "LOG", conflicts_with = "behind")]
         log: Option<PathBuf>,
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: EntryFilterArgs,
     },
     /// Make an officer's key: FILE, which the officer alone keeps, and FILE.pub for the PCs' trust stores
     Keygen {
@@ -84,7 +84,7 @@ pub(super) enum PolicyCommand {
         #[arg(long)]
         name: String,
         #[command(flatten)]
-        keeping: signing::Keeping,
+        keeping: signing::KeyProtectionArgs,
     },
     /// Put a passphrase on an officer's key, change it, or take it off; the key, and what was signed with it, stay the same
     Passphrase {

@@ -14,7 +14,7 @@ use audit::events::{ClipboardPaste, UsbJudged, Verdict};
 use audit::{AuditEvent, Entry, Filter, Flaws, Follower};
 use policy::Policy;
 use policy::request::UsbDescription;
-use policy_tools::replay::{Recorded, Redecided};
+use policy_tools::replay::{RecordedFlow, ReplayedVerdict};
 use serde::Serialize;
 
 use super::audit::{cannot_read, does_not_hold, local_time, read_to_the_end};
@@ -102,7 +102,7 @@ impl Replay {
             return;
         };
         self.flows += 1;
-        let Redecided { verdict, rule, reason, unasked } = recorded.decided_by(policy);
+        let ReplayedVerdict { verdict, rule, reason, unasked } = recorded.decided_by(policy);
         let (was, would_be) = (was.word(), verdict.word());
         if would_be == was {
             return;
@@ -168,18 +168,18 @@ impl Replay {
 }
 
 /// Returns the verdict then, and the flow.
-fn of_paste(paste: ClipboardPaste) -> Option<(Verdict, Recorded)> {
+fn of_paste(paste: ClipboardPaste) -> Option<(Verdict, RecordedFlow)> {
     let ClipboardPaste { from, to, bytes, verdict, unfit, .. } = paste;
     let media_type = media_type(&paste.r#type).ok()?;
     let (hits, inspected) = (paste.hits.unwrap_or_default(), paste.inspected.unwrap_or_default());
-    Some((verdict, Recorded::Paste { from, to, media_type, bytes, hits, inspected, unfit }))
+    Some((verdict, RecordedFlow::Paste { from, to, media_type, bytes, hits, inspected, unfit }))
 }
 
 /// Returns the same of a device.
-fn of_device(judged: UsbJudged) -> Option<(Verdict, Recorded)> {
+fn of_device(judged: UsbJudged) -> Option<(Verdict, RecordedFlow)> {
     let UsbJudged { device, to, break_glass, verdict, .. } = judged;
     let device: UsbDescription = device.parse().ok()?;
-    Some((verdict, Recorded::Device { device, to, break_glass }))
+    Some((verdict, RecordedFlow::Device { device, to, break_glass }))
 }
 
 #[cfg(test)]

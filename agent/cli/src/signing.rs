@@ -35,7 +35,7 @@ pub(super) struct SigningKey {
 
 /// The options that say how the file of a new key is protected.
 #[derive(Debug, Args)]
-pub(super) struct Keeping {
+pub(super) struct KeyProtectionArgs {
     #[command(flatten)]
     passphrase: Source,
     /// Write the key without a passphrase, for a medium that is encrypted itself
@@ -46,7 +46,7 @@ pub(super) struct Keeping {
 const NO_TERMINAL: &str = "there is no terminal to ask for the new key's passphrase on: give --passphrase-file or --passphrase-fd, or \
                            --no-passphrase for a medium that is encrypted itself";
 
-impl Keeping {
+impl KeyProtectionArgs {
     /// Returns the text of the secret key's file, and whether it is encrypted.
     fn text_of(&self, key: &SecretKey, kept: &NoDump) -> Result<(Zeroizing<String>, bool), String> {
         let passphrase = match self.no_passphrase {
@@ -84,7 +84,12 @@ fn random() -> Result<Zeroizing<[u8; 32]>, String> {
 }
 
 /// Makes an officer's key: the secret file, and the public one beside it.
-pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping) -> Outcome {
+pub(super) fn keygen(
+    common: &Common,
+    file: &Path,
+    name: &str,
+    keeping: &KeyProtectionArgs,
+) -> Outcome {
     if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pub")) {
         let why = format!(
             "{} would hold the secret key, and .pub is how the other half's file ends: name it without",

@@ -7,7 +7,7 @@ use clock::Moment;
 use ratelimit::{Rate, RateLimiter};
 
 use super::commands::Request;
-use super::table::Often;
+use super::table::OverLimit;
 
 /// Users and requests that are told apart; those beyond have one limit together.
 const APART_MAX: usize = 256;
@@ -59,7 +59,7 @@ impl Budget {
         domain: Option<&str>,
         now: Moment,
     ) -> Admission {
-        let (refused, changes) = (request.often() == Often::Refused, request.changes());
+        let (refused, changes) = (request.often() == OverLimit::Refused, request.changes());
         let within = !(refused || changes) || self.take(uid, request.word(), domain, now);
         match (within, refused, changes) {
             (false, true, _) => Admission::Refused,

@@ -17,7 +17,7 @@
 //!     }
 //! ```
 
-use super::table::{self, Recorded};
+use super::table::{self, AuditRule};
 
 commands! {
     /// Show every domain, its NIC, and the host's own network; exits with 1 if nothing can be recorded or a domain is down that should run
@@ -252,7 +252,7 @@ impl Request {
     /// Returns whether it is only begun when it is answered.
     #[must_use]
     pub fn takes_time(&self) -> bool {
-        self.command().recorded == Recorded::Begun
+        self.command().recorded == AuditRule::Begun
     }
 
     /// Reads a line of the control socket: one JSON object with the keys of its command, each once, and no others.

@@ -61,7 +61,7 @@ impl fmt::Display for Repair {
 
 /// A repair that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repaired {
+pub struct RepairOutcome {
     /// What it is.
     pub what: Repair,
     /// Why it failed, if it did.
@@ -76,7 +76,7 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
     /// What it mended, or tried to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub repairs: Vec<Repaired>,
+    pub repairs: Vec<RepairOutcome>,
 }
 
 /// One thing that was looked at, and what was found.

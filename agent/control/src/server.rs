@@ -27,7 +27,7 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// A request that its caller may not make.
 #[derive(Debug, Clone, Copy)]
-pub struct Refused<'a> {
+pub struct RefusedRequest<'a> {
     /// The request, as the client sent it.
     pub request: &'a Request,
     /// What the caller lacks, in words.
@@ -120,7 +120,7 @@ impl Server {
     /// Reads the requests that came; `answer` is asked for each request that its caller may make, and told of each that it may not.
     pub fn process_events<R: Into<Reply>>(
         &mut self,
-        mut answer: impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
+        mut answer: impl FnMut(&Caller, Result<Request, RefusedRequest<'_>>) -> R,
     ) {
         self.accept();
         self.clients.retain_mut(|client| client.process_events(&mut answer));
@@ -178,7 +178,7 @@ impl Client {
     /// Processes what came; returns `false` when the connection is done with.
     fn process_events<R: Into<Reply>>(
         &mut self,
-        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
+        answer: &mut impl FnMut(&Caller, Result<Request, RefusedRequest<'_>>) -> R,
     ) -> bool {
         let open = self.waits_for.is_some() || self.read();
         // One answer at a time: a client that asks faster than it reads waits.
@@ -211,7 +211,7 @@ impl Client {
     fn reply<R: Into<Reply>>(
         &self,
         line: &[u8],
-        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
+        answer: &mut impl FnMut(&Caller, Result<Request, RefusedRequest<'_>>) -> R,
     ) -> Reply {
         let request = match Request::read(line) {
             Ok(request) => request,
@@ -224,7 +224,8 @@ impl Client {
             Ok(()) => answer(&self.caller, Ok(request)).into(),
             Err(refusal) => {
                 tracing::warn!("refused: {refusal}");
-                answer(&self.caller, Err(Refused { request: &request, why: &refusal })).into()
+                answer(&self.caller, Err(RefusedRequest { request: &request, why: &refusal }))
+                    .into()
             }
         }
     }

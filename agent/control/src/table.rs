@@ -20,7 +20,7 @@ pub struct Command {
     /// Who may ask for it.
     pub privilege: Privilege,
     /// What of it is in the audit log.
-    pub recorded: Recorded,
+    pub recorded: AuditRule,
     /// The words by which the command line names it.
     pub words: &'static [&'static str],
     /// Whether it changes what is, or lets something through, and is no look or a step that is taken back as easily: `true`, `false`, or
@@ -46,7 +46,7 @@ pub struct Field {
 
 /// What of a request that its caller may make is in the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recorded {
+pub enum AuditRule {
     /// Nothing: it only looks.
     Nothing,
     /// Who asked for it, and that it is done, or why not. If it changes something, who asks for it as well, before it is done.
@@ -60,7 +60,7 @@ pub enum Recorded {
 /// What becomes of a request that one user makes more often than anybody needs. What changes something is refused unless its row says
 /// otherwise; what does not is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Often {
+pub enum OverLimit {
     /// It is not done: what it does fills the log.
     Refused,
     /// It is done, and its entries are counted: what takes something away is never too much.
@@ -109,7 +109,7 @@ macro_rules! commands {
         #[allow(non_upper_case_globals, reason = "they are named after methods")]
         mod rows {
             use $crate::roles::{Privilege, Role};
-            use $crate::table::{Command, Field, Recorded};
+            use $crate::table::{Command, Field, AuditRule};
 
             $(
                 pub(super) static $method: Command = Command {
@@ -124,7 +124,7 @@ macro_rules! commands {
                         },
                     }),*],
                     privilege: Privilege { what: $what, roles: &[$(Role::$role),+] },
-                    recorded: Recorded::$recorded,
+                    recorded: AuditRule::$recorded,
                     words: &[$word $(, $other)?],
                     changes: stringify!($changes),
                     line: $line,
@@ -175,15 +175,15 @@ macro_rules! commands {
 
             /// Returns what becomes of it when one user asks for it more often than anybody needs.
             #[must_use]
-            pub fn often(&self) -> $crate::table::Often {
+            pub fn often(&self) -> $crate::table::OverLimit {
                 match self {
                     $(Self::$Variant { $($field),* } => {
                         let changes = match $changes {
-                            true => $crate::table::Often::Refused,
-                            false => $crate::table::Often::Counted,
+                            true => $crate::table::OverLimit::Refused,
+                            false => $crate::table::OverLimit::Counted,
                         };
-                        let said: &[$crate::table::Often] =
-                            &[$($crate::table::Often::$often)?];
+                        let said: &[$crate::table::OverLimit] =
+                            &[$($crate::table::OverLimit::$often)?];
                         said.first().copied().unwrap_or(changes)
                     })+
                 }

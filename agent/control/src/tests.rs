@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::commands::{COMMANDS, Request, find};
 use super::roles::{Caller, GROUPS, Role};
-use super::table::{Command, Often, Recorded};
+use super::table::{AuditRule, Command, OverLimit};
 
 /// The file of requests. What stands in it is a contract and stays; what the table has besides is added on request.
 static REQUESTS: LazyLock<String> = LazyLock::new(|| {
@@ -42,8 +42,8 @@ fn row(request: &Request) -> String {
     let roles: Vec<&str> =
         roles.map(|(group, _)| group.strip_prefix("bulkhead-").unwrap_or(group)).collect();
     let often = match request.often() {
-        Often::Refused => "refused",
-        Often::Counted => "counted",
+        OverLimit::Refused => "refused",
+        OverLimit::Counted => "counted",
     };
     let columns: [&str; COLUMNS] = [
         &serde_json::to_string(request).unwrap(),
@@ -136,9 +136,9 @@ fn what_takes_something_away_is_never_refused_for_being_asked_too_often_and_a_sw
         read(line).unwrap().often()
     };
     for word in ["stop", "stop-now", "usb-detach", "break-glass-end"] {
-        assert_eq!(often(word), Often::Counted, "{word}");
+        assert_eq!(often(word), OverLimit::Counted, "{word}");
     }
-    assert_eq!(often("switch"), Often::Refused);
+    assert_eq!(often("switch"), OverLimit::Refused);
 }
 
 // Shows: K-1.3.3, K-1.3.4, K-5.1.3.
@@ -242,10 +242,10 @@ fn entries(command: &Command) -> String {
     let words: Vec<String> = command.words.iter().map(|word| format!("`{word}`")).collect();
     let words = words.join(", ");
     match command.recorded {
-        Recorded::Nothing => "".to_owned(),
-        Recorded::Done => format!("{words}: done, or why not{}", before(command)),
-        Recorded::Begun => format!("{words}: begun, or why not{}", before(command)),
-        Recorded::Itself => "`policy-applied` or `policy-refused`".to_owned(),
+        AuditRule::Nothing => "".to_owned(),
+        AuditRule::Done => format!("{words}: done, or why not{}", before(command)),
+        AuditRule::Begun => format!("{words}: begun, or why not{}", before(command)),
+        AuditRule::Itself => "`policy-applied` or `policy-refused`".to_owned(),
     }
 }
 

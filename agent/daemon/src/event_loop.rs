@@ -19,7 +19,7 @@ use systemd::inhibitor::Inhibitor;
 use systemd::service_manager::{ServiceManager, WatchdogAction};
 
 use super::mediators::Mediator;
-use super::needed::Needed;
+use super::needed::StartInputs;
 use super::signals::{ShutdownRequest, Signals};
 use super::waking::Waking;
 use super::{DaemonError, Options, Running, SHUTDOWN_EXTRA, record};
@@ -43,7 +43,7 @@ pub(super) struct EventLoop {
 
 /// How the agent is on its way out.
 #[derive(Debug, Clone, Copy)]
-enum Ending {
+enum Shutdown {
     /// It ends with its guests; at this time it ends whatever they do.
     WithGuests(Moment),
     /// It ends without them: they run on for the next agent. At this time it ends whatever it has begun.
@@ -77,7 +77,7 @@ impl EventLoop {
         self.running.resume_outboxes(&layout.images, &layout.state);
         self.adopt_and_start();
         self.manager.notify_ready();
-        let mut ending: Option<Ending> = None;
+        let mut ending: Option<Shutdown> = None;
         loop {
             self.lock.alive(Moment::now());
             // Before anything that was waiting is done: what is in front of a PC that slept is not what was.
@@ -93,9 +93,9 @@ impl EventLoop {
                     tracing::info!("stopping: the guests are asked to shut down");
                     self.running.supervisor.stop_all();
                     self.manager.notify_stopping(stop_deadline + SHUTDOWN_EXTRA + FAREWELL);
-                    if !matches!(ending, Some(Ending::WithGuests(_))) {
+                    if !matches!(ending, Some(Shutdown::WithGuests(_))) {
                         let until = Moment::now() + stop_deadline + SHUTDOWN_EXTRA;
-                        ending = Some(Ending::WithGuests(until));
+                        ending = Some(Shutdown::WithGuests(until));
                     }
                 }
                 Some(ShutdownRequest::Leave) if ending.is_none() => ending = self.may_leave(),
@@ -119,14 +119,16 @@ impl EventLoop {
                 // Nobody sees or types anything any more until there is another agent, for which the guests run on.
                 tracing::error!("{}; stopping", DaemonError::SeatFailed);
                 running.monitor.note(&[record::failed("seat")]);
-                ending = Some(Ending::Alone(Moment::now() + LEAVE_DEADLINE));
+                ending = Some(Shutdown::Alone(Moment::now() + LEAVE_DEADLINE));
             }
             self.running.note_states(&self.options.layout.images);
             let supervisor = &self.running.supervisor;
             let over = match ending {
                 None => false,
-                Some(Ending::WithGuests(until)) => supervisor.all_off() || Moment::now() >= until,
-                Some(Ending::Alone(until)) => !supervisor.any_under_way() || Moment::now() >= until,
+                Some(Shutdown::WithGuests(until)) => supervisor.all_off() || Moment::now() >= until,
+                Some(Shutdown::Alone(until)) => {
+                    !supervisor.any_under_way() || Moment::now() >= until
+                }
             };
             if over {
                 break;
@@ -138,18 +140,18 @@ impl EventLoop {
             self.wait(ending)?;
         }
         match ending {
-            Some(Ending::Alone(_)) => self.leave(),
+            Some(Shutdown::Alone(_)) => self.leave(),
             _ => self.shut_down(),
         }
     }
 
     /// Leaves, if another agent could start in its place: without one the guests run on, and nobody sees or types anything. The event loop
     /// waits for the look at the configuration, as it is at its end.
-    fn may_leave(&self) -> Option<Ending> {
-        match Needed::of(&self.options) {
+    fn may_leave(&self) -> Option<Shutdown> {
+        match StartInputs::of(&self.options) {
             Ok(_) => {
                 tracing::info!("stopping: the guests run on, and the next agent takes them up");
-                Some(Ending::Alone(Moment::now() + LEAVE_DEADLINE))
+                Some(Shutdown::Alone(Moment::now() + LEAVE_DEADLINE))
             }
             Err(error) => {
                 tracing::error!(
@@ -183,7 +185,7 @@ impl EventLoop {
         }
     }
 
-    fn wait(&mut self, ending: Option<Ending>) -> Result<(), DaemonError> {
+    fn wait(&mut self, ending: Option<Shutdown>) -> Result<(), DaemonError> {
         let supervisor = &self.running.supervisor;
         let mut left = supervisor.deadline().saturating_sub(supervisor.now());
         let Running { monitor, renewals, .. } = &self.running;
@@ -198,7 +200,7 @@ impl EventLoop {
             // The banner counts its minutes.
             left = left.min(open_for).min(Duration::from_secs(10));
         }
-        if let Some(Ending::WithGuests(until) | Ending::Alone(until)) = ending {
+        if let Some(Shutdown::WithGuests(until) | Shutdown::Alone(until)) = ending {
             left = left.min(until.saturating_duration_since(Moment::now()));
         }
         if let Some(due) = self.waking.inhibitor.as_ref().and_then(Inhibitor::due) {

@@ -40,7 +40,7 @@ use printable::StyledPage;
 
 use self::event_loop::EventLoop;
 use self::mediators::{Mediator, Mediators, Place};
-use self::needed::Needed;
+use self::needed::StartInputs;
 use self::preparation::raise_memlock;
 use self::renewal::Renewals;
 use self::seat::SeatClient;
@@ -141,7 +141,7 @@ pub enum DaemonError {
 /// It cannot start, a part that it needs failed, or not everything was put back at its end; the message says what to do.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     state_volume::is_there(&options.layout.state)?;
-    let Needed { store, configuration, vmm } = Needed::of(options)?;
+    let StartInputs { store, configuration, vmm } = StartInputs::of(options)?;
     let signals = Signals::block()?;
     let names: Vec<&str> = configuration.machine.domains.iter().map(|d| d.name.as_str()).collect();
     options.layout.create_runtime(&names)?;

@@ -10,14 +10,14 @@ use inforce::configuration::Configuration;
 use inforce::policy_store::PolicyStore;
 
 /// The inputs without which no agent starts.
-pub(super) struct Needed {
+pub(super) struct StartInputs {
     pub(super) store: PolicyStore,
     pub(super) configuration: Configuration,
     /// The VMM's program; none where no domain is this agent's.
     pub(super) vmm: PathBuf,
 }
 
-impl Needed {
+impl StartInputs {
     /// Looks for all of it, and changes nothing.
     pub(super) fn of(options: &Options) -> Result<Self, DaemonError> {
         let Options { machine, policy, layout, .. } = options;

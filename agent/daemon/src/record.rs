@@ -2,7 +2,7 @@
 
 use audit::AuditEvent;
 use audit::events::{ClipboardNotDelivered, PartFailed};
-use monitor::Refused;
+use monitor::NotPermitted;
 
 /// Returns the event that a mediator, or the seat, has died by a fault of ours.
 pub(super) fn failed(what: &str) -> AuditEvent {
@@ -10,6 +10,6 @@ pub(super) fn failed(what: &str) -> AuditEvent {
 }
 
 /// Returns the event that a paste whose entry says it is allowed does not reach its domain, where its mediator is not there to say so.
-pub(super) fn not_delivered(domain: &str, why: &Refused) -> AuditEvent {
+pub(super) fn not_delivered(domain: &str, why: &NotPermitted) -> AuditEvent {
     ClipboardNotDelivered { domain: domain.to_owned(), why: why.to_string() }.into()
 }

@@ -9,8 +9,8 @@ use super::Running;
 use super::seat::SeatClient;
 use domains::Supervisor;
 use domains::lifecycle::Time;
-use domains::renewal::planned::{self, Effect, PutOff, RenewalReason, SeatFacts};
-use domains::renewal::schedule::{COUNTDOWN, Local, Now};
+use domains::renewal::planned::{self, Effect, Postponement, RenewalReason, SeatFacts};
+use domains::renewal::schedule::{COUNTDOWN, ClockReading, LocalTime};
 
 /// What the monitor knows renewals by.
 pub(super) const RENEWAL: MediatorId = MediatorId::new("renewal");
@@ -30,7 +30,7 @@ impl Renewals {
 
     /// Returns in what time the renewals have to be looked at again; `None` if nothing is planned.
     pub(super) fn wait(&self) -> Option<Duration> {
-        self.planned.wait(Local::now())
+        self.planned.wait(LocalTime::now())
     }
 
     /// Returns what the banner says of the renewals that are counted down to.
@@ -87,7 +87,7 @@ impl Running {
         let effects = match self.supervisor.is_stopping() {
             true => self.renewals.planned.stop().into_iter().collect(),
             false => {
-                let now = Now { time: self.supervisor.now(), local: Local::now() };
+                let now = ClockReading { time: self.supervisor.now(), local: LocalTime::now() };
                 let can_ask = self.seat.can_ask() && !self.monitor.is_asking();
                 let seat = SeatFacts { can_ask, front: self.seat.front() };
                 let domains = self.supervisor.renewal_facts(|name| self.seat.last_input(name));
@@ -125,7 +125,8 @@ impl Running {
         if self.renewals.asked.take_if(|(asked, _)| *asked == id).is_none() {
             return;
         }
-        if let Some(PutOff { event, words }) = self.renewals.planned.answered(answer.chosen()) {
+        if let Some(Postponement { event, words }) = self.renewals.planned.answered(answer.chosen())
+        {
             self.monitor.note(&[event]);
             self.seat.notice(words);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use audit::events::{Asked, Outcome, PcSlept};
 use clipboard::mediator::Hotkey;
 use clock::Moment;
-use monitor::break_glass::{BREAK_GLASS, Shown, Who};
+use monitor::break_glass::{BREAK_GLASS, Opener, SeatPrompt};
 use monitor::core::Cause;
 use monitor::{Answer as SeatAnswer, MediatorId, QuestionId, RequestId};
 use nix::unistd::getuid;
@@ -19,8 +19,8 @@ use control::budget::{Admission, TOO_OFTEN};
 use control::commands::{Request, Serve};
 use control::protocol::Answer;
 use control::roles::Caller;
-use control::server::{Refused, Reply, Ticket};
-use control::table::Recorded;
+use control::server::{RefusedRequest, Reply, Ticket};
+use control::table::AuditRule;
 use domains::lifecycle::Event;
 use domains::renewal::planned::RenewalReason;
 use domains::{DomainRuntime, ImageNews, entries, screen};
@@ -65,8 +65,8 @@ impl Running {
                 SeatRequest::BreakGlass => {
                     let policy = &self.configuration.current.policy;
                     match self.break_glass.hotkey(policy, &mut self.monitor) {
-                        Shown::Notice(words) => self.seat.notice(words),
-                        Shown::Question { question, text, choices } => {
+                        SeatPrompt::Notice(words) => self.seat.notice(words),
+                        SeatPrompt::Question { question, text, choices } => {
                             self.seat.choose(question, text, choices);
                         }
                     }
@@ -184,8 +184,8 @@ impl Running {
     }
 
     /// Refuses a request that its caller may not make, and records that no more often than is worth reading.
-    pub(super) fn refuse(&mut self, caller: &Caller, refused: Refused<'_>) -> Answer {
-        let Refused { request, why } = refused;
+    pub(super) fn refuse(&mut self, caller: &Caller, refused: RefusedRequest<'_>) -> Answer {
+        let RefusedRequest { request, why } = refused;
         let refused = control::entries::refused(caller, request, why);
         if let Some(event) = self.tallies.refused.count(refused, Moment::now()) {
             self.monitor.note(&[event]);
@@ -197,13 +197,15 @@ impl Running {
     /// anything of it is done, and how a request ended is when the answer goes out, or is counted.
     pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Reply {
         let recorded = request.command().recorded;
-        if recorded == Recorded::Nothing {
-            return request.serve(self, Asker { caller, number: None });
+        if recorded == AuditRule::Nothing {
+            return request.serve(self, RequestSource { caller, number: None });
         }
         let named = request.domain().filter(|name| self.is_there(name)).map(str::to_owned);
         let each = match self.budget.admit(caller.uid, &request, named.as_deref(), Moment::now()) {
             Admission::Refused => {
-                return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN }).into();
+                return self
+                    .refuse(caller, RefusedRequest { request: &request, why: TOO_OFTEN })
+                    .into();
             }
             Admission::Each => true,
             Admission::Counted => false,
@@ -212,19 +214,19 @@ impl Running {
             Some(domain) => tracing::info!("{caller} asks: {} {domain}", request.word()),
             None => tracing::info!("{caller} asks: {}", request.word()),
         }
-        let asked = (recorded != Recorded::Itself)
+        let asked = (recorded != AuditRule::Itself)
             .then(|| control::entries::Request::new(caller, &request));
         let before = asked.as_ref().filter(|_| each);
         let number = before.and_then(|asked| self.monitor.note(&[asked.before()]));
         let domain = request.domain_to_settle().map(str::to_owned);
-        let answer = match request.serve(self, Asker { caller, number }) {
+        let answer = match request.serve(self, RequestSource { caller, number }) {
             Reply::Now(answer) => answer,
             later => return later,
         };
         // A domain that is where it was wanted already is not under way.
         let under_way = domain.as_ref().is_none_or(|domain| self.supervisor.is_under_way(domain));
         let outcome = match &answer.error {
-            None if recorded == Recorded::Begun && under_way => Outcome::Begun,
+            None if recorded == AuditRule::Begun && under_way => Outcome::Begun,
             None => Outcome::Done,
             Some(_) => Outcome::NotDone,
         };
@@ -330,94 +332,98 @@ fn done(result: Result<(), String>) -> Reply {
 
 /// Who asks, and the number of the entry that says so, if there is one: what comes of it later names that.
 #[derive(Clone, Copy)]
-struct Asker<'a> {
+struct RequestSource<'a> {
     caller: &'a Caller,
     number: Option<u64>,
 }
 
-impl Serve<Asker<'_>, Reply> for Running {
-    fn status(&mut self, _: Asker<'_>) -> Reply {
+impl Serve<RequestSource<'_>, Reply> for Running {
+    fn status(&mut self, _: RequestSource<'_>) -> Reply {
         Answer::of(Ok(Some(report::status(self)))).into()
     }
 
-    fn policy(&mut self, _: Asker<'_>) -> Reply {
+    fn policy(&mut self, _: RequestSource<'_>) -> Reply {
         Answer::of_policy(self.configuration.current.policy.source().text().to_owned()).into()
     }
 
-    fn start(&mut self, _: Asker<'_>, domain: String) -> Reply {
+    fn start(&mut self, _: RequestSource<'_>, domain: String) -> Reply {
         done(self.supervisor.command(&domain, Event::Start))
     }
 
-    fn stop(&mut self, _: Asker<'_>, domain: String, now: bool) -> Reply {
+    fn stop(&mut self, _: RequestSource<'_>, domain: String, now: bool) -> Reply {
         done(self.supervisor.command(&domain, Event::Stop { now }))
     }
 
-    fn restart(&mut self, _: Asker<'_>, domain: String) -> Reply {
+    fn restart(&mut self, _: RequestSource<'_>, domain: String) -> Reply {
         done(self.supervisor.command(&domain, Event::Restart))
     }
 
-    fn renew(&mut self, Asker { caller, number }: Asker<'_>, domain: String) -> Reply {
+    fn renew(
+        &mut self,
+        RequestSource { caller, number }: RequestSource<'_>,
+        domain: String,
+    ) -> Reply {
         let why = RenewalReason::Command { by: caller.to_string(), request: number };
         done(self.begin_renewal(&domain, why))
     }
 
-    fn reset(&mut self, _: Asker<'_>, domain: String) -> Reply {
+    fn reset(&mut self, _: RequestSource<'_>, domain: String) -> Reply {
         done(self.supervisor.reset(&domain))
     }
 
-    fn switch(&mut self, _: Asker<'_>, domain: String) -> Reply {
+    fn switch(&mut self, _: RequestSource<'_>, domain: String) -> Reply {
         done(self.seat.switch(&domain))
     }
 
-    fn lock(&mut self, _: Asker<'_>) -> Reply {
+    fn lock(&mut self, _: RequestSource<'_>) -> Reply {
         done(self.seat.lock())
     }
 
-    fn unlock(&mut self, _: Asker<'_>) -> Reply {
+    fn unlock(&mut self, _: RequestSource<'_>) -> Reply {
         done(self.seat.unlock())
     }
 
-    fn copy(&mut self, asker: Asker<'_>, domain: String) -> Reply {
+    fn copy(&mut self, asker: RequestSource<'_>, domain: String) -> Reply {
         self.mediators.clipboard.ask(asker.caller.uid, Hotkey::Copy, &domain, &self.seat).into()
     }
 
-    fn paste(&mut self, asker: Asker<'_>, domain: String) -> Reply {
+    fn paste(&mut self, asker: RequestSource<'_>, domain: String) -> Reply {
         self.mediators.clipboard.ask(asker.caller.uid, Hotkey::Paste, &domain, &self.seat).into()
     }
 
-    fn clipboard_outcome(&mut self, asker: Asker<'_>, ticket: u64) -> Reply {
+    fn clipboard_outcome(&mut self, asker: RequestSource<'_>, ticket: u64) -> Reply {
         self.mediators.clipboard.outcome(asker.caller.uid, ticket).into()
     }
 
-    fn clipboard_answer(&mut self, asker: Asker<'_>, ticket: u64, yes: bool) -> Reply {
+    fn clipboard_answer(&mut self, asker: RequestSource<'_>, ticket: u64, yes: bool) -> Reply {
         self.mediators.clipboard.answer(asker.caller.uid, ticket, yes, &mut self.monitor).into()
     }
 
-    fn usb_list(&mut self, _: Asker<'_>) -> Reply {
+    fn usb_list(&mut self, _: RequestSource<'_>) -> Reply {
         match self.mediators.usb.list() {
             Ok(list) => Answer::of_usb(list).into(),
             Err(why) => Answer::of(Err(why)).into(),
         }
     }
 
-    fn usb_attach(&mut self, asker: Asker<'_>, bus_id: String, domain: String) -> Reply {
+    fn usb_attach(&mut self, asker: RequestSource<'_>, bus_id: String, domain: String) -> Reply {
         let machine = &self.configuration.current.machine;
         done(self.mediators.usb.attach(&bus_id, &domain, machine, asker.number))
     }
 
-    fn usb_detach(&mut self, asker: Asker<'_>, bus_id: String) -> Reply {
+    fn usb_detach(&mut self, asker: RequestSource<'_>, bus_id: String) -> Reply {
         done(self.mediators.usb.detach(&bus_id, asker.number))
     }
 
     fn break_glass(
         &mut self,
-        Asker { caller, .. }: Asker<'_>,
+        RequestSource { caller, .. }: RequestSource<'_>,
         reason: Option<String>,
         seconds: Option<u64>,
     ) -> Reply {
         let Self { configuration, break_glass, monitor, .. } = self;
         let (name, time) = (caller.to_string(), seconds.map(Duration::from_secs));
-        let who = Who { name: &name, agreed: None };
+        let who = Opener { name: &name, agreed: None };
         let (policy, reason, now) =
             (&configuration.current.policy, reason.as_deref(), Moment::now());
         match break_glass.open(policy, monitor, who, reason, time, now) {
@@ -429,7 +435,7 @@ impl Serve<Asker<'_>, Reply> for Running {
         }
     }
 
-    fn end_break_glass(&mut self, Asker { caller, .. }: Asker<'_>) -> Reply {
+    fn end_break_glass(&mut self, RequestSource { caller, .. }: RequestSource<'_>) -> Reply {
         if !self.break_glass.close(&mut self.monitor, &format!("by {caller}")) {
             return done(Err("break-glass is not open".to_owned()));
         }
@@ -439,7 +445,7 @@ impl Serve<Asker<'_>, Reply> for Running {
 
     fn apply_policy(
         &mut self,
-        Asker { caller, .. }: Asker<'_>,
+        RequestSource { caller, .. }: RequestSource<'_>,
         policy: String,
         signatures: Option<String>,
     ) -> Reply {

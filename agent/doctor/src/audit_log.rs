@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use audit::{Head, Limits, PUBLIC_FILE, PublicKey, Remembered, verify};
+use audit::{Head, Limits, PUBLIC_FILE, PublicKey, RememberedHead, verify};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
@@ -24,8 +24,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub fn examine(state: &Path, elsewhere: &[PathBuf]) -> Finding {
     let dir = directory(state);
     let places = std::iter::once(state).chain(elsewhere.iter().map(PathBuf::as_path));
-    let mut remembered: Vec<Remembered> =
-        places.filter_map(|place| Remembered::read(&remembered_in(place))).collect();
+    let mut remembered: Vec<RememberedHead> =
+        places.filter_map(|place| RememberedHead::read(&remembered_in(place))).collect();
     remembered.retain(|one| one.is_about(&dir));
     let gone_back = "find out who put back, deleted or exchanged it; `bulkhead audit verify` names the place, and the log's archive shows what is lost";
     let last = remembered.iter().map(|one| one.head).max_by_key(|head| head.seq);

@@ -1,14 +1,14 @@
 //! Every PCI function that the machine file hands over: the questions of the hand-over itself
 //! ([`handover::judge`]), one by one.
 
-use hostpci::{Blocked, Function, VFIO_PCI, usable};
+use hostpci::{Function, GroupRefusal, VFIO_PCI, usable};
 
 use super::{Finding, SystemPaths, host};
 use config::machine::{Kind, Machine};
 use handover::host_use::HostUse;
-use handover::judge::{self, Refused};
+use handover::judge::{self, HandoverRefusal};
 use handover::pins::pinned;
-use handover::{Claims, PciAddress, Role, Wanted};
+use handover::{ClaimedFunction, Claims, PciAddress, Role};
 
 /// Network controllers that are listed when one cannot be handed over.
 const LISTED_MAX: usize = 8;
@@ -20,13 +20,13 @@ pub(super) fn examine(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     for domain in &machine.domains {
         let Kind::Vm(vm) = &domain.kind else { continue };
         for wanted in vm.pci_devices() {
-            let asked = Asked { system, domain: &domain.name, wanted, claims: &claims };
+            let asked = FunctionCheck { system, domain: &domain.name, wanted, claims: &claims };
             let found = asked.examine(host_use.as_ref().ok());
             findings.extend(found.into_iter().map(|f| f.of(wanted.address.to_string())));
         }
     }
     if let Err(error) = host_use {
-        findings.push(refused("host-use", &Refused::HostUnknown(error)));
+        findings.push(refused("host-use", &HandoverRefusal::HostUnknown(error)));
     }
     findings
 }
@@ -44,23 +44,23 @@ pub(super) fn interfaces(system: &SystemPaths, machine: &Machine) -> Vec<String>
         .collect()
 }
 
-fn refused(check: &'static str, refused: &Refused) -> Finding {
+fn refused(check: &'static str, refused: &HandoverRefusal) -> Finding {
     Finding::fail(check, refused.what(), refused.remedy())
 }
 
 /// One function of one domain.
-struct Asked<'a> {
+struct FunctionCheck<'a> {
     system: &'a SystemPaths,
     domain: &'a str,
-    wanted: &'a Wanted,
+    wanted: &'a ClaimedFunction,
     claims: &'a Claims,
 }
 
-impl Asked<'_> {
+impl FunctionCheck<'_> {
     fn examine(&self, host_use: Option<&HostUse>) -> Vec<Finding> {
         let function = match self.system.sysfs.inspect(self.wanted.address) {
             Ok(function) => function,
-            Err(error) => return vec![refused("pci-device", &Refused::Inspect(error))],
+            Err(error) => return vec![refused("pci-device", &HandoverRefusal::Inspect(error))],
         };
         let nobody_knows = HostUse::default();
         let host_use = host_use.unwrap_or(&nobody_knows);
@@ -117,7 +117,7 @@ impl Asked<'_> {
                 "is what machine.toml says, as far as it shows: its MAC address is compared only while the host's driver has it",
             ),
             Ok(()) => Finding::ok(check, "is what machine.toml says is there"),
-            Err(mismatch) => refused(check, &Refused::Mismatch(mismatch)),
+            Err(mismatch) => refused(check, &HandoverRefusal::Mismatch(mismatch)),
         }
     }
 
@@ -169,10 +169,10 @@ impl Asked<'_> {
             Err(error) => {
                 let mut remedy = error.remedy().to_owned();
                 match error {
-                    Refused::Blocked(Blocked::SharedGroup { .. }) => {
+                    HandoverRefusal::Blocked(GroupRefusal::SharedGroup { .. }) => {
                         remedy.push_str(&self.better_nics(host_use));
                     }
-                    Refused::Blocked(Blocked::IommuOff { .. }) => {
+                    HandoverRefusal::Blocked(GroupRefusal::IommuOff { .. }) => {
                         remedy = host::iommu_remedy(self.system);
                     }
                     _ => {}

@@ -31,7 +31,7 @@ fn iommu_parameter(vendor: Vendor) -> &'static str {
 
 /// What the machine file asks of the PC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Needs {
+pub(super) struct HardwareNeeds {
     /// Bulkhead starts a VMM.
     pub(super) virtual_machines: bool,
     /// A PCI function is handed over.
@@ -42,7 +42,7 @@ pub(super) struct Needs {
     pub(super) cores: bool,
 }
 
-impl Needs {
+impl HardwareNeeds {
     /// Returns what a machine file needs. Without one everything is needed.
     pub(super) fn of(machine: Option<&Machine>) -> Self {
         let Some(machine) = machine else {
@@ -69,7 +69,7 @@ fn unless_needed(needed: bool, why: &str, found: Finding) -> Finding {
     Finding::ok(found.check, format!("not needed: {why}"))
 }
 
-pub(super) fn examine(system: &SystemPaths, needs: Needs) -> Vec<Finding> {
+pub(super) fn examine(system: &SystemPaths, needs: HardwareNeeds) -> Vec<Finding> {
     let vendor = Vendor::of(&system.proc_text("cpuinfo").unwrap_or_default());
     let for_a_vm = |found| unless_needed(needs.virtual_machines, NO_VM, found);
     let for_a_device = |found| unless_needed(needs.hand_over, NO_HAND_OVER, found);

@@ -134,7 +134,7 @@ pub struct InputFiles {
 pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     let (machine, mut findings) = software::input_files(inputs);
     let machine = machine.as_ref();
-    let needs = host::Needs::of(machine);
+    let needs = host::HardwareNeeds::of(machine);
     findings.extend(host::examine(system, needs));
     let leaving = machine.map(|machine| devices::interfaces(system, machine)).unwrap_or_default();
     findings.push(host::network(machine.map(Rule::of), &leaving));

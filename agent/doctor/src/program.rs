@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base::layout;
 use printable::explain;
-use program::record::{Kept, Last, Outcome, Pending, Record, Stage};
+use program::record::{KeptPackage, LastUpdate, Outcome, Pending, Record, Stage};
 use program::store::{Store, StoreError};
 
 use super::Finding;
@@ -37,7 +37,7 @@ fn of(record: &Record) -> Finding {
     if let Some(pending) = &record.pending {
         return under_way(pending);
     }
-    let Some(Last { serial, version, outcome, why }) = &record.last else {
+    let Some(LastUpdate { serial, version, outcome, why }) = &record.last else {
         return Finding::ok(CHECK, "no update of Bulkhead came by a bundle");
     };
     let why = why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -75,7 +75,7 @@ fn of(record: &Record) -> Finding {
 }
 
 fn under_way(pending: &Pending) -> Finding {
-    let Pending { to: Kept { serial, version, .. }, stage, waits, .. } = pending;
+    let Pending { to: KeptPackage { serial, version, .. }, stage, waits, .. } = pending;
     let which = format!("bulkhead {version} (serial {serial})");
     match (stage, waits) {
         (Stage::Waiting, None) => Finding::ok(

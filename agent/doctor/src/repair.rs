@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use control::findings::{Diagnosis, Finding, Repair, Repaired};
+use control::findings::{Diagnosis, Finding, Repair, RepairOutcome};
 use printable::explain;
 
 /// The package's list of its groups and accounts, and where it is; IT may put another of that name over it, as sysusers.d(5) says.
@@ -24,7 +24,7 @@ pub fn mend(examine: impl Fn() -> Vec<Finding>, run: &mut Run<'_>) -> Diagnosis 
     }
     let repairs = repairs.into_iter().map(|what| {
         let problem = make(&what, run).err().map(|error| explain(&error));
-        Repaired { what, problem }
+        RepairOutcome { what, problem }
     });
     let repairs = repairs.collect();
     Diagnosis { findings: examine(), repairs }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clock::Moment;
 
-use super::host::{NO_VM, Needs};
+use super::host::{HardwareNeeds, NO_VM};
 use super::{Finding, InputFiles, SystemPaths, trust};
 use config::files::{self, FileFault, FilesError};
 use config::machine::{Boot, Context, Kind, Machine, VmHardware};
@@ -365,7 +365,7 @@ fn size(file: &File) -> String {
     }
 }
 
-pub(super) fn vmm(inputs: &InputFiles, needs: Needs) -> Finding {
+pub(super) fn vmm(inputs: &InputFiles, needs: HardwareNeeds) -> Finding {
     let check = "vmm";
     if !needs.virtual_machines {
         return Finding::ok(check, format!("not needed: {NO_VM}"));

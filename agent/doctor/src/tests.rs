@@ -3,7 +3,7 @@ mod installation;
 mod trust;
 mod worker;
 
-use super::host::Needs;
+use super::host::HardwareNeeds;
 use super::*;
 use config::machine::{Context, Machine};
 use control::reports::ConfiguredInterface;
@@ -52,7 +52,7 @@ fn expect(findings: &[Finding], check: &str, level: Level, words: &[&str]) {
 fn a_pc_without_anything_is_told_the_words_of_its_own_bios_and_boot_loader() {
     let pc = FakePc::new();
     let intel = system(&pc);
-    let findings = host::examine(&intel, Needs::of(None));
+    let findings = host::examine(&intel, HardwareNeeds::of(None));
     expect(&findings, "kvm", Level::Fail, &["kvm-intel", "VT-x"]);
     expect(&findings, "iommu", Level::Fail, &["VT-d", "intel_iommu=on", "update-grub"]);
     fs::write(
@@ -60,7 +60,7 @@ fn a_pc_without_anything_is_told_the_words_of_its_own_bios_and_boot_loader() {
         CPUINFO.replace("GenuineIntel", "AuthenticAMD").replace("vmx", "x"),
     )
     .unwrap();
-    let findings = host::examine(&intel, Needs::of(None));
+    let findings = host::examine(&intel, HardwareNeeds::of(None));
     expect(&findings, "kvm", Level::Fail, &["SVM Mode"]);
     expect(&findings, "iommu", Level::Fail, &["AMD-Vi", "amd_iommu=on"]);
 }
@@ -72,7 +72,7 @@ fn an_iommu_the_bios_offers_and_the_kernel_ignores_needs_only_the_parameter() {
     let tables = pc.sysfs().path("firmware/acpi/tables");
     fs::create_dir_all(&tables).unwrap();
     fs::write(tables.join("DMAR"), "").unwrap();
-    let findings = host::examine(&system, Needs::of(None));
+    let findings = host::examine(&system, HardwareNeeds::of(None));
     expect(&findings, "iommu", Level::Fail, &["intel_iommu=on"]);
     assert!(!finding(&findings, "iommu").remedy.as_ref().unwrap().contains("BIOS"));
 }
@@ -92,13 +92,13 @@ fn a_fit_pc_is_found_fit() {
     };
     interrupts("IO-APIC").unwrap();
     expect(
-        &host::examine(&system, Needs::of(None)),
+        &host::examine(&system, HardwareNeeds::of(None)),
         "interrupt-remapping",
         Level::Fail,
         &["VT-d", "intremap=off"],
     );
     interrupts("IR-IO-APIC").unwrap();
-    let findings = host::examine(&system, Needs::of(None));
+    let findings = host::examine(&system, HardwareNeeds::of(None));
     for check in ["kvm", "nested-paging", "iommu", "interrupt-remapping", "vfio-pci", "vfio-device"]
     {
         assert_eq!(finding(&findings, check).level, Level::Ok, "{check}");
@@ -107,28 +107,28 @@ fn a_fit_pc_is_found_fit() {
     let flags = |flags: &str| fs::write(system.proc.join("cpuinfo"), CPUINFO.replace("vmx", flags));
     flags("vmx ept").unwrap();
     expect(
-        &host::examine(&system, Needs::of(None)),
+        &host::examine(&system, HardwareNeeds::of(None)),
         "nested-paging",
         Level::Fail,
         &["kvm-intel.ept=0"],
     );
     flags("vmx hypervisor").unwrap();
     expect(
-        &host::examine(&system, Needs::of(None)),
+        &host::examine(&system, HardwareNeeds::of(None)),
         "nested-paging",
         Level::Fail,
         &["where it runs"],
     );
     flags("vmx").unwrap();
     expect(
-        &host::examine(&system, Needs::of(None)),
+        &host::examine(&system, HardwareNeeds::of(None)),
         "nested-paging",
         Level::Fail,
         &["VT-x", "update the BIOS"],
     );
     fs::remove_file(parameters.join("ept")).unwrap();
     expect(
-        &host::examine(&system, Needs::of(None)),
+        &host::examine(&system, HardwareNeeds::of(None)),
         "nested-paging",
         Level::Warn,
         &["modprobe kvm-intel", "VT-x"],
@@ -234,7 +234,7 @@ fn what_nothing_on_this_pc_needs_is_no_failure_to_the_doctor() {
     for (machine, vms, devices) in
         [(&external, true, true), (&own, false, true), (&nic, false, false)]
     {
-        let findings = host::examine(&system, Needs::of(Some(machine)));
+        let findings = host::examine(&system, HardwareNeeds::of(Some(machine)));
         let ok = |check: &&str| finding(&findings, check).level == Level::Ok;
         assert_eq!(vm.iter().all(ok), vms, "{findings:?}");
         assert_eq!(vm.iter().any(ok), vms, "{findings:?}");

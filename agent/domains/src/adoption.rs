@@ -28,7 +28,7 @@ use base::sockets::connect;
 
 /// What was found of one domain.
 #[derive(Debug)]
-pub enum Found {
+pub enum EarlierVmm {
     /// The domain has no VMM.
     Nothing,
     /// Its VMM runs on.
@@ -51,7 +51,7 @@ const UNSEEN: &str = "its main thread has ended, and others run on";
 
 /// Looks for the VMM of a domain.
 #[must_use]
-pub fn find(layout: &Layout, cgroups: Option<&Cgroups>, domain: &str) -> Found {
+pub fn find(layout: &Layout, cgroups: Option<&Cgroups>, domain: &str) -> EarlierVmm {
     let record = VmmRecord::read(layout, domain).unwrap_or_else(|error| {
         let path = layout.vmm_record(domain);
         tracing::warn!(domain, "cannot read {}: {error}", path.display());
@@ -65,19 +65,19 @@ pub fn find(layout: &Layout, cgroups: Option<&Cgroups>, domain: &str) -> Found {
                 return ended(layout, record);
             }
             match record.answered {
-                true => Found::Running(vmm, Box::new(record)),
-                false => Found::ToEnd(vmm, UNANSWERED, Some(Box::new(record))),
+                true => EarlierVmm::Running(vmm, Box::new(record)),
+                false => EarlierVmm::ToEnd(vmm, UNANSWERED, Some(Box::new(record))),
             }
         }
         (Some(record), Some(vmm)) if record.may_be_of(&vmm) => {
-            Found::ToEnd(vmm, UNSEEN, Some(Box::new(record)))
+            EarlierVmm::ToEnd(vmm, UNSEEN, Some(Box::new(record)))
         }
         (record, _) => match (unrecorded(layout, cgroups, domain).into_iter().next(), record) {
-            (Some(vmm), record) => Found::ToEnd(vmm, UNKNOWN, record.map(Box::new)),
+            (Some(vmm), record) => EarlierVmm::ToEnd(vmm, UNKNOWN, record.map(Box::new)),
             (None, Some(record)) => ended(layout, record),
             (None, None) => match listener(&layout.vmm_socket(domain)) {
-                Listener::Nobody => Found::Nothing,
-                Listener::Process(_) | Listener::Unknown => Found::Unreachable,
+                Listener::Nobody => EarlierVmm::Nothing,
+                Listener::Process(_) | Listener::Unknown => EarlierVmm::Unreachable,
             },
         },
     }
@@ -127,10 +127,10 @@ fn listener(path: &Path) -> Listener {
     }
 }
 
-fn ended(layout: &Layout, record: VmmRecord) -> Found {
+fn ended(layout: &Layout, record: VmmRecord) -> EarlierVmm {
     let log = layout.vmm_log(record.domain());
     let last = Capture::open(&log).ok().and_then(|log| log.last_words());
-    Found::Ended(by_last_words(last.as_deref()), Box::new(record))
+    EarlierVmm::Ended(by_last_words(last.as_deref()), Box::new(record))
 }
 
 /// Returns how a VMM ended that is nobody's child, by the last line of its log.
@@ -146,7 +146,7 @@ pub fn by_last_words(last: Option<&str>) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::StartedAs;
+    use crate::record::LaunchRecord;
     use std::io::PipeWriter;
 
     /// Makes the VMM of a domain that has answered, by its record; it is whatever `script` is.
@@ -162,8 +162,12 @@ mod tests {
     }
 
     fn write_down(vmm: &VmmProcess, layout: &Layout) {
-        let started =
-            StartedAs { spec: String::new(), sandbox_id: None, functions: Vec::new(), image: None };
+        let started = LaunchRecord {
+            spec: String::new(),
+            sandbox_id: None,
+            functions: Vec::new(),
+            image: None,
+        };
         let mut record = VmmRecord::new("clinical", vmm, started);
         record.complete(vmm);
         record.write(layout).unwrap();
@@ -188,15 +192,15 @@ ctypes.CDLL(None).syscall(60, 0)'"#,
         let shown = |what: &str| std::fs::read_to_string(&stat).unwrap().contains(what);
         wait_for(|| shown("(python3)"));
         write_down(&vmm, &layout);
-        assert!(matches!(find(&layout, None, "clinical"), Found::Running(..)));
+        assert!(matches!(find(&layout, None, "clinical"), EarlierVmm::Running(..)));
         drop(input);
         wait_for(|| shown(") Z "));
-        let Found::ToEnd(found, UNSEEN, Some(_)) = find(&layout, None, "clinical") else {
+        let EarlierVmm::ToEnd(found, UNSEEN, Some(_)) = find(&layout, None, "clinical") else {
             panic!("its guest runs on");
         };
         found.kill();
         wait_for(|| !found.is_alive());
-        assert!(matches!(find(&layout, None, "clinical"), Found::Ended(..)));
+        assert!(matches!(find(&layout, None, "clinical"), EarlierVmm::Ended(..)));
         while vmm.ended(|| unreachable!("it is a child")).is_none() {}
     }
 
@@ -207,15 +211,15 @@ ctypes.CDLL(None).syscall(60, 0)'"#,
         let layout = Layout { images: at("images"), state: at("state"), runtime: at("run") };
         layout.create_runtime(&["clinical"]).unwrap();
         let find = || find(&layout, None, "clinical");
-        assert!(matches!(find(), Found::Nothing));
+        assert!(matches!(find(), EarlierVmm::Nothing));
         let socket = layout.vmm_socket("clinical");
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mut callers = Vec::new();
         while let Ok(caller) = connect(&socket) {
             callers.push(caller);
         }
-        assert!(matches!(find(), Found::Unreachable));
+        assert!(matches!(find(), EarlierVmm::Unreachable));
         drop(listener);
-        assert!(matches!(find(), Found::Nothing));
+        assert!(matches!(find(), EarlierVmm::Nothing));
     }
 }

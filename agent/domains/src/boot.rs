@@ -7,7 +7,7 @@ use base::layout::Layout;
 use config::machine::{Boot, VmHardware};
 use images::manifest::{ImageName, Manifest};
 use images::record::ImageEvent;
-use images::store::{self, Image, Started, Store};
+use images::store::{self, Image, ImageStart, Store};
 use printable::explain;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ impl BootFiles {
         // Nothing comes into force that this domain cannot run.
         let fits = |manifest: &Manifest| hardware.fits(manifest);
         let started = Store::at(&layout.images).start(name, domain, fits);
-        let Started { image, is_new, health, refused } =
+        let ImageStart { image, is_new, health, refused } =
             started.map_err(|error| explain(&error))?;
         let health = health.map(|seconds| Duration::from_secs(seconds.into()));
         let files = Self::of(&image);

@@ -7,7 +7,7 @@ use printable::explain;
 use base::layout::Layout;
 use config::machine::VmHardware;
 use handover::PciAddress;
-use handover::handover::{Former, Handover};
+use handover::handover::{FormerBinding, Handover};
 
 use super::boot::{BootFiles, StartedImage};
 use super::disks;
@@ -71,7 +71,7 @@ impl Devices {
     /// earlier boot is nobody's unless the machine file says so.
     fn held(&self) -> Vec<PciAddress> {
         let (boot, handed_over) = (self.handover.sysfs().boot(), self.handover.handed_over());
-        let is_own = |former: &Former| former.domain == self.domain;
+        let is_own = |former: &FormerBinding| former.domain == self.domain;
         let own = handed_over.iter().filter(|(address, former)| {
             let given = self.hardware.pci_functions().any(|own| own == **address);
             let with = former.companion_of().and_then(|with| handed_over.get(&with));
@@ -104,7 +104,7 @@ mod tests {
     use config::machine::{Boot, Serial};
     use handover::fake::FakePc;
     use handover::pins::Pins;
-    use handover::{Role, Wanted};
+    use handover::{ClaimedFunction, Role};
 
     fn handover(pc: &FakePc) -> Arc<Handover> {
         let record = pc.dir.path().join("handover.json");
@@ -113,7 +113,7 @@ mod tests {
 
     fn devices(handover: &Arc<Handover>, domain: &str, nics: &[PciAddress]) -> Devices {
         let dir = std::path::PathBuf::from("/nonexistent");
-        let nic = |address: &PciAddress| Wanted {
+        let nic = |address: &PciAddress| ClaimedFunction {
             address: *address,
             role: Role::Nic,
             pins: Pins::default(),

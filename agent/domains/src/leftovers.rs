@@ -12,16 +12,16 @@ use clock::Moment;
 
 use nix::sys::signal::Signal;
 
-use super::adoption::{Found, find};
+use super::adoption::{EarlierVmm, find};
 use super::cgroup::Cgroups;
 use super::disks;
 use super::lifecycle::{END_GRACE, Time};
 use vmm_control::Command;
 
+use super::desired_state::DesiredState;
 use super::process::VmmProcess;
 use super::record::VmmRecord;
 use super::vmm_control_client::VmmControlClient;
-use super::wanted::Wanted;
 use base::layout::Layout;
 use config::machine::Machine;
 use handover::PciAddress;
@@ -43,12 +43,12 @@ pub fn end_strays(
     let mut ended = Vec::new();
     for domain in strays(layout, cgroups, domains) {
         let vmm = match find(layout, cgroups, &domain) {
-            Found::Running(vmm, _) | Found::ToEnd(vmm, ..) => vmm,
-            Found::Nothing | Found::Ended(..) => {
+            EarlierVmm::Running(vmm, _) | EarlierVmm::ToEnd(vmm, ..) => vmm,
+            EarlierVmm::Nothing | EarlierVmm::Ended(..) => {
                 ended.push(domain);
                 continue;
             }
-            Found::Unreachable => {
+            EarlierVmm::Unreachable => {
                 tracing::error!(
                     domain,
                     "what an earlier agent left of this domain, which this PC does not have any more, takes no caller; restart the PC"
@@ -107,7 +107,7 @@ pub fn forget_others(layout: &Layout, domains: &[String]) {
     }
     let others = names_in(&layout.runtime).filter(|name| !domains.contains(name));
     for domain in others.filter(|name| layout.wanted(name).exists()) {
-        Wanted::forget(layout, &domain);
+        DesiredState::forget(layout, &domain);
     }
 }
 

@@ -28,6 +28,7 @@ pub mod agent_lock;
 pub mod boot;
 pub mod capture;
 pub mod cgroup;
+pub mod desired_state;
 pub mod devices;
 pub mod disks;
 pub mod entries;
@@ -45,7 +46,6 @@ pub mod spec;
 pub mod trial;
 mod users;
 pub mod vmm_control_client;
-pub mod wanted;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,13 +67,13 @@ use host_network::{Judgement, Rule};
 
 use boot::{BootFiles, StartedImage};
 use cgroup::Cgroups;
+use desired_state::DesiredState;
 use lifecycle::{Event, State, Time};
 use record::VmmRecord;
 use runtime::TrialEnd;
-pub use runtime::{Adoption, DomainRuntime, ImageNews, Outdated};
+pub use runtime::{Adoption, DomainRuntime, ImageNews, VmmMismatch};
 use users::sandbox_ids;
 use vmm_control::Command;
-use wanted::Wanted;
 
 /// How often the host's interfaces are looked at while domains run.
 const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
@@ -112,14 +112,14 @@ enum Report {
 pub struct Supervisor {
     domains: Vec<DomainRuntime>,
     externals: Vec<String>,
-    shared: Shared,
+    shared: SupervisorContext,
     reports: mpsc::Receiver<(usize, Report)>,
     host_network_next: Time,
     pressure_next: Time,
 }
 
 /// What every domain's adaptor uses.
-pub(crate) struct Shared {
+pub(crate) struct SupervisorContext {
     parts: Parts,
     epoch: Moment,
     reporter: mpsc::Sender<(usize, Report)>,
@@ -167,7 +167,7 @@ impl Supervisor {
                 )),
             }
         }
-        let shared = Shared {
+        let shared = SupervisorContext {
             parts,
             epoch: Moment::now(),
             reporter,
@@ -250,7 +250,7 @@ impl Supervisor {
         let now = std::mem::replace(&mut self.shared.shutting_down, true);
         for runtime in &mut self.domains {
             // Not now that this agent goes with them.
-            Wanted::forget(&self.shared.parts.layout, &runtime.policy.name);
+            DesiredState::forget(&self.shared.parts.layout, &runtime.policy.name);
             runtime.feed(&mut self.shared, Event::Stop { now });
         }
     }
@@ -438,7 +438,7 @@ impl Supervisor {
     }
 }
 
-impl Shared {
+impl SupervisorContext {
     fn now(&self) -> Time {
         self.epoch.elapsed()
     }

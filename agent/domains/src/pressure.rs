@@ -96,7 +96,7 @@ pub enum Change {
 
 /// A resource for which a domain presses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pressing {
+pub struct PressureEpisode {
     pub resource: Resource,
     pub since: Time,
     /// When it was last looked at.
@@ -112,7 +112,7 @@ enum Gauge {
         over: Option<Time>,
     },
     Pressing {
-        what: Pressing,
+        what: PressureEpisode,
         /// Since when it is below the bound.
         below: Option<Time>,
     },
@@ -138,7 +138,7 @@ impl Pressure {
             Gauge::Calm { over } => {
                 let since = *over.get_or_insert(now);
                 (now.saturating_sub(since) >= LONG).then(|| {
-                    let what = Pressing { resource, since, percent, most: percent };
+                    let what = PressureEpisode { resource, since, percent, most: percent };
                     *gauge = Gauge::Pressing { what, below: None };
                     Change::Began { resource, percent }
                 })
@@ -169,7 +169,7 @@ impl Pressure {
     }
 
     /// Returns for what it presses now.
-    pub fn pressing(&self) -> impl Iterator<Item = Pressing> + '_ {
+    pub fn pressing(&self) -> impl Iterator<Item = PressureEpisode> + '_ {
         self.gauges.values().filter_map(|gauge| match gauge {
             Gauge::Pressing { what, .. } => Some(*what),
             Gauge::Calm { .. } => None,
@@ -177,7 +177,7 @@ impl Pressure {
     }
 }
 
-impl Pressing {
+impl PressureEpisode {
     fn ended(&self, now: Time) -> Change {
         let lasted = now.saturating_sub(self.since);
         Change::Ended { resource: self.resource, most: self.most, lasted }
@@ -208,7 +208,7 @@ mod tests {
         let mut pressure = Pressure::default();
         let began = looks(&mut pressure, Time::ZERO, &[90; 13]);
         assert_eq!(began, [(130, Change::Began { resource: Processor, percent: 90 })]);
-        let what: Vec<Pressing> = pressure.pressing().collect();
+        let what: Vec<PressureEpisode> = pressure.pressing().collect();
         assert_eq!((what.len(), what[0].since.as_secs(), what[0].percent), (1, 10, 90));
         assert_eq!(looks(&mut pressure, Time::from_secs(130), &[95, 30]), []);
         let ended = looks(&mut pressure, Time::from_secs(150), &[19; 13]);

@@ -49,7 +49,7 @@ pub struct VmmRecord {
 
 /// What a VMM was started as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartedAs {
+pub struct LaunchRecord {
     /// [`digest`] of its specification.
     pub spec: String,
     /// The user and group it becomes.
@@ -63,8 +63,8 @@ pub struct StartedAs {
 impl VmmRecord {
     /// Makes the record of a VMM that was just started, and was put into its cgroup.
     #[must_use]
-    pub fn new(domain: &str, vmm: &VmmProcess, started: StartedAs) -> Self {
-        let StartedAs { spec, sandbox_id, functions, image } = started;
+    pub fn new(domain: &str, vmm: &VmmProcess, started: LaunchRecord) -> Self {
+        let LaunchRecord { spec, sandbox_id, functions, image } = started;
         Self {
             format: FORMAT,
             boot: boot_id(),

@@ -6,7 +6,7 @@ use control::reports::PressureReport;
 
 use super::host_network::{Judgement, Rule};
 use super::lifecycle::{State, Time};
-use super::pressure::Pressing;
+use super::pressure::PressureEpisode;
 use super::{DomainRuntime, Supervisor};
 
 impl Supervisor {
@@ -94,7 +94,7 @@ fn domain(runtime: &DomainRuntime, clipboard_agent: bool, now: Time) -> DomainRe
     }
 }
 
-fn pressure(what: Pressing, now: Time) -> PressureReport {
+fn pressure(what: PressureEpisode, now: Time) -> PressureReport {
     PressureReport {
         resource: what.resource.word().to_owned(),
         percent: what.percent,

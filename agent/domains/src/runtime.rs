@@ -15,15 +15,15 @@ use super::boot::BootFiles;
 use super::boot::ImageSerial;
 use super::capture::Capture;
 use super::cgroup::DomainGroup;
+use super::desired_state::DesiredState;
 use super::devices::Devices;
 use super::lifecycle::{Action, Event, Lifecycle, State, Time};
 use super::pressure::{Change, Pressure};
 use super::process::VmmProcess;
 use super::record::VmmRecord;
 use super::vmm_control_client::VmmControlClient;
-use super::wanted::Wanted;
-use super::{Parts, Report, Shared};
-pub use adopt::{Adoption, Outdated};
+use super::{Parts, Report, SupervisorContext};
+pub use adopt::{Adoption, VmmMismatch};
 use health::Health;
 pub use health::ImageNews;
 pub(super) use health::TrialEnd;
@@ -63,9 +63,9 @@ pub struct DomainRuntime {
     vmm: Option<VmmProcess>,
     record: Option<VmmRecord>,
     /// What is written down of what is wanted of it.
-    wanted: Option<Wanted>,
+    wanted: Option<DesiredState>,
     /// Its VMM is not as one would be started now.
-    outdated: Option<Outdated>,
+    outdated: Option<VmmMismatch>,
     capture: Option<Capture>,
     pub(super) control: VmmControlClient,
     group: Option<DomainGroup>,
@@ -280,7 +280,7 @@ impl DomainRuntime {
     }
 
     /// Gives the state machine an event, and does what it says, until it says nothing more.
-    pub(super) fn feed(&mut self, shared: &mut Shared, event: Event) {
+    pub(super) fn feed(&mut self, shared: &mut SupervisorContext, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let before = self.lifecycle.state();
@@ -296,19 +296,19 @@ impl DomainRuntime {
         }
     }
 
-    fn now_wanted(&self) -> Wanted {
+    fn now_wanted(&self) -> DesiredState {
         match (self.lifecycle.wanted(), self.lifecycle.state()) {
             // Another agent may have what this one did not.
-            (false, _) if self.lifecycle.has_given_up() => Wanted::Run,
-            (false, _) => Wanted::Off,
-            (true, State::Stopping(_)) => Wanted::Restart,
-            (true, _) => Wanted::Run,
+            (false, _) if self.lifecycle.has_given_up() => DesiredState::Run,
+            (false, _) => DesiredState::Off,
+            (true, State::Stopping(_)) => DesiredState::Restart,
+            (true, _) => DesiredState::Run,
         }
     }
 
     /// Writes down what is wanted, before anything of it is done: whatever becomes of this agent, the next one goes on with it. An
     /// agent that ends with its guests leaves nothing to go on with.
-    fn write_wanted(&mut self, shared: &Shared, wanted: Wanted) {
+    fn write_wanted(&mut self, shared: &SupervisorContext, wanted: DesiredState) {
         if shared.shutting_down || self.wanted == Some(wanted) {
             return;
         }
@@ -336,7 +336,7 @@ impl DomainRuntime {
         }
     }
 
-    fn perform(&mut self, shared: &mut Shared, action: Action) -> Option<Event> {
+    fn perform(&mut self, shared: &mut SupervisorContext, action: Action) -> Option<Event> {
         match action {
             Action::Prepare => self.prepare(shared),
             // The supervisor opens the gate for all at once.
@@ -370,7 +370,7 @@ impl DomainRuntime {
         }
     }
 
-    fn prepare(&mut self, shared: &Shared) -> Option<Event> {
+    fn prepare(&mut self, shared: &SupervisorContext) -> Option<Event> {
         if self.working {
             return Some(Event::Prepared(Err(BUSY.to_owned())));
         }
@@ -390,7 +390,7 @@ impl DomainRuntime {
         Some(Event::Prepared(Err(format!("cannot start a thread: {failed}"))))
     }
 
-    fn release(&mut self, shared: &Shared) -> Option<Event> {
+    fn release(&mut self, shared: &SupervisorContext) -> Option<Event> {
         if self.working {
             return Some(Event::Released(Err(BUSY.to_owned())));
         }
@@ -402,7 +402,7 @@ impl DomainRuntime {
         Some(Event::Released(Err(format!("cannot start a thread: {failed}"))))
     }
 
-    pub(super) fn report(&mut self, shared: &mut Shared, report: Report) {
+    pub(super) fn report(&mut self, shared: &mut SupervisorContext, report: Report) {
         if !matches!(report, Report::DidNotComeUp(..)) {
             self.devices_on_their_way = false;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::DomainRuntime;
 use super::lifecycle::{Phase, State, Time};
 use super::pressure::Pressure;
-use super::runtime::Outdated;
+use super::runtime::VmmMismatch;
 use seat::DomainText;
 
 /// What the screen says of a domain that failed again and again: what the person there can do, and who else can.
@@ -26,7 +26,7 @@ pub fn domain_text(runtime: &DomainRuntime, now: Time) -> DomainText {
     let state = life.state();
     let cannot_end = now.saturating_sub(life.since()) >= ENDED_BY;
     let placeholder = match state {
-        _ if runtime.outdated() == Some(Outdated::SeatLink) => {
+        _ if runtime.outdated() == Some(VmmMismatch::SeatLink) => {
             "runs, and cannot be shown until it is restarted; call IT"
         }
         State::Off if runtime.lifecycle().is_left_off() => LEFT_OFF,

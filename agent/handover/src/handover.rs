@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judge;
 use super::sysfs::HostSysfs;
-use super::{Claims, PciAddress, Wanted};
+use super::{ClaimedFunction, Claims, PciAddress};
 use base::durable;
 use function_locks::FunctionLocks;
 
@@ -34,7 +34,7 @@ mod function_locks;
 mod unreadable;
 
 pub use error::HandoverError;
-pub use former::Former;
+pub use former::FormerBinding;
 pub use hostpci::VFIO_PCI;
 
 /// How long a driver may take to let go, or to take hold.
@@ -46,7 +46,7 @@ const RECORD_VERSION: u32 = 1;
 
 /// What became of a function that came back from a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Returned {
+pub struct ReturnOutcome {
     /// Whether it was reset first. A function without a way to reset comes back as the guest left it.
     pub reset: bool,
     /// The driver it has again.
@@ -56,7 +56,7 @@ pub struct Returned {
 #[derive(Serialize, Deserialize)]
 struct Record {
     version: u32,
-    devices: BTreeMap<String, Former>,
+    devices: BTreeMap<String, FormerBinding>,
 }
 
 /// The hand-over of functions to domains, and back. It is shared by the worker threads; every call returns
@@ -66,7 +66,7 @@ pub struct Handover {
     record_path: PathBuf,
     /// Where the record is while its own place cannot be written.
     fallback: PathBuf,
-    record: Mutex<BTreeMap<PciAddress, Former>>,
+    record: Mutex<BTreeMap<PciAddress, FormerBinding>>,
     /// Functions with a write the kernel has not come back from.
     held: Arc<Mutex<Vec<PciAddress>>>,
     locks: FunctionLocks,
@@ -120,7 +120,7 @@ impl Handover {
 
     /// Returns what is handed over, by the record.
     #[must_use]
-    pub fn handed_over(&self) -> BTreeMap<PciAddress, Former> {
+    pub fn handed_over(&self) -> BTreeMap<PciAddress, FormerBinding> {
         self.lock().clone()
     }
 
@@ -133,12 +133,16 @@ impl Handover {
     /// Gives the function to vfio-pci for `domain`, and with it what its IOMMU group makes it take along:
     /// those, which nobody gets. Idempotent. A refusal comes before anything is touched; after a failure
     /// everything is as before, as far as the drivers permit. What another domain still has is refused.
-    pub fn take(&self, wanted: &Wanted, domain: &str) -> Result<Vec<PciAddress>, HandoverError> {
+    pub fn take(
+        &self,
+        wanted: &ClaimedFunction,
+        domain: &str,
+    ) -> Result<Vec<PciAddress>, HandoverError> {
         let _turn = self.locks.wait(wanted.address, self.deadline)?;
         self.await_interface(wanted);
         let known = self.lock().get(&wanted.address).cloned();
         let now = self.sysfs.inspect(wanted.address).ok();
-        let is_it = |former: &&Former| {
+        let is_it = |former: &&FormerBinding| {
             now.as_ref().is_some_and(|now| former.still_has(now, self.sysfs.boot().as_deref()))
         };
         let mac = known.as_ref().filter(is_it).and_then(|former| former.mac.as_deref());
@@ -149,7 +153,7 @@ impl Handover {
             self.refuse_if_anothers(function, domain)?;
         }
         self.ensure_vfio_pci()?;
-        let mut begun: Vec<(&Function, Former)> = Vec::new();
+        let mut begun: Vec<(&Function, FormerBinding)> = Vec::new();
         for function in functions {
             let with = (function.address != wanted.address).then_some(wanted.address);
             let former = self.former(function, domain, with);
@@ -169,7 +173,7 @@ impl Handover {
     }
 
     /// Waits for the network interface: a driver that has just got its function back may need a moment.
-    fn await_interface(&self, wanted: &Wanted) {
+    fn await_interface(&self, wanted: &ClaimedFunction) {
         if wanted.pins.mac.is_none() {
             return;
         }
@@ -186,7 +190,11 @@ impl Handover {
 
     /// Resets the function and gives it back to the driver the record names, and then what went with it.
     /// Idempotent; does nothing to a function that was not handed over to `domain`.
-    pub fn give_back(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
+    pub fn give_back(
+        &self,
+        address: PciAddress,
+        domain: &str,
+    ) -> Result<ReturnOutcome, HandoverError> {
         let _turn = self.locks.wait(address, self.deadline)?;
         let returned = self.give_one_back(address, domain)?;
         let companions: Vec<PciAddress> = self
@@ -202,7 +210,11 @@ impl Handover {
     }
 
     /// Gives one function back to the driver it had, unless another domain has it.
-    fn give_one_back(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
+    fn give_one_back(
+        &self,
+        address: PciAddress,
+        domain: &str,
+    ) -> Result<ReturnOutcome, HandoverError> {
         let former = self.lock().get(&address).filter(|former| former.domain == domain).cloned();
         let function = match self.sysfs.inspect(address) {
             Ok(function) => function,
@@ -211,12 +223,12 @@ impl Handover {
                 if former.is_some() {
                     self.remember(address, None)?;
                 }
-                return Ok(Returned { reset: false, driver: None });
+                return Ok(ReturnOutcome { reset: false, driver: None });
             }
             Err(error) => return Err(error.into()),
         };
         let Some(former) = former else {
-            return Ok(Returned { reset: false, driver: function.driver });
+            return Ok(ReturnOutcome { reset: false, driver: function.driver });
         };
         if former.id.as_ref().is_some_and(|id| *id != function.id()) {
             tracing::warn!(
@@ -225,7 +237,7 @@ impl Handover {
                 function.describe()
             );
             self.remember(address, None)?;
-            return Ok(Returned { reset: false, driver: function.driver });
+            return Ok(ReturnOutcome { reset: false, driver: function.driver });
         }
         self.refuse_if_held(&function)?;
         let mut reset = false;
@@ -239,16 +251,16 @@ impl Handover {
             driver = self.let_any_driver_take(address);
         }
         self.remember(address, None)?;
-        Ok(Returned { reset, driver })
+        Ok(ReturnOutcome { reset, driver })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PciAddress, Former>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PciAddress, FormerBinding>> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what to write down before the function is touched: what it has now, unless that is already
     /// the agent's doing, of which the record knows what was before.
-    fn former(&self, function: &Function, domain: &str, with: Option<PciAddress>) -> Former {
+    fn former(&self, function: &Function, domain: &str, with: Option<PciAddress>) -> FormerBinding {
         let id = function.id();
         let known = self.lock().get(&function.address).cloned();
         // An older record does not say which card it means.
@@ -261,7 +273,7 @@ impl Handover {
                     known.as_ref().filter(|known| known.still_has(function, boot.as_deref()));
                 known.and_then(|known| known.mac.clone())
             });
-        Former {
+        FormerBinding {
             domain: domain.to_owned(),
             driver: not_ours(&function.driver)
                 .or_else(|| known.as_ref().and_then(|known| known.driver.clone())),
@@ -275,7 +287,11 @@ impl Handover {
     }
 
     /// Changes the record on the disk, then in memory.
-    fn remember(&self, address: PciAddress, former: Option<Former>) -> Result<(), HandoverError> {
+    fn remember(
+        &self,
+        address: PciAddress,
+        former: Option<FormerBinding>,
+    ) -> Result<(), HandoverError> {
         let mut record = self.lock();
         if record.get(&address) == former.as_ref() {
             return Ok(());
@@ -326,7 +342,7 @@ impl Handover {
     }
 
     /// Takes a failed hand-over back as far as possible; what fails here is left to the record.
-    fn undo(&self, function: &Function, former: &Former) {
+    fn undo(&self, function: &Function, former: &FormerBinding) {
         let address = function.address;
         let undone = self
             .set_override(address, former.driver_override.as_deref())
@@ -345,7 +361,7 @@ impl Handover {
     fn bind_former(
         &self,
         address: PciAddress,
-        former: &Former,
+        former: &FormerBinding,
     ) -> Result<Option<String>, HandoverError> {
         let current = || Ok(self.sysfs.inspect(address)?.driver);
         let Some(driver) = &former.driver else { return current() };

@@ -3,16 +3,16 @@
 
 use std::io;
 
-use hostpci::{Blocked, Function, InspectError, Member, Unusable, usable};
+use hostpci::{Function, GroupRefusal, InspectError, Member, Unusable, usable};
 
 use super::host_use::HostUse;
 use super::pins::{self, Mismatch};
 use super::sysfs::HostSysfs;
-use super::{Claims, PciAddress, Role, Wanted};
+use super::{ClaimedFunction, Claims, PciAddress, Role};
 
 /// Why a function is not handed over. Each says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum HandoverRefusal {
     /// It could not be looked at.
     #[error(transparent)]
     Inspect(#[from] InspectError),
@@ -39,7 +39,7 @@ pub enum Refused {
     HostUnknown(#[source] io::Error),
     /// Hardware or firmware do not permit it, or it is no device.
     #[error(transparent)]
-    Blocked(#[from] Blocked),
+    Blocked(#[from] GroupRefusal),
     /// No driver could work with it.
     #[error("PCI device {address} cannot be used by a guest: {reason}")]
     Unusable { address: PciAddress, reason: Unusable },
@@ -48,7 +48,7 @@ pub enum Refused {
     OtherDomain { address: PciAddress, member: Box<Member>, domain: String, group: u32 },
 }
 
-impl Refused {
+impl HandoverRefusal {
     /// Returns what is the matter.
     #[must_use]
     pub fn what(&self) -> String {
@@ -112,16 +112,16 @@ pub struct Plan {
 /// Asks everything that must hold before a function is taken from the host.
 pub fn plan(
     sysfs: &HostSysfs,
-    wanted: &Wanted,
+    wanted: &ClaimedFunction,
     domain: &str,
     claims: &Claims,
     known_mac: Option<&str>,
-) -> Result<Plan, Refused> {
+) -> Result<Plan, HandoverRefusal> {
     let function = sysfs.inspect(wanted.address)?;
     pins::check(&wanted.pins, sysfs, &function, known_mac)?;
     kind(&function, wanted.role)?;
-    let host_use =
-        HostUse::look(sysfs, &claims.screen, &claims.disks).map_err(Refused::HostUnknown)?;
+    let host_use = HostUse::look(sysfs, &claims.screen, &claims.disks)
+        .map_err(HandoverRefusal::HostUnknown)?;
     not_in_use(&function, &host_use)?;
     usable(sysfs, &function)?;
     let companions = isolated(sysfs, &function, domain, claims, &host_use)?;
@@ -129,28 +129,28 @@ pub fn plan(
 }
 
 /// Checks that it is a device, and of the kind it is wanted as.
-pub fn kind(function: &Function, role: Role) -> Result<(), Refused> {
+pub fn kind(function: &Function, role: Role) -> Result<(), HandoverRefusal> {
     function.is_a_device()?;
     if role == Role::Nic && !function.class.is_network() {
-        return Err(Refused::NotANic { function: Box::new(function.clone()) });
+        return Err(HandoverRefusal::NotANic { function: Box::new(function.clone()) });
     }
     Ok(())
 }
 
 /// Checks that the host does not live from it.
-pub fn not_in_use(function: &Function, host_use: &HostUse) -> Result<(), Refused> {
+pub fn not_in_use(function: &Function, host_use: &HostUse) -> Result<(), HandoverRefusal> {
     let uses = host_use.of(function.address);
     if uses.is_empty() {
         Ok(())
     } else {
-        Err(Refused::InUse { function: function.describe(), uses })
+        Err(HandoverRefusal::InUse { function: function.describe(), uses })
     }
 }
 
 /// Checks that a driver could work with it. What cannot be read is left to the VMM to find out.
-pub fn usable(sysfs: &HostSysfs, function: &Function) -> Result<(), Refused> {
+pub fn usable(sysfs: &HostSysfs, function: &Function) -> Result<(), HandoverRefusal> {
     let Some(snapshot) = sysfs.snapshot(function.address) else { return Ok(()) };
-    let unusable = |reason| Refused::Unusable { address: function.address, reason };
+    let unusable = |reason| HandoverRefusal::Unusable { address: function.address, reason };
     usable::check(&snapshot).map_err(unusable)
 }
 
@@ -161,13 +161,13 @@ pub fn isolated(
     domain: &str,
     claims: &Claims,
     host_use: &HostUse,
-) -> Result<Vec<Function>, Refused> {
+) -> Result<Vec<Function>, HandoverRefusal> {
     let (group, members) = function.isolated_with()?;
     let others = function.group.iter().flat_map(|group| &group.others);
     for member in others {
         let owner = member.address.and_then(|address| claims.domains.get(&address));
         if let Some(owner) = owner.filter(|owner| owner.as_str() != domain) {
-            return Err(Refused::OtherDomain {
+            return Err(HandoverRefusal::OtherDomain {
                 address: function.address,
                 member: Box::new(member.clone()),
                 domain: owner.clone(),
@@ -187,7 +187,7 @@ pub fn isolated(
             uses.push("a USB device".to_owned());
         }
         if !uses.is_empty() {
-            return Err(Refused::InUse { function: companion.describe(), uses });
+            return Err(HandoverRefusal::InUse { function: companion.describe(), uses });
         }
         companions.push(companion);
     }

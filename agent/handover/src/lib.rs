@@ -25,4 +25,4 @@ pub mod processor;
 pub mod reserve;
 pub mod sysfs;
 
-pub use claims::{AddressError, Claims, PciAddress, Role, Wanted};
+pub use claims::{AddressError, ClaimedFunction, Claims, PciAddress, Role};

@@ -5,7 +5,7 @@ use std::io;
 
 use hostpci::InspectError;
 
-use super::Wanted;
+use super::ClaimedFunction;
 use super::handover::VFIO_PCI;
 use super::pins::{self, Mismatch};
 use super::sysfs::HostSysfs;
@@ -29,7 +29,7 @@ pub enum NotReserved {
 
 /// Has the kernel give a NIC that no driver has yet to vfio-pci and to no other, and returns whether it is to. A NIC whose MAC address is pinned
 /// is left to its driver, which alone can read the address.
-pub fn reserve(nic: &Wanted, sysfs: &HostSysfs) -> Result<bool, NotReserved> {
+pub fn reserve(nic: &ClaimedFunction, sysfs: &HostSysfs) -> Result<bool, NotReserved> {
     if nic.pins.mac.is_some() {
         return Ok(false);
     }

@@ -68,7 +68,7 @@ pub(crate) struct Collection {
 
 /// What was found of keys and pointers.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct InputKinds {
     pub(crate) types: bool,
     pub(crate) points: bool,
     pub(crate) input: bool,
@@ -84,7 +84,7 @@ pub(crate) struct Field {
     pub(crate) flags: u32,
 }
 
-impl Found {
+impl InputKinds {
     /// Takes a collection. By those outside Windows chooses drivers; by application collections so does Linux.
     pub(crate) fn collection(&mut self, collection: Collection, outermost: bool) {
         if matches!(collection.kind, APPLICATION | PHYSICAL) {

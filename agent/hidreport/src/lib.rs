@@ -54,7 +54,7 @@ impl Uses {
     /// Reads a report descriptor. Total: at most [`DESCRIPTOR_MAX`] bytes are read, and no main item has more usages than Linux takes.
     #[must_use]
     pub fn of(report: &[u8]) -> Self {
-        let mut found = input::Found::default();
+        let mut found = input::InputKinds::default();
         let read = report.get(..DESCRIPTOR_MAX).unwrap_or(report);
         let sensible = parser::read(read, &mut found).is_ok();
         // A device that is asked for so much and gives it may have more.

@@ -4,7 +4,7 @@
 //! set of delimited usages only the first branch counts, usages named by range are counted one by one up to a cap, and a mistake
 //! anywhere makes Linux refuse the whole.
 
-use crate::input::{APPLICATION, Collection, Field, Found, PHYSICAL};
+use crate::input::{APPLICATION, Collection, Field, InputKinds, PHYSICAL};
 
 /// Usages of one main item (`HID_MAX_USAGES`).
 const USAGES_MAX: u32 = 12_288;
@@ -34,7 +34,7 @@ struct Global {
 
 /// A usage, and the bytes of the item that named it.
 #[derive(Clone, Copy)]
-struct Named {
+struct NamedUsage {
     usage: u32,
     size: usize,
     /// The collection around the item.
@@ -44,7 +44,7 @@ struct Named {
 /// Local items' state, which ends with the next main item.
 #[derive(Default)]
 struct Local {
-    usages: Vec<Named>,
+    usages: Vec<NamedUsage>,
     minimum: u32,
     delimited: bool,
     branch: u32,
@@ -57,7 +57,7 @@ struct Parser<'f> {
     open: Vec<Collection>,
     /// Bits of each input, output and feature report so far.
     bits: [Vec<u32>; 3],
-    found: &'f mut Found,
+    found: &'f mut InputKinds,
 }
 
 struct Item<'r> {
@@ -66,7 +66,7 @@ struct Item<'r> {
 }
 
 /// Reads all of it; what was found up to a mistake is found.
-pub(crate) fn read(report: &[u8], found: &mut Found) -> Result<(), InvalidDescriptor> {
+pub(crate) fn read(report: &[u8], found: &mut InputKinds) -> Result<(), InvalidDescriptor> {
     let mut parser = Parser {
         global: Global::default(),
         pushed: Vec::new(),
@@ -168,7 +168,7 @@ impl Parser<'_> {
             return Err(InvalidDescriptor);
         }
         let usage = if size <= 2 { on_page(usage, self.global.page) } else { usage };
-        self.local.usages.push(Named { usage, size, inside: self.open.last().copied() });
+        self.local.usages.push(NamedUsage { usage, size, inside: self.open.last().copied() });
         Ok(())
     }
 

@@ -36,14 +36,14 @@ const RAM_BEGIN: u64 = 1 << 20;
 const RAM_END: u64 = 3 << 30;
 
 /// What is wrong with a kernel.
-pub(crate) type Wrong = &'static str;
-const NEITHER: Wrong = "it has neither an ELF nor a Linux boot header";
+pub(crate) type KernelFault = &'static str;
+const NEITHER: KernelFault = "it has neither an ELF nor a Linux boot header";
 
 /// Finds out whether the file has, from `begin` on, a kernel of `length` bytes.
 ///
 /// # Errors
 /// The file cannot be read; within that, what is wrong with the kernel.
-pub(crate) fn check(file: &File, begin: u64, length: u64) -> io::Result<Result<(), Wrong>> {
+pub(crate) fn check(file: &File, begin: u64, length: u64) -> io::Result<Result<(), KernelFault>> {
     let kernel = Kernel { file, begin, length };
     match kernel.read(0, 4)?.as_deref() {
         Some(b"\x7fELF") => elf(&kernel),
@@ -77,7 +77,7 @@ fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     place.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn bzimage(kernel: &Kernel<'_>) -> io::Result<Result<(), Wrong>> {
+fn bzimage(kernel: &Kernel<'_>) -> io::Result<Result<(), KernelFault>> {
     let Some(setup) = kernel.read(SETUP, SETUP_LENGTH)? else { return Ok(Err(NEITHER)) };
     // From the setup's beginning: boot.rst, "The Real-Mode Kernel Header".
     let field = |offset: usize, length| number(&setup, offset.saturating_sub(0x1f1), length);
@@ -109,7 +109,7 @@ fn bzimage(kernel: &Kernel<'_>) -> io::Result<Result<(), Wrong>> {
     })
 }
 
-fn elf(kernel: &Kernel<'_>) -> io::Result<Result<(), Wrong>> {
+fn elf(kernel: &Kernel<'_>) -> io::Result<Result<(), KernelFault>> {
     let Some(header) = kernel.read(0, 64)? else { return Ok(Err("its ELF header is cut off")) };
     if header.get(4..6) != Some(&[2, 1]) || number(&header, 18, 2) != EM_X86_64 {
         return Ok(Err("it is an ELF file, but not for x86-64"));
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    fn checked(bytes: &[u8]) -> Result<(), Wrong> {
+    fn checked(bytes: &[u8]) -> Result<(), KernelFault> {
         let mut file = tempfile::tempfile().unwrap();
         // Within a bundle others stand before it and behind.
         file.write_all(b"before").unwrap();

@@ -21,7 +21,7 @@ const NOTES_OF_CHANGES: usize = 64;
 const TEXT_MAX: usize = 512;
 
 /// A note of something that was done by command, or refused.
-pub trait Noted: Clone + PartialEq + Serialize + DeserializeOwned {
+pub trait CommandNote: Clone + PartialEq + Serialize + DeserializeOwned {
     /// Returns whether it only says that something was refused. Those leave room for what is done.
     fn is_refusal(&self) -> bool;
 
@@ -35,7 +35,7 @@ pub trait Noted: Clone + PartialEq + Serialize + DeserializeOwned {
 /// Something that was done with a guest image, or refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Note {
+pub struct ImageNote {
     /// When, by the PC's clock.
     pub at: String,
     /// The user who did it, or tried.
@@ -81,7 +81,7 @@ fn file(folder: &Path) -> PathBuf {
 }
 
 /// Reads the notes, if there are any.
-fn read<N: Noted>(folder: &Path) -> io::Result<Option<Vec<N>>> {
+fn read<N: CommandNote>(folder: &Path) -> io::Result<Option<Vec<N>>> {
     let path = file(folder);
     durable::read::<Vec<N>>(&path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => {
@@ -100,7 +100,7 @@ fn lock(folder: &Path, tries: u32) -> io::Result<impl Drop> {
 ///
 /// # Errors
 /// It cannot be written, or too many wait for the agent.
-pub fn add<N: Noted>(folder: &Path, mut note: N) -> io::Result<()> {
+pub fn add<N: CommandNote>(folder: &Path, mut note: N) -> io::Result<()> {
     let _lock = lock(folder, lock::PATIENCE)?;
     let mut notes = read(folder)?.unwrap_or_default();
     let kept = if note.is_refusal() { NOTES_OF_CHANGES } else { 0 };
@@ -139,7 +139,7 @@ pub fn now() -> String {
 ///
 /// # Errors
 /// They cannot be read or removed; `WouldBlock` if a command writes one just now.
-pub fn take<N: Noted>(folder: &Path, record: impl FnOnce(Vec<N>) -> bool) -> io::Result<()> {
+pub fn take<N: CommandNote>(folder: &Path, record: impl FnOnce(Vec<N>) -> bool) -> io::Result<()> {
     let path = file(folder);
     // Most of the time there are none, and then nothing is locked.
     if path.symlink_metadata().is_err() {
@@ -156,8 +156,8 @@ mod tests {
 
     use super::*;
 
-    fn note(why: &str) -> Note {
-        Note {
+    fn note(why: &str) -> ImageNote {
+        ImageNote {
             at: "2026-11-29T08:00:00Z".to_owned(),
             uid: 0,
             what: ImageAction::Refused,
@@ -174,23 +174,23 @@ mod tests {
     #[test]
     fn notes_wait_until_they_are_on_record_and_are_cut_and_counted() {
         let dir = tempfile::tempdir().unwrap();
-        take::<Note>(dir.path(), |_| panic!("there are none")).unwrap();
+        take::<ImageNote>(dir.path(), |_| panic!("there are none")).unwrap();
         add(dir.path(), note(&"가".repeat(1000))).unwrap();
         add(dir.path(), note("b")).unwrap();
-        take::<Note>(dir.path(), |notes| {
+        take::<ImageNote>(dir.path(), |notes| {
             assert_eq!(notes.len(), 2);
             assert_eq!(notes[0].why.as_ref().unwrap().len(), 510);
             false
         })
         .unwrap();
         let mut seen = 0;
-        take::<Note>(dir.path(), |notes| {
+        take::<ImageNote>(dir.path(), |notes| {
             seen = notes.len();
             true
         })
         .unwrap();
         assert_eq!(seen, 2);
-        take::<Note>(dir.path(), |_| panic!("they were taken")).unwrap();
+        take::<ImageNote>(dir.path(), |_| panic!("they were taken")).unwrap();
         let is_full =
             |note| add(dir.path(), note).unwrap_err().to_string().contains("start bulkhead-agent");
         for _ in 0..NOTES_MAX - NOTES_OF_CHANGES {
@@ -198,7 +198,7 @@ mod tests {
         }
         assert!(is_full(note("")));
         // However often something was refused, there is room for what is done.
-        let done = || Note { what: ImageAction::Installed, ..note("") };
+        let done = || ImageNote { what: ImageAction::Installed, ..note("") };
         for _ in 0..NOTES_OF_CHANGES {
             add(dir.path(), done()).unwrap();
         }

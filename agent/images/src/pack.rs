@@ -9,7 +9,7 @@ use crate::kernel;
 use crate::manifest::{ImageName, Manifest, Member, Needs, Part};
 use crate::writing;
 
-pub use crate::writing::{PackError, Signed};
+pub use crate::writing::{PackError, SigningOutcome};
 
 /// A bundle that an officer looks at, and then signs.
 pub type Signing = writing::Signing<Manifest>;

@@ -22,7 +22,7 @@ pub use outbox::{ImageEvent, OUTBOX_MAX, Occurrence};
 pub use rejection::Rejection;
 
 use outbox::Outbox;
-use saved::Saved;
+use saved::SavedRecord;
 
 use crate::digest::Digest;
 
@@ -31,7 +31,7 @@ pub const INSTALLED_MAX: usize = 4;
 
 /// What is written down of the images of one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Saved", into = "Saved")]
+#[serde(try_from = "SavedRecord", into = "SavedRecord")]
 pub struct Record {
     /// The lowest serial that may come into force.
     floor: u64,
@@ -44,13 +44,13 @@ pub struct Record {
     /// In force, newer than the one before, and its guest has not come up yet.
     trial: Option<Trial>,
     /// Was to come into force with a start and could not.
-    refused: Option<Refused>,
+    refused: Option<RefusedStart>,
     /// The last trial that failed, until somebody activates an image or removes that one.
     failed: Option<FailedTrial>,
     /// What happened and is not in the audit log for certain.
     outbox: Outbox,
     /// The newest that ever was installed, also when it was removed since.
-    newest: Option<Newest>,
+    newest: Option<NewestImage>,
     installed: BTreeMap<u64, Installed>,
 }
 
@@ -78,7 +78,7 @@ pub struct FailedTrial {
 /// An image that is to come into force, and could not with the last start of a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refused {
+pub struct RefusedStart {
     /// The serial of the image.
     pub serial: u64,
     /// The domain that was started.
@@ -90,7 +90,7 @@ pub struct Refused {
 /// The newest image of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Newest {
+struct NewestImage {
     serial: u64,
     manifest: Digest,
 }
@@ -114,7 +114,7 @@ pub struct Installed {
 /// Where an installed image stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum ImageState {
     /// A domain that starts has it.
     InForce,
     /// It comes into force at the next start.
@@ -182,14 +182,14 @@ impl Record {
 
     /// Returns why the image that is to come into force could not with the last start of a domain.
     #[must_use]
-    pub fn refused(&self) -> Option<&Refused> {
+    pub fn refused(&self) -> Option<&RefusedStart> {
         self.refused.as_ref().filter(|refused| self.pending == Some(refused.serial))
     }
 
     /// Takes note that the image that is to come into force cannot with this start, at this time by the PC's clock. Returns whether that waits
     /// for the audit log; there may be no room.
-    pub fn refuse(&mut self, refused: Refused, at: &str) -> bool {
-        let Refused { serial, domain, why } = refused.clone();
+    pub fn refuse(&mut self, refused: RefusedStart, at: &str) -> bool {
+        let RefusedStart { serial, domain, why } = refused.clone();
         self.refused = Some(refused);
         let what = Occurrence::Refused { why };
         self.outbox.push_refusal(ImageEvent { at: Some(at.to_owned()), serial, domain, what })
@@ -221,7 +221,7 @@ impl Record {
     }
 
     /// Returns what is installed, the newest first, and where it stands.
-    pub fn installed(&self) -> impl Iterator<Item = (u64, Standing, &Installed)> {
+    pub fn installed(&self) -> impl Iterator<Item = (u64, ImageState, &Installed)> {
         self.installed.iter().rev().map(|(serial, entry)| (*serial, self.standing(*serial), entry))
     }
 
@@ -233,14 +233,14 @@ impl Record {
         self.installed.get(&serial).ok_or(Rejection::NotInstalled(serial))
     }
 
-    fn standing(&self, serial: u64) -> Standing {
+    fn standing(&self, serial: u64) -> ImageState {
         let is = |which: Option<u64>| which == Some(serial);
         match serial {
-            _ if is(self.current) => Standing::InForce,
-            _ if is(self.pending) => Standing::Pending,
-            _ if serial < self.floor => Standing::BelowFloor,
-            _ if is(self.previous) => Standing::Previous,
-            _ => Standing::Installed,
+            _ if is(self.current) => ImageState::InForce,
+            _ if is(self.pending) => ImageState::Pending,
+            _ if serial < self.floor => ImageState::BelowFloor,
+            _ if is(self.previous) => ImageState::Previous,
+            _ => ImageState::Installed,
         }
     }
 
@@ -275,7 +275,7 @@ impl Record {
     /// It may not arrive.
     pub fn arrive(&mut self, serial: u64, floor: u64, entry: Installed) -> Result<(), Rejection> {
         if !self.admits(serial, entry.manifest)? {
-            self.newest = Some(Newest { serial, manifest: entry.manifest });
+            self.newest = Some(NewestImage { serial, manifest: entry.manifest });
         }
         self.installed.insert(serial, entry);
         self.floor = self.floor.max(floor);
@@ -396,11 +396,11 @@ impl Record {
     /// It is in force, or to come.
     pub fn remove(&mut self, serial: u64) -> Result<(), Rejection> {
         match self.standing(serial) {
-            Standing::InForce => return Err(Rejection::Wanted(serial, "is in force")),
-            Standing::Pending => {
+            ImageState::InForce => return Err(Rejection::Wanted(serial, "is in force")),
+            ImageState::Pending => {
                 return Err(Rejection::Wanted(serial, "comes into force at the next start"));
             }
-            Standing::Previous | Standing::Installed | Standing::BelowFloor => {}
+            ImageState::Previous | ImageState::Installed | ImageState::BelowFloor => {}
         }
         self.installed.remove(&serial).ok_or(Rejection::NotInstalled(serial))?;
         if self.previous == Some(serial) {

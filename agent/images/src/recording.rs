@@ -8,13 +8,13 @@ use audit::AuditEvent;
 use audit::events::{ImageActivated, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack};
 use clock::Moment;
 
-use crate::notes::{self, ImageAction, Note, Noted, line};
+use crate::notes::{self, CommandNote, ImageAction, ImageNote, line};
 
 /// How long notes are left alone that could not be recorded, read or removed.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What became of the notes about images so far.
-pub type ImageNotes = PendingNotes<Note>;
+pub type ImageNotes = PendingNotes<ImageNote>;
 
 /// What became of the notes of one directory so far.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl<N> Default for PendingNotes<N> {
     }
 }
 
-impl<N: Noted> PendingNotes<N> {
+impl<N: CommandNote> PendingNotes<N> {
     /// Records what the notes say, and removes them once that is on the disk. `write` says whether events are on the disk.
     pub fn record(
         &mut self,
@@ -47,7 +47,7 @@ impl<N: Noted> PendingNotes<N> {
         let taken = notes::take(folder, |notes: Vec<N>| {
             let old = if notes.starts_with(recorded) { recorded.len() } else { 0 };
             let events: Vec<AuditEvent> =
-                notes.iter().skip(old).cloned().map(Noted::event).collect();
+                notes.iter().skip(old).cloned().map(CommandNote::event).collect();
             if events.is_empty() || write(&events) {
                 *recorded = notes;
                 true
@@ -70,7 +70,7 @@ impl<N: Noted> PendingNotes<N> {
     }
 }
 
-impl Noted for Note {
+impl CommandNote for ImageNote {
     fn is_refusal(&self) -> bool {
         self.what == ImageAction::Refused
     }
@@ -85,8 +85,8 @@ impl Noted for Note {
 }
 
 /// Returns the event of a note.
-fn event(note: Note) -> AuditEvent {
-    let Note { at, uid, what, image, serial, manifest, floor, signers, trust, why } = note;
+fn event(note: ImageNote) -> AuditEvent {
+    let ImageNote { at, uid, what, image, serial, manifest, floor, signers, trust, why } = note;
     let (at, named) = (line(&at), image.as_deref().map(line));
     let (image, number) = (named.clone().unwrap_or_default(), serial.unwrap_or_default());
     match what {
@@ -121,8 +121,8 @@ mod tests {
 
     use super::*;
 
-    fn note(what: ImageAction) -> Note {
-        Note {
+    fn note(what: ImageAction) -> ImageNote {
+        ImageNote {
             at: "2026-11-29T08:00:00Z".to_owned(),
             uid: 0,
             what,

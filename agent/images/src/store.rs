@@ -31,7 +31,7 @@ use crate::digest::Digest;
 use crate::lock;
 use crate::manifest::{ImageName, MANIFEST_MAX, Manifest};
 use crate::notes::{self, now};
-use crate::record::{ImageEvent, Occurrence, Record, Refused, Rejection, Standing};
+use crate::record::{ImageEvent, ImageState, Occurrence, Record, RefusedStart, Rejection};
 
 /// Returns how many bytes are free where a directory is.
 pub(crate) fn free(directory: &Path) -> io::Result<u64> {
@@ -47,7 +47,7 @@ const STARTS_MAX: u32 = 4;
 
 /// How an image started.
 #[derive(Debug)]
-pub struct Started {
+pub struct ImageStart {
     /// The image that the domain gets, verified.
     pub image: Image,
     /// Whether it came into force with this start.
@@ -278,7 +278,7 @@ impl Store {
         name: &ImageName,
         domain: &str,
         fits: impl Fn(&Manifest) -> Result<(), String>,
-    ) -> Result<Started, StoreError> {
+    ) -> Result<ImageStart, StoreError> {
         self.start_telling(name, domain, fits, |_| ())
     }
 
@@ -289,7 +289,7 @@ impl Store {
         domain: &str,
         fits: impl Fn(&Manifest) -> Result<(), String>,
         mut hashed: impl FnMut(u64),
-    ) -> Result<Started, StoreError> {
+    ) -> Result<ImageStart, StoreError> {
         // A start reads an image once, whatever commands do meanwhile.
         let mut verified: Vec<Image> = Vec::new();
         let mut usable = |serial| {
@@ -323,7 +323,7 @@ impl Store {
             let unwritten = self.refused(name, domain, next, &why);
             let health = image.manifest.health.filter(|_| record.is_on_trial(current, domain));
             let refused = Some(RefusedImage { serial: next, why: Box::new(why), unwritten });
-            return Ok(Started { image, is_new: false, health, refused });
+            return Ok(ImageStart { image, is_new: false, health, refused });
         }
     }
 
@@ -337,7 +337,7 @@ impl Store {
         why: &StoreError,
     ) -> Option<ImageEvent> {
         let (at, why) = (now(), notes::cut(printable::explain(why)));
-        let refused = Refused { serial, domain: domain.to_owned(), why: why.clone() };
+        let refused = RefusedStart { serial, domain: domain.to_owned(), why: why.clone() };
         let waits = self.change(name, false, |record| {
             Ok(record.pending() == Some(serial) && record.refuse(refused, &at))
         });
@@ -346,7 +346,12 @@ impl Store {
     }
 
     /// Writes down that a domain starts with an image.
-    fn begin(&self, name: &ImageName, domain: &str, image: Image) -> Result<Started, StoreError> {
+    fn begin(
+        &self,
+        name: &ImageName,
+        domain: &str,
+        image: Image,
+    ) -> Result<ImageStart, StoreError> {
         let (serial, says) = (image.manifest.serial, image.manifest.health);
         let (is_new, health) = self
             .change(name, false, |record| {
@@ -363,7 +368,7 @@ impl Store {
                 Ok(Some((is_new, says.filter(|_| record.is_on_trial(serial, domain)))))
             })?
             .ok_or_else(|| StoreError::NotActivated(name.clone()))?;
-        Ok(Started { image, is_new, health, refused: None })
+        Ok(ImageStart { image, is_new, health, refused: None })
     }
 
     /// Returns the seconds in which the guest of an image has to come up in a domain, if it is on trial there: for a guest that runs on.
@@ -454,13 +459,13 @@ impl Store {
 
 /// Returns where an image stands, in words.
 #[must_use]
-pub const fn standing(standing: Standing) -> &'static str {
+pub const fn standing(standing: ImageState) -> &'static str {
     match standing {
-        Standing::InForce => "in force",
-        Standing::Pending => "at the next start",
-        Standing::Previous => "previous",
-        Standing::Installed => "installed",
-        Standing::BelowFloor => "below the floor",
+        ImageState::InForce => "in force",
+        ImageState::Pending => "at the next start",
+        ImageState::Previous => "previous",
+        ImageState::Installed => "installed",
+        ImageState::BelowFloor => "below the floor",
     }
 }
 

@@ -13,9 +13,9 @@ use crate::bundle::{ApprovedBundle, Bundle, BundleError};
 use crate::bzimage_for_tests;
 use crate::digest::Digest;
 use crate::manifest::{ImageName, Needs, Part};
-use crate::pack::{Contents, PackError, Signed, Signing, pack};
+use crate::pack::{Contents, PackError, Signing, SigningOutcome, pack};
 use crate::record::Rejection;
-use crate::store::{Arrival, Started, Store, StoreError};
+use crate::store::{Arrival, ImageStart, Store, StoreError};
 
 fn key(seed: u8) -> SecretKey {
     SecretKey::from_random(&[seed; 32].into())
@@ -122,7 +122,7 @@ fn a_bundle_that_enough_officers_signed_is_installed_activated_and_started() {
     assert_eq!(store.install(&approved, |_| (), |_| Ok(())).unwrap(), Arrival::WasThere);
     assert!(matches!(store.start(&name(), "a", |_| Ok(())), Err(StoreError::NotActivated(_))));
     store.activate(&name(), None).unwrap();
-    let Started { image, is_new, health, .. } = store.start(&name(), "a", |_| Ok(())).unwrap();
+    let ImageStart { image, is_new, health, .. } = store.start(&name(), "a", |_| Ok(())).unwrap();
     assert!(is_new && !store.start(&name(), "a", |_| Ok(())).unwrap().is_new && health.is_none());
     assert_eq!(image.manifest, approved.bundle().head().manifest);
     assert_eq!(fs::read(image.kernel()).unwrap(), bzimage_for_tests("kernel"));

@@ -198,7 +198,7 @@ fn copy(
 
 /// What a bundle holds once somebody signed it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Signed {
+pub struct SigningOutcome {
     /// How many signatures it has now.
     pub count: usize,
     /// The keys whose signatures did not fit it, and are not there any more.
@@ -237,7 +237,7 @@ impl<M: Described> Signing<M> {
     ///
     /// # Errors
     /// The bundle cannot be written, or is another by now.
-    pub fn sign(self, key: &SecretKey) -> Result<Signed, PackError> {
+    pub fn sign(self, key: &SecretKey) -> Result<SigningOutcome, PackError> {
         let Self { path, bundle } = self;
         let failed = |source| PackError::Write { path: path.clone(), source };
         let file = || bundle.file().try_clone().map_err(failed);
@@ -262,7 +262,7 @@ impl<M: Described> Signing<M> {
         let (at, bytes) = head.signed_bytes()?;
         bundle.file().write_all_at(&bytes, at).map_err(failed)?;
         bundle.file().sync_all().map_err(failed)?;
-        Ok(Signed { count, dropped })
+        Ok(SigningOutcome { count, dropped })
     }
 }
 

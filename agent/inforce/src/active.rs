@@ -13,7 +13,7 @@ use audit::AuditEvent;
 use clock::Moment;
 
 use base::mailbox::Liveness;
-use claims::Wanted;
+use claims::ClaimedFunction;
 use control::roles::Caller;
 use control::server::Ticket;
 use monitor::{MediatorId, Monitor};
@@ -48,17 +48,17 @@ struct Submission {
     caller: Caller,
     ticket: Ticket,
     liveness: Liveness,
-    found: mpsc::Receiver<Found>,
+    found: mpsc::Receiver<CheckOutcome>,
 }
 
 /// What a thread found: the trust store that counts, if one can be told, and whether the policy may come into force.
-pub struct Found {
+pub struct CheckOutcome {
     trust: Option<TrustFound>,
-    policy: Result<Considered, String>,
+    policy: Result<CheckedPolicy, String>,
 }
 
 /// A policy that may come into force, and what goes with it.
-pub struct Considered {
+pub struct CheckedPolicy {
     candidate: Candidate,
     domain_policies: Vec<DomainPolicy>,
     machine: Machine,
@@ -161,7 +161,7 @@ impl ActiveConfiguration {
             let policy = candidate
                 .map_err(|refusal| explain(&refusal))
                 .and_then(|candidate| considered(&machine, &images, candidate));
-            let _ = outcome.send(Found { trust, policy });
+            let _ = outcome.send(CheckOutcome { trust, policy });
         };
         thread::Builder::new().name("policy".to_owned()).spawn(look).map_err(no_thread)?;
         let ticket = Ticket::new();
@@ -170,7 +170,7 @@ impl ActiveConfiguration {
     }
 
     /// Returns the outcome for the policy that was examined, and who asked for it; once.
-    pub fn found(&mut self) -> Option<(Caller, Ticket, Found)> {
+    pub fn found(&mut self) -> Option<(Caller, Ticket, CheckOutcome)> {
         let submission = self.examined.as_ref()?;
         // Asked before what it found: a thread that has ended finds nothing more.
         let ended = submission.liveness.has_ended();
@@ -178,7 +178,7 @@ impl ActiveConfiguration {
             Ok(found) => found,
             Err(_) if ended => {
                 let why = "the agent failed while it looked at it, which is a fault of Bulkhead's: report it with the log".to_owned();
-                Found { trust: None, policy: Err(why) }
+                CheckOutcome { trust: None, policy: Err(why) }
             }
             Err(_) => return None,
         };
@@ -209,7 +209,7 @@ impl ActiveConfiguration {
         &mut self,
         monitor: &mut Monitor,
         caller: &Caller,
-        Found { trust, policy }: Found,
+        CheckOutcome { trust, policy }: CheckOutcome,
     ) -> Result<(), String> {
         // By whom a policy is approved counts before it does, and whether or not it comes into force.
         let taken = trust.map_or(Ok(()), |trust| self.take_trust(&trust));
@@ -228,9 +228,9 @@ impl ActiveConfiguration {
         &mut self,
         monitor: &mut Monitor,
         caller: &Caller,
-        considered: Considered,
+        considered: CheckedPolicy,
     ) -> Result<(), String> {
-        let Considered { candidate, domain_policies, machine } = considered;
+        let CheckedPolicy { candidate, domain_policies, machine } = considered;
         let names = |machine: &Machine| -> Vec<String> {
             machine.domains.iter().map(|domain| domain.name.clone()).collect()
         };
@@ -266,7 +266,7 @@ impl ActiveConfiguration {
 }
 
 /// Returns what a policy is checked against in a machine file: of each domain who runs it, its NIC and its disks.
-fn checked_against(machine: &Machine) -> Vec<Option<(Option<&Wanted>, &[Disk])>> {
+fn checked_against(machine: &Machine) -> Vec<Option<(Option<&ClaimedFunction>, &[Disk])>> {
     let mut all = Vec::new();
     for domain in &machine.domains {
         all.push(match &domain.kind {
@@ -277,13 +277,17 @@ fn checked_against(machine: &Machine) -> Vec<Option<(Option<&Wanted>, &[Disk])>>
     all
 }
 
-fn considered(machine: &Path, images: &Path, candidate: Candidate) -> Result<Considered, String> {
+fn considered(
+    machine: &Path,
+    images: &Path,
+    candidate: Candidate,
+) -> Result<CheckedPolicy, String> {
     let domain_policies = domain_policies::of(&candidate.policy);
     let machine =
         configuration::read_machine(machine, images, &domain_policies).map_err(|error| {
             format!("this PC's machine file does not go with it: {}", explain(&error))
         })?;
-    Ok(Considered { candidate, domain_policies, machine })
+    Ok(CheckedPolicy { candidate, domain_policies, machine })
 }
 
 #[cfg(test)]

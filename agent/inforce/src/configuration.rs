@@ -12,7 +12,7 @@ use config::machine::{Context, Kind, Machine};
 use config::trust::TrustReport;
 use control::protocol::PolicyReport;
 
-use crate::policy_store::{InForce, PolicyStore, Unsaved};
+use crate::policy_store::{InForce, PolicyStore, UnsavedState};
 
 /// The machine file and the policy in force, checked against each other.
 pub struct Configuration {
@@ -27,7 +27,7 @@ pub struct Configuration {
     /// What there is to say of the trust store that counts.
     pub trust: TrustReport,
     /// What the policy store has not remembered of it yet.
-    pub unsaved: Unsaved,
+    pub unsaved: UnsavedState,
 }
 
 impl Configuration {
@@ -51,7 +51,7 @@ impl Configuration {
 
 /// Something that the policy in force says and nothing on this PC enforces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unenforced {
+pub struct UnenforcedSetting {
     /// What, and what is so instead.
     pub what: String,
     /// What to do about it, for whoever wrote the policy.
@@ -79,7 +79,7 @@ impl Configuration {
             notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
         }
         notes.extend(self.unenforced().into_iter().map(|found| {
-            let Unenforced { what, remedy } = found;
+            let UnenforcedSetting { what, remedy } = found;
             format!("{what}; {remedy}")
         }));
         notes
@@ -87,15 +87,15 @@ impl Configuration {
 
     /// Returns what the policy says and nothing on this PC enforces: because this version does not, or because a domain's VMM is somebody else's.
     #[must_use]
-    pub fn unenforced(&self) -> Vec<Unenforced> {
-        let unenforced = |said: GapOccurrence| Unenforced {
+    pub fn unenforced(&self) -> Vec<UnenforcedSetting> {
+        let unenforced = |said: GapOccurrence| UnenforcedSetting {
             what: format!("the policy's {said}"),
             remedy: said.gap.remedy.to_owned(),
         };
         let external =
             self.machine.domains.iter().filter(|domain| matches!(domain.kind, Kind::External));
         let keys = enforcement::of_the_vmm().collect::<Vec<_>>().join(", ");
-        let elsewhere = external.map(|domain| Unenforced {
+        let elsewhere = external.map(|domain| UnenforcedSetting {
             what: format!(
                 "{} is external: what the policy says of its {keys} is not enforced by Bulkhead",
                 domain.name

@@ -27,14 +27,14 @@ const REASON_MAX: usize = 500;
 
 /// What opening it came to, for the one who opened it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpeningOutcome {
     /// How long it is open from now on.
     pub left: Duration,
     /// How long it would have been open anyway, if it was.
     pub before: Option<Duration>,
 }
 
-impl fmt::Display for Opened {
+impl fmt::Display for OpeningOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let left = minutes(self.left);
         match self.before.map(|before| minutes(Duration::from_secs(before.as_secs()))) {
@@ -52,16 +52,16 @@ impl fmt::Display for Opened {
 
 /// What is permitted: that it is open until this moment, however long its entry takes to be written.
 #[derive(Debug)]
-struct Opening(Moment);
+struct OpeningGrant(Moment);
 
-impl Grant for Opening {
+impl Grant for OpeningGrant {
     type Event = BreakGlassOpening;
     type Owed = NoRule;
 }
 
 /// What is shown at the seat.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum SeatPrompt {
     /// A question that is answered yes or no, or with one of the choices, if there are any.
     Question {
         /// Which one the answer is to.
@@ -77,7 +77,7 @@ pub enum Shown {
 
 /// A question of its own that stands at the seat.
 #[derive(Debug)]
-struct Asked {
+struct StandingQuestion {
     id: RequestId,
     /// Its number at the seat.
     question: QuestionId,
@@ -102,9 +102,9 @@ const ASK_FOR: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct BreakGlass {
     until: Option<Moment>,
-    asked: Option<Asked>,
+    asked: Option<StandingQuestion>,
     /// What was asked when the last policy came, whose answer may be under way.
-    void: Option<Asked>,
+    void: Option<StandingQuestion>,
 }
 
 impl BreakGlass {
@@ -142,11 +142,11 @@ impl BreakGlass {
         &mut self,
         policy: &Policy,
         monitor: &mut Monitor,
-        who: Who<'_>,
+        who: Opener<'_>,
         reason: Option<&str>,
         wanted: Option<Duration>,
         now: Moment,
-    ) -> Result<Opened, String> {
+    ) -> Result<OpeningOutcome, String> {
         let Some(rules) = policy.break_glass() else {
             return Err(format!("the policy provides no break-glass; ask the {}", policy.issuer()));
         };
@@ -185,16 +185,16 @@ impl BreakGlass {
             }
         };
         let permit = monitor
-            .authorize_own(BREAK_GLASS, who.agreed, event, Opening(now + left))
+            .authorize_own(BREAK_GLASS, who.agreed, event, OpeningGrant(now + left))
             .map_err(|refused| format!("it stays as it is: {refused}"))?;
         self.extend(permit);
-        let opened = Opened { left, before };
+        let opened = OpeningOutcome { left, before };
         tracing::warn!("{opened}: by {}", who.name);
         Ok(opened)
     }
 
-    fn extend(&mut self, permit: Permit<Opening>) {
-        let Opening(until) = permit.into_grant();
+    fn extend(&mut self, permit: Permit<OpeningGrant>) {
+        let OpeningGrant(until) = permit.into_grant();
         self.until = Some(until);
     }
 
@@ -274,13 +274,13 @@ impl BreakGlass {
         id: RequestId,
         (shown, answer): (&[String], Answer),
         now: Moment,
-    ) -> Result<Opened, String> {
+    ) -> Result<OpeningOutcome, String> {
         let reason = answer.chosen().and_then(|chosen| shown.get(chosen));
         if reason.is_none() && !shown.is_empty() {
             monitor.withdraw(id);
             return Err("no reason was chosen; press its keys again".to_owned());
         }
-        let who = Who { name: "the seat", agreed: Some(id) };
+        let who = Opener { name: "the seat", agreed: Some(id) };
         self.open(policy, monitor, who, reason.map(String::as_str), None, now)
     }
 
@@ -294,7 +294,7 @@ impl BreakGlass {
 
     /// Handles its hotkey: asks whether to open or close it, or says why that cannot be asked.
     #[must_use]
-    pub fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor) -> Shown {
+    pub fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor) -> SeatPrompt {
         let words = match policy.break_glass() {
             _ if self.is_open() => {
                 let text = "Close break-glass now?".to_owned();
@@ -316,11 +316,11 @@ impl BreakGlass {
                 return self.ask(monitor, text, Question::Open(reasons));
             }
         };
-        Shown::Notice(words)
+        SeatPrompt::Notice(words)
     }
 
     /// Asks at the seat, instead of what was asked there before.
-    fn ask(&mut self, monitor: &mut Monitor, text: String, what: Question) -> Shown {
+    fn ask(&mut self, monitor: &mut Monitor, text: String, what: Question) -> SeatPrompt {
         if let Some(before) = self.asked.take() {
             monitor.withdraw(before.id);
         }
@@ -331,17 +331,17 @@ impl BreakGlass {
                     Question::Open(reasons) => reasons.clone(),
                     Question::Close => Vec::new(),
                 };
-                self.asked = Some(Asked { id, question, what });
-                Shown::Question { question, text, choices }
+                self.asked = Some(StandingQuestion { id, question, what });
+                SeatPrompt::Question { question, text, choices }
             }
-            Err(denial) => Shown::Notice(format!("Break-glass stays as it is:\n{denial}.")),
+            Err(denial) => SeatPrompt::Notice(format!("Break-glass stays as it is:\n{denial}.")),
         }
     }
 }
 
 /// The user who opens it, and the question that was agreed to.
 #[derive(Clone, Copy, Debug)]
-pub struct Who<'a> {
+pub struct Opener<'a> {
     /// Their name in the log.
     pub name: &'a str,
     /// The question that was answered with yes, if one was asked.

@@ -52,7 +52,7 @@ impl InForce {
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Written {
+pub enum EntryOutcome {
     /// It is on the disk.
     OnDisk,
     /// It is not, and neither is what was written before it certain to be the last: the log has failed.
@@ -73,7 +73,7 @@ pub enum Input {
     /// A mediator wants a permit; whether its effect cannot write.
     Authorize(RequestId, Basis, Owed, bool),
     /// What became of the entry of a request.
-    Written(RequestId, Written),
+    Written(RequestId, EntryOutcome),
     /// These rules count from now on.
     InForce(InForce),
     /// Whether the audit log is kept, as was found without a request.
@@ -297,16 +297,16 @@ impl Core {
         Ok(())
     }
 
-    fn written(&mut self, now: Time, id: RequestId, written: Written, out: &mut Vec<Output>) {
+    fn written(&mut self, now: Time, id: RequestId, written: EntryOutcome, out: &mut Vec<Output>) {
         let recording = self.requests.get(&id).copied();
         match written {
-            Written::OnDisk => self.keep(true, out),
-            Written::Lost => self.keep(false, out),
-            Written::Withheld => {}
+            EntryOutcome::OnDisk => self.keep(true, out),
+            EntryOutcome::Lost => self.keep(false, out),
+            EntryOutcome::Withheld => {}
         }
         let Some(Stage::Recording(basis)) = recording else { return };
         self.requests.remove(&id);
-        out.push(if written != Written::OnDisk {
+        out.push(if written != EntryOutcome::OnDisk {
             Output::Deny(id, Denial::Unrecorded)
         } else if !self.in_force.holds(basis, now) {
             Output::Deny(id, Denial::Stale)

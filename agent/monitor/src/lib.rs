@@ -40,5 +40,5 @@ pub use authorize::{
     Account, Basis, Denial, Grant, MediatorId, NoRule, Owed, Request, RequestId, recorded,
 };
 pub use mediator_thread::{Heard, MediatorThread, Stop, spawn};
-pub use monitor::{Answer, Event, Monitor, QuestionId, Refused};
+pub use monitor::{Answer, Event, Monitor, NotPermitted, QuestionId};
 pub use permit::Permit;

@@ -9,7 +9,7 @@ use clock::Moment;
 
 use crate::authorize::sealed::Account;
 use crate::authorize::{Basis, Denial, Grant, MediatorId, NoRule, Owed, Request, RequestId};
-use crate::core::{Cause, Core, InForce, Input, Output, Time, Written};
+use crate::core::{Cause, Core, EntryOutcome, InForce, Input, Output, Time};
 use crate::permit::Permit;
 use recorder::Recorder;
 
@@ -72,14 +72,14 @@ pub enum Event {
 
 /// Why there is no permit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct NotPermitted {
     /// Why it was refused.
     pub denial: Denial,
     /// What is wrong with the log.
     problem: Option<String>,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for NotPermitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.problem {
             Some(problem) => write!(f, "{}: {problem}", self.denial),
@@ -149,7 +149,7 @@ impl Monitor {
         &mut self,
         mediator: MediatorId,
         request: Request<G>,
-    ) -> Result<Permit<G>, Refused> {
+    ) -> Result<Permit<G>, NotPermitted> {
         let Request { number, basis, owed, event, grant } = request;
         let id = RequestId { mediator, number };
         self.decide(id, (basis, owed.owed()), event.into(), grant).map_err(|(denial, event)| {
@@ -200,7 +200,7 @@ impl Monitor {
         agreed: Option<RequestId>,
         event: G::Event,
         grant: G,
-    ) -> Result<Permit<G>, Refused> {
+    ) -> Result<Permit<G>, NotPermitted> {
         let number = agreed.map_or_else(|| self.own(mediator).number, |id| id.number);
         let id = RequestId { mediator, number };
         let basis = Basis { policy: self.core.in_force().policy, break_glass: false };
@@ -294,17 +294,17 @@ impl Monitor {
         self.step(Input::Kept(self.recorder.is_kept()));
     }
 
-    fn write(&mut self, event: AuditEvent) -> (Written, Option<u64>) {
+    fn write(&mut self, event: AuditEvent) -> (EntryOutcome, Option<u64>) {
         match self.recorder.record(&[event]) {
-            Ok(entry) => (Written::OnDisk, Some(entry)),
-            Err(_) if self.recorder.is_withheld() => (Written::Withheld, None),
-            Err(_) => (Written::Lost, None),
+            Ok(entry) => (EntryOutcome::OnDisk, Some(entry)),
+            Err(_) if self.recorder.is_withheld() => (EntryOutcome::Withheld, None),
+            Err(_) => (EntryOutcome::Lost, None),
         }
     }
 
-    fn refused(&self, denial: Denial) -> Refused {
+    fn refused(&self, denial: Denial) -> NotPermitted {
         let problem = self.recorder.problem().filter(|_| denial == Denial::Unrecorded);
-        Refused { denial, problem: problem.map(str::to_owned) }
+        NotPermitted { denial, problem: problem.map(str::to_owned) }
     }
 
     /// Has the core handle an input: returns its decision on a request, and puts everything else where [`Self::events`] takes it.

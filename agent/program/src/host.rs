@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use base::programs::{Ended, Program};
+use base::programs::{Program, ProgramOutcome};
 use clock::Moment;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -18,9 +18,9 @@ use policy::signature::TrustStore;
 use crate::manifest::{Architecture, PACKAGE, PackageVersion};
 use crate::passing::{self, NotInstalled};
 use crate::readiness::{Readiness, Sample, Verdict};
-use crate::record::Has;
+use crate::record::InstalledPackage;
 use crate::update::{Pc, Proof};
-use crate::worked::{AgentStatus, Worked};
+use crate::worked::{AgentStatus, WorkingState};
 
 /// The agent's service.
 const AGENT: &str = "bulkhead-agent.service";
@@ -54,7 +54,7 @@ const UNFINISHED_MAX: usize = 64;
 const NO_AGENT: i32 = 2;
 
 /// Runs a program and returns what it says.
-fn ask(program: &str, arguments: &[&str]) -> io::Result<Ended> {
+fn ask(program: &str, arguments: &[&str]) -> io::Result<ProgramOutcome> {
     Program::new(program, arguments).with(&VARIABLES).within(QUESTION).run()
 }
 
@@ -121,7 +121,7 @@ pub fn version() -> Result<PackageVersion, String> {
 ///
 /// # Errors
 /// dpkg does not say, or the offered package cannot be read; in words.
-pub fn has(offered: &PackageVersion, package: &File) -> Result<Has, String> {
+pub fn has(offered: &PackageVersion, package: &File) -> Result<InstalledPackage, String> {
     let version = version()?;
     let said = |error: io::Error| error.to_string();
     let older = ["--compare-versions", offered.as_str(), "lt", version.as_str()];
@@ -129,7 +129,7 @@ pub fn has(offered: &PackageVersion, package: &File) -> Result<Has, String> {
     let own = ask("dpkg-query", &["--control-show", PACKAGE, "md5sums"]).map_err(said)?;
     let theirs = crate::package::digests(package).map_err(|error| printable::explain(&error))?;
     let offered_is_this = version == *offered && own.status.success() && own.output == theirs;
-    Ok(Has { version, offered_is_older: older.status.success(), offered_is_this })
+    Ok(InstalledPackage { version, offered_is_older: older.status.success(), offered_is_this })
 }
 
 /// Returns whether systemd is there to be asked.
@@ -282,7 +282,7 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
         version()
     }
 
-    fn works(&mut self) -> Option<Worked> {
+    fn works(&mut self) -> Option<WorkingState> {
         let began = Moment::now();
         loop {
             let said = agent_status().and_then(|json| AgentStatus::read(&json))?;
@@ -293,7 +293,7 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
         }
     }
 
-    fn prove(&mut self, worked: Option<&Worked>) -> Proof {
+    fn prove(&mut self, worked: Option<&WorkingState>) -> Proof {
         if let Err(why) = vmm_starts() {
             return Proof::Fails(why);
         }
@@ -363,7 +363,7 @@ fn lock(file: &File) -> io::Result<bool> {
 }
 
 /// Has dpkg do something.
-fn dpkg(arguments: &[&str]) -> io::Result<Ended> {
+fn dpkg(arguments: &[&str]) -> io::Result<ProgramOutcome> {
     Program::new("dpkg", arguments).with(&VARIABLES).within(DPKG).run()
 }
 
@@ -405,7 +405,7 @@ fn agent_status() -> Option<Vec<u8>> {
 }
 
 /// Returns what worked and does not any more, by an agent's answer: one of which nothing can be read says of nothing that it works.
-fn lost(worked: Option<&Worked>, json: &[u8]) -> Vec<String> {
+fn lost(worked: Option<&WorkingState>, json: &[u8]) -> Vec<String> {
     let now = AgentStatus::read(json).unwrap_or_default();
     worked.map(|worked| worked.lost(&now, is_pulled)).unwrap_or_default()
 }

@@ -5,12 +5,12 @@ use policy::signature::TrustStore;
 
 use crate::manifest::ApprovedBundle;
 use crate::notes::{ProgramAction, ProgramNote};
-use crate::record::{Admission, Has, Kept, NotAdmitted, Record};
+use crate::record::{Admission, AdmissionRefusal, InstalledPackage, KeptPackage, Record};
 use crate::store::{Store, StoreError};
 
 /// Who wants it, and what they take upon them.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct InstallRequest {
     /// The user.
     pub uid: u32,
     /// There may be nothing to go back to.
@@ -19,11 +19,11 @@ pub struct Wish {
 
 /// A bundle that was taken.
 #[derive(Debug)]
-pub struct Taken {
+pub struct TakenBundle {
     /// What becomes of it.
     pub admission: Admission,
     /// What it is.
-    pub kept: Kept,
+    pub kept: KeptPackage,
 }
 
 /// Takes a bundle into the store if it may come, and has it wait; one that the PC has already is only kept. It is noted for the audit log before.
@@ -34,12 +34,12 @@ pub fn take(
     store: &Store,
     bundle: &ApprovedBundle,
     trust: &TrustStore,
-    has: &Has,
-    wish: Wish,
-) -> Result<Taken, StoreError> {
+    has: &InstalledPackage,
+    wish: InstallRequest,
+) -> Result<TakenBundle, StoreError> {
     let lock = store.lock()?;
     let mut record = store.record()?;
-    let kept = Kept::of(bundle.bundle().head(), bundle.signers());
+    let kept = KeptPackage::of(bundle.bundle().head(), bundle.signers());
     let admission = record.admit(&kept, has, wish.no_way_back)?;
     if let Admission::Update { back: Some(back) } = &admission
         && !wish.no_way_back
@@ -59,14 +59,14 @@ pub fn take(
     }
     store.write(&record)?;
     store.tidy(&record);
-    Ok(Taken { admission, kept })
+    Ok(TakenBundle { admission, kept })
 }
 
 /// Has the package before come back; returns which. It is noted for the audit log before.
 ///
 /// # Errors
 /// There is none, it may not come back, an update is under way, or it cannot be noted: nothing is changed then.
-pub fn roll_back(store: &Store, uid: u32) -> Result<Kept, StoreError> {
+pub fn roll_back(store: &Store, uid: u32) -> Result<KeptPackage, StoreError> {
     change(store, ProgramAction::Rollback, uid, |record| record.wait_for_the_one_before(uid))
 }
 
@@ -74,7 +74,7 @@ pub fn roll_back(store: &Store, uid: u32) -> Result<Kept, StoreError> {
 ///
 /// # Errors
 /// None waits, it was begun with, or it cannot be noted: nothing is changed then.
-pub fn cancel(store: &Store, uid: u32) -> Result<Kept, StoreError> {
+pub fn cancel(store: &Store, uid: u32) -> Result<KeptPackage, StoreError> {
     change(store, ProgramAction::Cancelled, uid, Record::call_off)
 }
 
@@ -82,8 +82,8 @@ fn change(
     store: &Store,
     what: ProgramAction,
     uid: u32,
-    make: impl FnOnce(&mut Record) -> Result<Kept, NotAdmitted>,
-) -> Result<Kept, StoreError> {
+    make: impl FnOnce(&mut Record) -> Result<KeptPackage, AdmissionRefusal>,
+) -> Result<KeptPackage, StoreError> {
     let _lock = store.lock()?;
     let mut record = store.record()?;
     let kept = make(&mut record)?;

@@ -6,11 +6,11 @@ use audit::events::{
     ProgramRefused, ProgramRetried, ProgramReturned, ProgramRollback,
 };
 use images::digest::Digest;
-use images::notes::{self, Noted, line};
+use images::notes::{self, CommandNote, line};
 use images::recording::PendingNotes;
 use serde::{Deserialize, Serialize};
 
-use crate::record::Kept;
+use crate::record::KeptPackage;
 
 /// What became of the notes about packages so far.
 pub type ProgramNotes = PendingNotes<ProgramNote>;
@@ -75,7 +75,7 @@ pub struct ProgramNote {
 impl ProgramNote {
     /// Begins a note, now.
     #[must_use]
-    pub fn of(what: ProgramAction, kept: Option<&Kept>, uid: u32) -> Self {
+    pub fn of(what: ProgramAction, kept: Option<&KeptPackage>, uid: u32) -> Self {
         Self {
             at: notes::now(),
             uid,
@@ -94,7 +94,7 @@ impl ProgramNote {
     }
 }
 
-impl Noted for ProgramNote {
+impl CommandNote for ProgramNote {
     fn is_refusal(&self) -> bool {
         self.what == ProgramAction::Refused
     }
@@ -174,7 +174,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let mut events = Vec::new();
         notes::take(dir.path(), |notes: Vec<ProgramNote>| {
-            events.extend(notes.into_iter().map(Noted::event));
+            events.extend(notes.into_iter().map(CommandNote::event));
             true
         })
         .unwrap();

@@ -9,7 +9,7 @@ use policy::signature::SecretKey;
 use crate::manifest::{Manifest, Member, PACKAGE_MAX, Package};
 use crate::package::{Control, PackageError};
 
-pub use images::writing::Signed;
+pub use images::writing::SigningOutcome;
 
 /// A bundle that an officer looks at, and then signs.
 pub type Signing = writing::Signing<Manifest>;

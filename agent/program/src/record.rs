@@ -19,14 +19,14 @@ use images::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Head, PackageVersion};
-use crate::worked::Worked;
+use crate::worked::WorkingState;
 
 /// The only format of records there is.
 pub(crate) const FORMAT: u32 = 1;
 
 /// A package whose bundle is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptPackage {
     /// The serial of its bundle.
     pub serial: u64,
     /// Its version.
@@ -39,7 +39,7 @@ pub struct Kept {
     pub signers: Vec<String>,
 }
 
-impl Kept {
+impl KeptPackage {
     /// Returns what is kept of a bundle that these officers signed.
     #[must_use]
     pub fn of(head: &Head, signers: &[String]) -> Self {
@@ -79,9 +79,9 @@ pub enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// What is to come.
-    pub to: Kept,
+    pub to: KeptPackage,
     /// What is gone back to if it does not work; `None` if nothing is.
-    pub back: Option<Kept>,
+    pub back: Option<KeptPackage>,
     /// It is the one before, which somebody wants back.
     pub rollback: bool,
     /// The user who wanted it.
@@ -90,7 +90,7 @@ pub struct Pending {
     pub stage: Stage,
     /// What worked before; `None` if no agent said so, or nobody has asked yet.
     #[serde(default)]
-    pub worked: Option<Worked>,
+    pub worked: Option<WorkingState>,
     /// Other packages that were not configured whole before this was begun: whoever left them so finishes them.
     #[serde(default)]
     pub unfinished: Vec<String>,
@@ -103,7 +103,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    fn new(to: Kept, back: Option<Kept>, rollback: bool, uid: u32) -> Self {
+    fn new(to: KeptPackage, back: Option<KeptPackage>, rollback: bool, uid: u32) -> Self {
         let stage = Stage::Waiting;
         let (worked, unfinished) = (None, Vec::new());
         Self { to, back, rollback, uid, stage, worked, unfinished, failures: 0, waits: None }
@@ -136,7 +136,7 @@ pub enum Outcome {
 
 /// The last update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Last {
+pub struct LastUpdate {
     /// The serial of what was to come.
     pub serial: u64,
     /// Its version.
@@ -149,7 +149,7 @@ pub struct Last {
 
 /// The newest bundle that was ever begun to be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Newest {
+pub struct NewestBundle {
     /// Its serial.
     pub serial: u64,
     /// The digest of its manifest.
@@ -161,17 +161,17 @@ pub struct Newest {
 pub struct Record {
     pub(crate) format: u32,
     /// The newest bundle that was ever begun to be installed.
-    pub newest: Option<Newest>,
+    pub newest: Option<NewestBundle>,
     /// The lowest serial that may come; never goes down.
     pub floor: u64,
     /// What the PC has by a bundle.
-    pub in_force: Option<Kept>,
+    pub in_force: Option<KeptPackage>,
     /// What it had before.
-    pub before: Option<Kept>,
+    pub before: Option<KeptPackage>,
     /// What is under way.
     pub pending: Option<Pending>,
     /// What became of the last update.
-    pub last: Option<Last>,
+    pub last: Option<LastUpdate>,
 }
 
 impl Default for Record {
@@ -190,7 +190,7 @@ impl Default for Record {
 
 /// What the PC has, as dpkg says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Has {
+pub struct InstalledPackage {
     /// The version of the package that is installed.
     pub version: PackageVersion,
     /// Whether the offered one is older.
@@ -207,13 +207,13 @@ pub enum Admission {
     /// It is to be installed, with this to go back to.
     Update {
         /// What is gone back to if it does not work.
-        back: Option<Kept>,
+        back: Option<KeptPackage>,
     },
 }
 
 /// Why a bundle is not taken. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAdmitted {
+pub enum AdmissionRefusal {
     /// Another one is under way.
     #[error(
         "the update to {version} (serial {serial}) is under way: wait for it; `bulkhead program status` says how far it is, and what it waits for"
@@ -297,18 +297,18 @@ impl Record {
     /// It may not come.
     pub fn admit(
         &self,
-        offered: &Kept,
-        has: &Has,
+        offered: &KeptPackage,
+        has: &InstalledPackage,
         no_way_back: bool,
-    ) -> Result<Admission, NotAdmitted> {
+    ) -> Result<Admission, AdmissionRefusal> {
         let serial = offered.serial;
         self.is_idle()?;
         if let Some(newest) = self.newest {
             if serial < newest.serial {
-                return Err(NotAdmitted::Older { serial, newest: newest.serial });
+                return Err(AdmissionRefusal::Older { serial, newest: newest.serial });
             }
             if serial == newest.serial && offered.manifest != newest.manifest {
-                return Err(NotAdmitted::OtherContent(serial));
+                return Err(AdmissionRefusal::OtherContent(serial));
             }
         }
         self.is_above_floor(serial)?;
@@ -320,13 +320,13 @@ impl Record {
         let is_newer = current.is_some_and(|kept| serial > kept.serial);
         if has.offered_is_older && !is_newer {
             let (offered, has) = (offered.version.clone(), has.version.clone());
-            return Err(NotAdmitted::OlderVersion { offered, has });
+            return Err(AdmissionRefusal::OlderVersion { offered, has });
         }
         let floor = self.floor.max(offered.floor);
         let back = match current {
-            None => Err(NotAdmitted::NoWayBack(has.version.clone())),
+            None => Err(AdmissionRefusal::NoWayBack(has.version.clone())),
             Some(current) if current.serial < floor => {
-                Err(NotAdmitted::FloorForbidsBack { floor, serial: current.serial })
+                Err(AdmissionRefusal::FloorForbidsBack { floor, serial: current.serial })
             }
             Some(current) => Ok(current.clone()),
         };
@@ -337,26 +337,26 @@ impl Record {
         }
     }
 
-    fn is_idle(&self) -> Result<(), NotAdmitted> {
+    fn is_idle(&self) -> Result<(), AdmissionRefusal> {
         match &self.pending {
             // What nobody has begun with gives way.
             Some(Pending { stage: Stage::Waiting, .. }) | None => Ok(()),
             Some(Pending { to, .. }) => {
                 let (serial, version) = (to.serial, to.version.clone());
-                Err(NotAdmitted::UnderWay { serial, version })
+                Err(AdmissionRefusal::UnderWay { serial, version })
             }
         }
     }
 
-    pub(crate) fn is_above_floor(&self, serial: u64) -> Result<(), NotAdmitted> {
+    pub(crate) fn is_above_floor(&self, serial: u64) -> Result<(), AdmissionRefusal> {
         if serial < self.floor {
-            return Err(NotAdmitted::BelowFloor { serial, floor: self.floor });
+            return Err(AdmissionRefusal::BelowFloor { serial, floor: self.floor });
         }
         Ok(())
     }
 
     /// Takes note that the PC has this package already.
-    pub(crate) fn is_there(&mut self, kept: Kept) {
+    pub(crate) fn is_there(&mut self, kept: KeptPackage) {
         self.raise(&kept);
         self.pending = None;
         self.last = Some(last(&kept, Outcome::InForce, None));
@@ -364,7 +364,7 @@ impl Record {
     }
 
     /// Has an update wait.
-    pub(crate) fn wait(&mut self, to: Kept, back: Option<Kept>, uid: u32) {
+    pub(crate) fn wait(&mut self, to: KeptPackage, back: Option<KeptPackage>, uid: u32) {
         self.pending = Some(Pending::new(to, back, false, uid));
     }
 
@@ -372,9 +372,12 @@ impl Record {
     ///
     /// # Errors
     /// There is none, it may not come, or an update is under way.
-    pub(crate) fn wait_for_the_one_before(&mut self, uid: u32) -> Result<Kept, NotAdmitted> {
+    pub(crate) fn wait_for_the_one_before(
+        &mut self,
+        uid: u32,
+    ) -> Result<KeptPackage, AdmissionRefusal> {
         self.is_idle()?;
-        let to = self.before.clone().ok_or(NotAdmitted::NoneBefore)?;
+        let to = self.before.clone().ok_or(AdmissionRefusal::NoneBefore)?;
         self.is_above_floor(to.serial)?;
         self.pending = Some(Pending::new(to.clone(), self.in_force.clone(), true, uid));
         Ok(to)
@@ -384,17 +387,17 @@ impl Record {
     ///
     /// # Errors
     /// Nothing waits, or it was begun with.
-    pub(crate) fn call_off(&mut self) -> Result<Kept, NotAdmitted> {
-        let Pending { to, stage, .. } = self.pending.clone().ok_or(NotAdmitted::NoneWaits)?;
+    pub(crate) fn call_off(&mut self) -> Result<KeptPackage, AdmissionRefusal> {
+        let Pending { to, stage, .. } = self.pending.clone().ok_or(AdmissionRefusal::NoneWaits)?;
         if stage != Stage::Waiting {
-            return Err(NotAdmitted::Begun { serial: to.serial, version: to.version });
+            return Err(AdmissionRefusal::Begun { serial: to.serial, version: to.version });
         }
         self.pending = None;
         Ok(to)
     }
 
     /// Keeps what works before the update, and which other packages are not configured whole.
-    pub(crate) fn before(&mut self, worked: Option<Worked>, unfinished: Vec<String>) {
+    pub(crate) fn before(&mut self, worked: Option<WorkingState>, unfinished: Vec<String>) {
         if let Some(pending) = &mut self.pending {
             (pending.worked, pending.unfinished) = (worked, unfinished);
         }
@@ -419,8 +422,8 @@ impl Record {
         }
     }
 
-    fn raise(&mut self, kept: &Kept) {
-        self.newest = Some(Newest { serial: kept.serial, manifest: kept.manifest });
+    fn raise(&mut self, kept: &KeptPackage) {
+        self.newest = Some(NewestBundle { serial: kept.serial, manifest: kept.manifest });
         self.floor = self.floor.max(kept.floor);
     }
 
@@ -453,6 +456,6 @@ impl Record {
     }
 }
 
-fn last(kept: &Kept, outcome: Outcome, why: Option<String>) -> Last {
-    Last { serial: kept.serial, version: kept.version.clone(), outcome, why }
+fn last(kept: &KeptPackage, outcome: Outcome, why: Option<String>) -> LastUpdate {
+    LastUpdate { serial: kept.serial, version: kept.version.clone(), outcome, why }
 }

@@ -16,7 +16,7 @@ use policy::signature::TrustStore;
 use serde_json::Value;
 
 use crate::manifest::{ApprovedBundle, Bundle, Manifest};
-use crate::record::{FORMAT, Kept, NotAdmitted, Record};
+use crate::record::{AdmissionRefusal, FORMAT, KeptPackage, Record};
 
 /// Bytes that are copied at once.
 const PIECE: usize = 1 << 20;
@@ -74,7 +74,7 @@ pub enum StoreError {
     Another(u64),
     /// The record forbids it.
     #[error(transparent)]
-    NotAdmitted(#[from] NotAdmitted),
+    NotAdmitted(#[from] AdmissionRefusal),
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -210,7 +210,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be read, is another, or was not signed by enough.
-    pub fn package(&self, kept: &Kept, trust: &TrustStore) -> Result<File, StoreError> {
+    pub fn package(&self, kept: &KeptPackage, trust: &TrustStore) -> Result<File, StoreError> {
         let serial = kept.serial;
         let wrong = |source| StoreError::Kept { serial, source: Box::new(source) };
         let bundle = Bundle::open(&self.bundle_file(serial)).map_err(wrong)?;

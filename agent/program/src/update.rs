@@ -11,9 +11,9 @@ use printable::explain;
 use crate::manifest::PackageVersion;
 use crate::notes::{ProgramAction, ProgramNote};
 use crate::passing::{self, NotInstalled};
-use crate::record::{Kept, Last, Outcome, Pending, Record, Stage};
+use crate::record::{KeptPackage, LastUpdate, Outcome, Pending, Record, Stage};
 use crate::store::{Store, StoreError};
-use crate::worked::Worked;
+use crate::worked::WorkingState;
 
 /// How often an installation is tried that fails for a reason that passes.
 pub const TRIES_MAX: u32 = 3;
@@ -54,10 +54,10 @@ pub trait Pc {
     fn version(&mut self) -> Result<PackageVersion, String>;
 
     /// Returns what works, as the agent says; `None` if there is none, or it says nothing.
-    fn works(&mut self) -> Option<Worked>;
+    fn works(&mut self) -> Option<WorkingState>;
 
     /// Looks whether the VMM starts, restarts the agent, and waits until that has shown that it works, and what worked before with it.
-    fn prove(&mut self, worked: Option<&Worked>) -> Proof;
+    fn prove(&mut self, worked: Option<&WorkingState>) -> Proof;
 
     /// Says to whoever looks what is done now.
     fn say(&mut self, words: &str);
@@ -78,11 +78,11 @@ pub enum Proof {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Run {
     /// None is under way; what became of the last one.
-    Ended(Option<Last>),
+    Ended(Option<LastUpdate>),
     /// One is installed, and waits until it can be proved.
     Waits {
         /// What that is.
-        to: Kept,
+        to: KeptPackage,
         /// What it waits for, and what to do.
         why: String,
     },
@@ -137,7 +137,7 @@ pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Run, StoreError> {
 #[derive(Debug)]
 enum Step {
     /// It is begun; what works before, and which other packages are not configured whole.
-    Begin(Option<Worked>, Vec<String>),
+    Begin(Option<WorkingState>, Vec<String>),
     Next(Stage),
     End(Outcome, Option<String>),
     /// It stays, and is no worse for that.
@@ -217,7 +217,7 @@ fn again(pending: &Pending, error: NotInstalled, give_up: impl FnOnce(String) ->
 }
 
 /// Goes back, if there is something to go back to.
-fn failed(back: Option<&Kept>, why: String) -> Step {
+fn failed(back: Option<&KeptPackage>, why: String) -> Step {
     match back {
         Some(_) => Step::Next(Stage::Returning { why }),
         None => {
@@ -232,7 +232,7 @@ fn package(
     store: &Store,
     pc: &mut dyn Pc,
     record: &Record,
-    kept: &Kept,
+    kept: &KeptPackage,
 ) -> Result<File, NotInstalled> {
     let below = |error| NotInstalled::Lasting(explain(&error));
     record.is_above_floor(kept.serial).map_err(below)?;
@@ -245,7 +245,7 @@ fn installed(
     pc: &mut dyn Pc,
     record: &Record,
     pending: &Pending,
-    kept: &Kept,
+    kept: &KeptPackage,
 ) -> Result<(), NotInstalled> {
     let package = package(store, pc, record, kept)?;
     pc.settle(&pending.unfinished);

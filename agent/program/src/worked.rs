@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// What works on a PC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Worked {
+pub struct WorkingState {
     /// The domains whose guests run.
     #[serde(default)]
     pub domains: BTreeSet<String>,
@@ -29,7 +29,7 @@ pub struct Worked {
 /// What an agent says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentStatus {
-    works: Worked,
+    works: WorkingState,
     /// Domains that are off because somebody, or their guests, wanted that.
     off: BTreeSet<String>,
     /// A domain is on its way up.
@@ -80,12 +80,12 @@ impl AgentStatus {
 
     /// Returns what works.
     #[must_use]
-    pub fn works(self) -> Worked {
+    pub fn works(self) -> WorkingState {
         self.works
     }
 }
 
-impl Worked {
+impl WorkingState {
     /// Returns what worked and does not any more, in words; nothing of what did not work before, of a domain that somebody switched off, or of a
     /// screen that somebody pulled out: `is_pulled` says that of a plug.
     #[must_use]

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use clock::Moment;
 
-use audit::{AuditEvent, AuditKey, Head, Limits, Log, LogError, Recovered, Settings};
+use audit::{AuditEvent, AuditKey, Head, Limits, Log, LogError, RecoveryReport, Settings};
 
 use base::accounts::Accounts;
 use base::layout;
@@ -52,7 +52,7 @@ pub struct Recorder {
     /// Why nothing is recorded, from the first cause on.
     problem: Option<String>,
     /// What was wrong with the log when it was opened, since the agent runs.
-    found: Recovered,
+    found: RecoveryReport,
     forgotten: Option<String>,
     /// Why nothing may cross though the log can be written.
     withheld: Option<String>,
@@ -133,7 +133,7 @@ impl Recorder {
             settings,
             log: None,
             problem: None,
-            found: Recovered::default(),
+            found: RecoveryReport::default(),
             forgotten: None,
             withheld: None,
             retry_at: Moment::now(),
@@ -307,7 +307,7 @@ impl Recorder {
 
     /// Returns what was wrong with the log when it was opened.
     #[must_use]
-    pub fn found(&self) -> &Recovered {
+    pub fn found(&self) -> &RecoveryReport {
         &self.found
     }
 

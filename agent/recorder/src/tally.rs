@@ -22,7 +22,7 @@ const APART_MAX: usize = 256;
 const OTHERS: &str = "further users and requests";
 
 /// An event that is counted with those like it.
-pub trait Counted: Clone {
+pub trait RepeatedEvent: Clone {
     /// What those have in common that are counted together.
     type Key: Ord;
     fn key(&self) -> Self::Key;
@@ -34,7 +34,7 @@ pub trait Counted: Clone {
     fn counted(&self, times: u64) -> AuditEvent;
 }
 
-impl Counted for RequestRefused {
+impl RepeatedEvent for RequestRefused {
     type Key = (Option<u32>, String);
 
     fn key(&self) -> Self::Key {
@@ -54,7 +54,7 @@ impl Counted for RequestRefused {
     }
 }
 
-impl Counted for Asked {
+impl RepeatedEvent for Asked {
     type Key = (Option<u32>, String, Option<String>, Option<String>, Outcome);
 
     fn key(&self) -> Self::Key {
@@ -95,15 +95,15 @@ struct Count<C> {
 
 /// The counts of one kind of event.
 #[derive(Debug)]
-pub struct Tally<C: Counted>(BTreeMap<C::Key, Count<C>>);
+pub struct Tally<C: RepeatedEvent>(BTreeMap<C::Key, Count<C>>);
 
-impl<C: Counted> Default for Tally<C> {
+impl<C: RepeatedEvent> Default for Tally<C> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<C: Counted> Tally<C> {
+impl<C: RepeatedEvent> Tally<C> {
     /// Counts an event; returns the entry to be written for it now.
     pub fn count(&mut self, event: C, now: Moment) -> Option<AuditEvent> {
         let event = match self.0.len() >= APART_MAX && !self.0.contains_key(&event.key()) {

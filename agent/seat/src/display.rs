@@ -26,11 +26,11 @@ struct Page {
     buffer: Buffer,
     damage: Vec<Rect>,
     /// Where the pointer was painted, and in which shape.
-    cursor: Option<Painted>,
+    cursor: Option<PaintedCursor>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Painted {
+struct PaintedCursor {
     at: (i32, i32),
     shape: u64,
 }
@@ -250,7 +250,7 @@ impl Display {
     }
 
     /// Sets the card's own pointer, or says what has to be painted.
-    fn pointer(&mut self, pointer: Option<Pointer<'_>>, view: &View<'_>) -> Option<Painted> {
+    fn pointer(&mut self, pointer: Option<Pointer<'_>>, view: &View<'_>) -> Option<PaintedCursor> {
         let has_plane = self.screen.has_cursor();
         let on_plane = pointer.filter(|pointer| has_plane && Plane::takes(pointer, view));
         for step in self.plane.steps(on_plane.as_ref()) {
@@ -262,7 +262,7 @@ impl Display {
         }
         pointer
             .filter(|_| on_plane.is_none())
-            .map(|pointer| Painted { at: pointer.at, shape: pointer.shape })
+            .map(|pointer| PaintedCursor { at: pointer.at, shape: pointer.shape })
     }
 }
 
@@ -318,7 +318,7 @@ impl Page {
         &mut self,
         view: &View<'_>,
         size: Size,
-        painted: Option<Painted>,
+        painted: Option<PaintedCursor>,
         pointer: Option<Pointer<'_>>,
     ) {
         let cursor = pointer.map(|pointer| (pointer.picture, pointer.top_left(), pointer.owner));

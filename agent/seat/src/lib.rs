@@ -206,7 +206,7 @@ pub struct Seat {
     names: Vec<String>,
     thread: ThreadHandle<Command, SeatEvent>,
     report: Arc<Mutex<SeatReport>>,
-    used: Used,
+    used: LastInput,
     /// What the screen was last told to show: of each domain, and of none.
     texts: Vec<DomainText>,
     banner_notes: Vec<String>,
@@ -214,9 +214,9 @@ pub struct Seat {
 
 /// The moments at which input last went to each domain.
 #[derive(Clone)]
-struct Used(Arc<[AtomicU64]>);
+struct LastInput(Arc<[AtomicU64]>);
 
-impl Used {
+impl LastInput {
     fn new(domains: usize) -> Self {
         Self((0..domains).map(|_| AtomicU64::new(0)).collect())
     }
@@ -244,7 +244,7 @@ struct Daemon {
     ends: Ends<Command, SeatEvent>,
     mediators: MediatorListener,
     report: Arc<Mutex<SeatReport>>,
-    used: Used,
+    used: LastInput,
 }
 
 impl Daemon {
@@ -303,7 +303,7 @@ impl Seat {
             front: names.first().cloned().unwrap_or_default(),
             ..SeatReport::default()
         }));
-        let used = Used::new(names.len());
+        let used = LastInput::new(names.len());
         let daemon = Daemon { ends, mediators, report: Arc::clone(&report), used: used.clone() };
         let mut stage = Stage::new(backend, names.clone(), policy, daemon, memory)?;
         thread.run(move || stage.run())?;

@@ -45,7 +45,7 @@ pub(super) struct Question {
 
 /// What the box on the screen shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shown<'a> {
+pub(super) enum NoticeContent<'a> {
     Notice(&'a str),
     Question(&'a Question),
 }
@@ -159,10 +159,10 @@ impl Notices {
     }
 
     /// Returns what is shown, and a number that is another one whenever that is something else.
-    pub(super) fn shown(&self) -> (u64, Option<Shown<'_>>) {
+    pub(super) fn shown(&self) -> (u64, Option<NoticeContent<'_>>) {
         let said = match (&self.question, &self.notice) {
-            (Some(question), _) => Some(Shown::Question(question)),
-            (None, Some((text, _))) => Some(Shown::Notice(text)),
+            (Some(question), _) => Some(NoticeContent::Question(question)),
+            (None, Some((text, _))) => Some(NoticeContent::Notice(text)),
             (None, None) => None,
         };
         (self.number, said)
@@ -196,13 +196,13 @@ mod tests {
         for cause in [device("1-1"), device("1-1"), Cause::Person] {
             notices.notice(seconds(1), cause, "words".to_owned());
             notices.advance(seconds(200));
-            assert_eq!(notices.shown(), (asked, Some(Shown::Question(&question))));
+            assert_eq!(notices.shown(), (asked, Some(NoticeContent::Question(&question))));
         }
         assert_eq!(notices.deadline(), None);
         notices.end_question(seconds(201), 8);
-        assert_eq!(notices.shown(), (asked, Some(Shown::Question(&question))));
+        assert_eq!(notices.shown(), (asked, Some(NoticeContent::Question(&question))));
         notices.end_question(seconds(201), 7);
-        assert_eq!(notices.shown().1, Some(Shown::Notice("words")));
+        assert_eq!(notices.shown().1, Some(NoticeContent::Notice("words")));
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         notices.mark(7, 1);
         let (shown, said) = notices.shown();
         assert_eq!(shown, number);
-        assert!(matches!(said, Some(Shown::Question(Question { marked: Some(1), .. }))));
+        assert!(matches!(said, Some(NoticeContent::Question(Question { marked: Some(1), .. }))));
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
         notices.reword(7, "in 59 s".to_owned());
         let (shown, said) = notices.shown();
         assert_eq!(shown, number);
-        let Some(Shown::Question(question)) = said else { panic!("the question") };
+        let Some(NoticeContent::Question(question)) = said else { panic!("the question") };
         assert_eq!(
             (question.text.as_str(), question.marked, question.told),
             ("in 59 s", Some(1), 1)
@@ -244,7 +244,7 @@ mod tests {
         notices.notice(seconds(30), device("1-1"), "unread".to_owned());
         notices.ask(seconds(31), 2, "?".to_owned(), Vec::new());
         notices.end_question(seconds(40), 2);
-        assert_eq!(notices.shown().1, Some(Shown::Notice("unread")));
+        assert_eq!(notices.shown().1, Some(NoticeContent::Notice("unread")));
         notices.advance(seconds(100));
         assert_eq!(notices.shown().1, None);
     }
@@ -259,10 +259,10 @@ mod tests {
         assert_eq!(flood(&mut notices, 0), 5);
         assert!(notices.notice(seconds(0), device("1-2"), "another".to_owned()));
         notices.notice(seconds(1), Cause::Person, "Not pasted".to_owned());
-        assert_eq!(notices.shown().1, Some(Shown::Notice("Not pasted")));
+        assert_eq!(notices.shown().1, Some(NoticeContent::Notice("Not pasted")));
         assert_eq!(flood(&mut notices, 2), 0);
         notices.advance(seconds(15));
-        assert_eq!(notices.shown().1, Some(Shown::Notice("Not pasted")), "it can be read");
+        assert_eq!(notices.shown().1, Some(NoticeContent::Notice("Not pasted")), "it can be read");
         assert_eq!(flood(&mut notices, 600), 5, "a minute later");
         assert!(notices.waiting.len() <= WAITING_MAX);
         for n in 0..1000 {

@@ -14,12 +14,12 @@ const TRIES: u32 = 8;
 /// The lock that a setup has while it changes this PC: a file of its own in `/run`, where it stays the same one when the state is moved. The file
 /// is gone with the lock.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub(crate) struct SetupLock {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-impl Alone {
+impl SetupLock {
     /// Takes the lock.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Alone {
     }
 }
 
-impl Drop for Alone {
+impl Drop for SetupLock {
     fn drop(&mut self) {
         // Before the lock goes: afterwards it may be another's.
         let _ = fs::remove_file(&self.path);

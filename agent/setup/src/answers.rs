@@ -24,7 +24,7 @@ use recorder::AUDITOR_GROUP;
 use vmm_control::MemorySize;
 use vmm_control::limits::CPUS_MAX;
 
-use crate::volume::{UnlockBy, Wish};
+use crate::volume::{UnlockBy, VolumeRequest};
 
 /// The only format there is.
 const FORMAT: u32 = 1;
@@ -63,7 +63,7 @@ pub(crate) struct Answers {
     /// Groups, and who is to be in them.
     pub(crate) members: Vec<(&'static str, String)>,
     /// Whether state and images go onto an encrypted volume.
-    pub(crate) encrypted_state: Wish,
+    pub(crate) encrypted_state: VolumeRequest,
 }
 
 /// What was answered of one domain.
@@ -192,10 +192,10 @@ fn domain(mut form: Form<'_>) -> DomainAnswers {
     answers
 }
 
-fn encrypted_state(value: Value<'_>) -> Option<Wish> {
+fn encrypted_state(value: Value<'_>) -> Option<VolumeRequest> {
     let mut form = value.form("[encrypted_state]")?;
     let path = |v: Value<'_>| v.checked(absolute(v.string()?));
-    let wish = Wish {
+    let wish = VolumeRequest {
         volume: form.optional("volume", path),
         erase: form.optional("erase", path),
         unlock: form.optional("unlock", |v| {

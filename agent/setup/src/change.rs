@@ -13,7 +13,7 @@ use similar::TextDiff;
 
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
-use crate::volume::{Former as FormerCopies, Move, Volume};
+use crate::volume::{FormerCopies, Move, Volume};
 
 /// Largest file that is changed, in bytes.
 const FILE_MAX: u64 = 4 << 20;
@@ -62,7 +62,7 @@ pub(crate) enum Change {
 pub(crate) struct FileChange {
     pub(crate) path: PathBuf,
     /// What was there; `None` if nothing was.
-    pub(crate) former: Option<Former>,
+    pub(crate) former: Option<FormerFile>,
     pub(crate) content: String,
     /// The boot menu is made of it: whenever it changes, that is made anew.
     pub(crate) boot_menu: bool,
@@ -71,7 +71,7 @@ pub(crate) struct FileChange {
 /// A file as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Former {
+pub(crate) struct FormerFile {
     pub(crate) content: String,
     pub(crate) attributes: Attributes,
 }
@@ -86,7 +86,7 @@ pub(crate) enum FileError {
 }
 
 /// Reads a file as it is now; `None` if there is none.
-pub(crate) fn current(path: &Path) -> Result<Option<Former>, FileError> {
+pub(crate) fn current(path: &Path) -> Result<Option<FormerFile>, FileError> {
     let unread = |error: io::Error| FileError::Read(path.to_owned(), error.into());
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -98,7 +98,7 @@ pub(crate) fn current(path: &Path) -> Result<Option<Former>, FileError> {
     }
     let content =
         text_of(path, FILE_MAX).map_err(|fault| FileError::Read(path.to_owned(), fault))?;
-    Ok(Some(Former { content, attributes: Attributes::of(&metadata) }))
+    Ok(Some(FormerFile { content, attributes: Attributes::of(&metadata) }))
 }
 
 impl Change {

@@ -12,11 +12,11 @@ use crate::dialogue::Dialogue;
 use crate::effects::Effects;
 use crate::journal::{Journal, JournalError};
 use crate::plan;
-use crate::volume::device::{Found, Node};
+use crate::volume::device::{Node, UsableDevice};
 use crate::volume::{
-    Former, MARKER, Move, Standing, UNITS, Unlock, Volume, VolumeError, Wish, can_be_moved, device,
-    in_root, making, mount, no_room_back, recovery, refused, standing, unit_file, unit_text,
-    used_below, users, uuid,
+    FormerCopies, MARKER, Move, StateLocation, UNITS, Unlock, Volume, VolumeError, VolumeRequest,
+    can_be_moved, device, in_root, making, mount, no_room_back, recovery, refused, standing,
+    unit_file, unit_text, used_below, users, uuid,
 };
 use crate::{Options, Pc, Stop, agreed};
 
@@ -68,7 +68,7 @@ pub(crate) fn add(
 /// Returns whether taking these changes back brings the state back, for which there has to be room.
 pub(crate) fn comes_back(pc: &Pc, options: &Options, changes: &[Change]) -> Result<bool, Stop> {
     let comes_back = changes.iter().any(|change| matches!(change, Change::Move(_)))
-        && standing(pc, &options.state) == Standing::Mounted;
+        && standing(pc, &options.state) == StateLocation::Mounted;
     if !comes_back {
         return Ok(false);
     }
@@ -86,7 +86,7 @@ pub(crate) fn mounted(
     dialogue: &mut dyn Dialogue,
     effects: &mut dyn Effects,
 ) -> Result<(), Stop> {
-    if standing(pc, &options.state) != Standing::Away {
+    if standing(pc, &options.state) != StateLocation::Away {
         return Ok(());
     }
     let state = options.state.display();
@@ -125,17 +125,17 @@ pub(crate) fn is_moved_by_nobody_else(
 fn planned(
     pc: &Pc,
     state: &Path,
-    wish: &Wish,
+    wish: &VolumeRequest,
     guests: &[PathBuf],
     effects: &mut dyn Effects,
 ) -> Result<Vec<Change>, EncryptionError> {
     let mut changes = Vec::new();
-    if standing(pc, state) == Standing::Mounted {
+    if standing(pc, state) == StateLocation::Mounted {
         if let Some(volume) = &wish.volume {
             is_the_same(pc, volume)?;
         }
         if state.join(MARKER).exists() {
-            changes.push(Change::Former(Former { state: state.to_owned() }));
+            changes.push(Change::Former(FormerCopies { state: state.to_owned() }));
         }
         waits(pc, &mut changes)?;
         services(pc, state, &mut changes)?;
@@ -144,7 +144,7 @@ fn planned(
     let Some(device) = &wish.volume else { return Ok(changes) };
     can_be_moved(pc, state)?;
     let need = device::room_for(used_below(state)?);
-    let Found { node, holds } =
+    let UsableDevice { node, holds } =
         device::look(pc, device, wish.erase.as_deref(), need, guests, effects)?;
     let unlock = making::unlock(pc, state, wish)?;
     making::programs(pc, &unlock)?;
@@ -161,7 +161,7 @@ fn planned(
         unit: unit_file(pc, state),
         content: unit_text(pc, state),
     }));
-    changes.push(Change::Former(Former { state: state.to_owned() }));
+    changes.push(Change::Former(FormerCopies { state: state.to_owned() }));
     services(pc, state, &mut changes)?;
     Ok(changes)
 }
@@ -169,7 +169,7 @@ fn planned(
 /// Returns the UUIDs of volumes that a run before this one began and did not finish, and of the one that is erased: nobody needs their recovery keys.
 fn unfinished(
     state: &Path,
-    wish: &Wish,
+    wish: &VolumeRequest,
     holds: Option<&str>,
     node: &Node,
     effects: &mut dyn Effects,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use handover::host_use::{HostUse, Screen};
-use handover::judge::{self, Refused};
+use handover::judge::{self, HandoverRefusal};
 use handover::processor::{Vendor, has_flag};
 use handover::{Claims, PciAddress, Role};
 use hostpci::Function;
@@ -112,10 +112,10 @@ impl fmt::Display for Nic {
 ///
 /// # Errors
 /// Nobody knows what the host lives from, so that no device can be given away.
-pub(crate) fn look(pc: &Pc, screen: &Screen) -> Result<Hardware, Refused> {
+pub(crate) fn look(pc: &Pc, screen: &Screen) -> Result<Hardware, HandoverRefusal> {
     let cpuinfo = pc.proc_text("cpuinfo");
     let iommu = iommu(pc);
-    let host_use = HostUse::look(&pc.sysfs, screen, &[]).map_err(Refused::HostUnknown)?;
+    let host_use = HostUse::look(&pc.sysfs, screen, &[]).map_err(HandoverRefusal::HostUnknown)?;
     let (mut nics, mut unfit) = (Vec::new(), Vec::new());
     for address in pc.sysfs.network_controllers().into_iter().take(NICS_MAX) {
         match nic(pc, address, iommu, &host_use) {
@@ -137,7 +137,12 @@ pub(crate) fn look(pc: &Pc, screen: &Screen) -> Result<Hardware, Refused> {
 }
 
 /// Asks of one NIC what the hand-over will ask. Its IOMMU group is known only where the IOMMU is on.
-fn nic(pc: &Pc, address: PciAddress, iommu: Iommu, host_use: &HostUse) -> Result<Nic, Refused> {
+fn nic(
+    pc: &Pc,
+    address: PciAddress,
+    iommu: Iommu,
+    host_use: &HostUse,
+) -> Result<Nic, HandoverRefusal> {
     let function = pc.sysfs.inspect(address)?;
     judge::kind(&function, Role::Nic)?;
     judge::not_in_use(&function, host_use)?;
@@ -156,9 +161,9 @@ pub(crate) fn judge_together(
     pc: &Pc,
     nics: &[(&Nic, &str)],
     claims: &Claims,
-) -> Result<(), Refused> {
-    let host_use =
-        HostUse::look(&pc.sysfs, &claims.screen, &claims.disks).map_err(Refused::HostUnknown)?;
+) -> Result<(), HandoverRefusal> {
+    let host_use = HostUse::look(&pc.sysfs, &claims.screen, &claims.disks)
+        .map_err(HandoverRefusal::HostUnknown)?;
     for (nic, domain) in nics {
         judge::not_in_use(&nic.function, &host_use)?;
         judge::isolated(&pc.sysfs, &nic.function, domain, claims, &host_use)?;

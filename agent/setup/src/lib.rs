@@ -60,7 +60,7 @@ use printable::explain;
 use program::record::{Pending, Stage};
 use program::store::Store as ProgramStore;
 
-use alone::Alone;
+use alone::SetupLock;
 use answers::Answers;
 use change::Change;
 use dialogue::{Dialogue, Question};
@@ -284,12 +284,12 @@ fn no_update_is_under_way(state: &Path) -> Result<(), Stop> {
 }
 
 /// Takes the lock that keeps other setups off, until this one has made its last change; `None` if nothing is to be changed.
-fn lock(pc: &Pc, options: &Options) -> Result<Option<Alone>, Stop> {
+fn lock(pc: &Pc, options: &Options) -> Result<Option<SetupLock>, Stop> {
     if options.dry_run {
         return Ok(None);
     }
     let path = Layout::setup_lock(&pc.root);
-    match Alone::take(&path) {
+    match SetupLock::take(&path) {
         Ok(alone) => Ok(Some(alone)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Stop::refused(
             "somebody else runs setup on this PC now: wait until that has ended, and run this again",

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use config::domain_policies::DomainPolicy;
 use config::machine::{Boot, DomainHardware, Kind, Machine, Seat};
-use handover::Wanted;
+use handover::ClaimedFunction;
 use handover::pins::pinned;
 use images::manifest::ImageName;
 use images::store::Store;
@@ -289,7 +289,7 @@ fn fits(answer: &NicAnswer, nic: &Nic) -> bool {
 /// Returns whether the machine file gives this NIC to the domain, by whatever can be compared now.
 fn keeps(before: Option<&DomainHardware>, nic: &Nic) -> bool {
     let Some(DomainHardware { kind: Kind::Vm(vm), .. }) = before else { return false };
-    let Some(Wanted { address, pins, .. }) = &vm.nic else { return false };
+    let Some(ClaimedFunction { address, pins, .. }) = &vm.nic else { return false };
     let shows_mac = !nic.function.interfaces.is_empty();
     *address == nic.function.address
         && pins.id.as_ref().is_none_or(|id| *id == nic.function.id())

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use arguments::{
-    Arguments, ClaimArguments, DoctorArguments, Files, Instead, Places, SetupArguments,
+    Arguments, ClaimArguments, DoctorArguments, Files, Instead, PathArguments, SetupArguments,
 };
 use base::layout::Layout;
 use base::secrets::NoDump;
@@ -53,7 +53,8 @@ fn main() -> ExitCode {
     }
     // The VMMs are started in `/`, so what they are handed must be absolute.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let Places { files: Files { machine, policy, images, state }, runtime, vmm } = args.places;
+    let PathArguments { files: Files { machine, policy, images, state }, runtime, vmm } =
+        args.places;
     let options = Options {
         machine,
         policy,
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
 
 /// Prepares this PC at its boot.
 fn prepare(args: &ClaimArguments) -> ExitCode {
-    let places = claim::Places { markers: &args.said, runtime: Path::new("/run") };
+    let places = claim::ClaimPaths { markers: &args.said, runtime: Path::new("/run") };
     match claim::run(&args.machine, &args.images, &places, &HostSysfs::system()) {
         Ok(()) => {
             logging::write_last("");
@@ -95,7 +96,7 @@ fn prepare(args: &ClaimArguments) -> ExitCode {
 /// Examines this PC, and prints what the doctor finds.
 fn examine(DoctorArguments { places, fix }: DoctorArguments) -> ExitCode {
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let Places { files: Files { machine, policy, images, state }, runtime, vmm } = places;
+    let PathArguments { files: Files { machine, policy, images, state }, runtime, vmm } = places;
     let (images, state) = (absolute(images), absolute(state));
     let inputs = InputFiles { machine, policy, images, state, runtime, vmm };
     let examine = || doctor::examine(&SystemPaths::this_pc(), &inputs);

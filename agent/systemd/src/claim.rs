@@ -30,7 +30,7 @@ use config::machine::{Context, Kind, Machine, Seat};
 use domains::host_network::Rule;
 use handover::reserve::reserve;
 use handover::sysfs::HostSysfs;
-use handover::{PciAddress, Wanted};
+use handover::{ClaimedFunction, PciAddress};
 use policy::diagnostic::Diagnostics;
 use printable::{StyledPage, explain};
 
@@ -73,7 +73,7 @@ IdleAction=ignore
 
 /// Where it is written.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct ClaimPaths<'a> {
     /// The directory of the markers that the host's services look for.
     pub markers: &'a Path,
     /// `/run`.
@@ -103,7 +103,7 @@ pub enum ClaimError {
 pub fn run(
     machine: &Path,
     images: &Path,
-    places: &Places<'_>,
+    places: &ClaimPaths<'_>,
     sysfs: &HostSysfs,
 ) -> Result<(), ClaimError> {
     // Until the machine file says otherwise, and if it cannot be read for good.
@@ -161,7 +161,7 @@ fn rendered(problems: &Diagnostics) -> StyledPage {
 }
 
 /// Returns the NICs of the domains that the agent runs.
-fn nics(machine: &Machine) -> Vec<&Wanted> {
+fn nics(machine: &Machine) -> Vec<&ClaimedFunction> {
     let vms = machine.domains.iter().filter_map(|domain| match &domain.kind {
         Kind::Vm(vm) => Some(vm),
         Kind::External => None,
@@ -170,7 +170,7 @@ fn nics(machine: &Machine) -> Vec<&Wanted> {
 }
 
 /// Returns rules for udev: NetworkManager and newer systemd-networkd leave the interfaces of these functions alone.
-fn udev_rules(nics: &[&Wanted]) -> String {
+fn udev_rules(nics: &[&ClaimedFunction]) -> String {
     let rule = |address: PciAddress| {
         format!(
             "SUBSYSTEM==\"net\", KERNELS==\"{address}\", ENV{{NM_UNMANAGED}}=\"1\", ENV{{ID_NET_MANAGED_BY}}=\"org.bulkhead\"\n"
@@ -181,7 +181,7 @@ fn udev_rules(nics: &[&Wanted]) -> String {
 }
 
 /// Returns the same for systemd-networkd before version 256. Without a NIC the file matches nothing.
-fn networkd(nics: &[&Wanted]) -> String {
+fn networkd(nics: &[&ClaimedFunction]) -> String {
     let paths: Vec<String> = nics.iter().map(|nic| format!("pci-{}", nic.address)).collect();
     if paths.is_empty() {
         return "# Written at each boot from machine.toml.\n[Match]\nName=bulkhead-has-no-nic\n"
@@ -194,7 +194,7 @@ fn networkd(nics: &[&Wanted]) -> String {
 }
 
 /// Sets a marker that the host's services look for, or removes it.
-fn set_marker(places: &Places<'_>, what: &str, holds: bool) -> Result<(), ClaimError> {
+fn set_marker(places: &ClaimPaths<'_>, what: &str, holds: bool) -> Result<(), ClaimError> {
     let path = places.markers.join(what);
     if holds {
         return write(&path, "");
@@ -219,7 +219,7 @@ fn is_rescue(sysfs: &HostSysfs) -> bool {
 }
 
 /// Has systemd do nothing for Ctrl+Alt+Del, or what it did before. It has to read its files anew for this, as `bulkhead-claim.service` has it do.
-fn keep_from_restarting(places: &Places<'_>, holds: bool) -> Result<(), ClaimError> {
+fn keep_from_restarting(places: &ClaimPaths<'_>, holds: bool) -> Result<(), ClaimError> {
     let (keys, burst) = (places.runtime.join(RESTART_KEYS), places.runtime.join(RESTART_BURST));
     remove(&keys)?;
     if !holds {
@@ -263,7 +263,7 @@ mod tests {
             let file = self.dir.path().join("machine.toml");
             fs::write(&file, machine).unwrap();
             let (markers, runtime) = (self.dir.path().join("said"), self.dir.path().join("run"));
-            let places = Places { markers: &markers, runtime: &runtime };
+            let places = ClaimPaths { markers: &markers, runtime: &runtime };
             run(&file, Path::new("/images"), &places, &self.pc.sysfs())
         }
 

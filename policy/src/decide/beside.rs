@@ -13,7 +13,7 @@ use crate::request::{Context, UsbDevice, UsbFunction, UsbRequest};
 
 /// What becomes of the rest. Its `Display` says it in words that a clinician understands.
 #[derive(Clone, Debug)]
-pub struct Rest<'p> {
+pub struct PartialAdmission<'p> {
     /// The verdict on those functions that are admitted; if none is, on the first.
     pub verdict: Verdict<'p>,
     /// Those that are admitted, all to one domain.
@@ -24,7 +24,11 @@ impl Policy {
     /// Decides on the rest of a device with a keyboard or mouse in it, of which everything there is to find out is known. None if there is no
     /// keyboard, or no rest.
     #[must_use]
-    pub fn decide_rest(&self, request: &UsbRequest<'_>, context: &Context) -> Option<Rest<'_>> {
+    pub fn decide_rest(
+        &self,
+        request: &UsbRequest<'_>,
+        context: &Context,
+    ) -> Option<PartialAdmission<'_>> {
         let all = request.device.functions;
         if !all.iter().any(UsbFunction::is_the_seats) {
             return None;
@@ -47,7 +51,7 @@ impl Policy {
         if verdict.decision() == Decision::Deny {
             functions.clear();
         }
-        Some(Rest { verdict, functions })
+        Some(PartialAdmission { verdict, functions })
     }
 
     fn decide_part(
@@ -69,7 +73,7 @@ impl Policy {
     }
 }
 
-impl fmt::Display for Rest<'_> {
+impl fmt::Display for PartialAdmission<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.verdict.reason();
         f.write_str("its keyboard or mouse stays with the PC, ")?;

@@ -24,7 +24,7 @@ mod usb;
 mod verdict;
 
 pub use crate::terms::Decision;
-pub use beside::Rest;
+pub use beside::PartialAdmission;
 pub use clipboard::permitted;
 pub use paste::{Paste, PasteVerdict};
 pub use usb::given;

@@ -11,7 +11,7 @@ use crate::language::{DeviceMatch, UsbClass};
 use crate::request::UsbDevice;
 
 /// A string that some rule gives, by number. Devices' strings that no rule gives have none, and match no rule.
-type Word = u32;
+type StringId = u32;
 
 /// What a rule gives; `None` is open.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +48,8 @@ struct Key {
     class: Option<UsbClass>,
     vendor: Option<u16>,
     product: Option<u16>,
-    serial: Option<Word>,
-    port: Option<Word>,
+    serial: Option<StringId>,
+    port: Option<StringId>,
 }
 
 /// Which fields a shape gives.
@@ -101,7 +101,7 @@ struct Table {
 pub struct DeviceIndex {
     /// By [`Table::first`], ascending.
     tables: Vec<Table>,
-    words: HashMap<Box<str>, Word>,
+    words: HashMap<Box<str>, StringId>,
 }
 
 impl DeviceIndex {
@@ -130,8 +130,8 @@ impl DeviceIndex {
         index
     }
 
-    fn learn(&mut self, word: &str) -> Word {
-        let next = Word::try_from(self.words.len()).unwrap_or(Word::MAX);
+    fn learn(&mut self, word: &str) -> StringId {
+        let next = StringId::try_from(self.words.len()).unwrap_or(StringId::MAX);
         *self.words.entry(word.into()).or_insert(next)
     }
 

@@ -5,7 +5,7 @@ mod devices;
 mod usb;
 
 pub use devices::{DeviceIndex, Fields};
-pub use usb::{Chosen, UsbIndex, listed};
+pub use usb::{CandidateRules, UsbIndex, listed};
 
 use crate::language::{BreakGlass, ClipboardRule, Domain, InputRule, UsbRule};
 pub use clipboard::{ClipboardIndex, Step};

@@ -7,14 +7,14 @@ use crate::request::{Context, UsbDevice};
 /// For every place a device can be bound for, the rules that have a say.
 #[derive(Clone, Debug)]
 pub struct UsbIndex {
-    closed: Bound,
-    open: Bound,
+    closed: DestinationIndex,
+    open: DestinationIndex,
 }
 
 /// The rules that count while break-glass is closed, or open. A rule is in two of the indices at most, however many
 /// domains there are.
 #[derive(Clone, Debug)]
-struct Bound {
+struct DestinationIndex {
     /// Plugged in: all of them, for their `to` is then where the device goes.
     nowhere: DeviceIndex,
     /// Attached by hand to a domain: those for that domain.
@@ -24,9 +24,9 @@ struct Bound {
 }
 
 /// The rules that have a say over a device, in one index or two.
-pub struct Chosen<'i>(&'i DeviceIndex, Option<&'i DeviceIndex>);
+pub struct CandidateRules<'i>(&'i DeviceIndex, Option<&'i DeviceIndex>);
 
-impl Chosen<'_> {
+impl CandidateRules<'_> {
     /// Returns the first rule that matches everything that `fields` does.
     pub fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
         self.first_of(|index| index.first_covering(fields))
@@ -44,7 +44,7 @@ impl Chosen<'_> {
 
 impl UsbIndex {
     pub(crate) fn new(domains: usize, rules: &[UsbRule], break_glass: Option<&BreakGlass>) -> Self {
-        let counting = |open: bool| -> Bound {
+        let counting = |open: bool| -> DestinationIndex {
             let counts =
                 |rule: &UsbRule| !rule.only_in_break_glass() || (open && listed(rule, break_glass));
             let all: Vec<(usize, &UsbRule)> =
@@ -55,7 +55,7 @@ impl UsbIndex {
                     chosen.map(|(number, rule)| (*number, Fields::of(&rule.matches, rule.class()))),
                 )
             };
-            Bound {
+            DestinationIndex {
                 nowhere: index(&|_| true),
                 domain: (0..domains).map(|domain| index(&|to| to == Some(domain))).collect(),
                 any: index(&|to| to.is_none()),
@@ -65,15 +65,19 @@ impl UsbIndex {
     }
 
     /// Returns the rules that have a say over a domain, with break-glass open or closed.
-    pub fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<Chosen<'_>> {
+    pub fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<CandidateRules<'_>> {
         self.rules(&Context { break_glass }, Some(to))
     }
 
-    pub(crate) fn rules(&self, context: &Context, to: Option<DomainId>) -> Option<Chosen<'_>> {
+    pub(crate) fn rules(
+        &self,
+        context: &Context,
+        to: Option<DomainId>,
+    ) -> Option<CandidateRules<'_>> {
         let bound = if context.break_glass { &self.open } else { &self.closed };
         match to {
-            None => Some(Chosen(&bound.nowhere, None)),
-            Some(to) => Some(Chosen(bound.domain.get(to.index())?, Some(&bound.any))),
+            None => Some(CandidateRules(&bound.nowhere, None)),
+            Some(to) => Some(CandidateRules(bound.domain.get(to.index())?, Some(&bound.any))),
         }
     }
 }

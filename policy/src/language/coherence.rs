@@ -3,13 +3,13 @@
 use super::{BreakGlass, DOMAINS_MAX, Domain, Hotkeys, Persistence, UsbRule};
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::document::Sink;
-use crate::legible::Looks;
+use crate::legible::Appearance;
 
 /// Checks that a clinician can tell domains apart by each of the things the banner shows.
 pub(crate) fn domains(domains: &[Domain], sink: &Sink) {
     // One domain too many is an error of its own; a million of them are not compared with each other.
     let looks: Vec<_> =
-        domains.iter().take(DOMAINS_MAX).map(|d| (&d.label, Looks::of(&d.label))).collect();
+        domains.iter().take(DOMAINS_MAX).map(|d| (&d.label, Appearance::of(&d.label))).collect();
     for (number, (label, look)) in looks.iter().enumerate() {
         let before = looks.get(..number).unwrap_or_default().iter();
         for (other, _) in before.filter(|(_, other)| other.are_like(look)) {

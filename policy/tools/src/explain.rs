@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use policy::Policy;
 use policy::carriage::Limit;
-use policy::decide::{Decision, Obligation, Paste, PasteVerdict, Rest, Verdict};
+use policy::decide::{Decision, Obligation, PartialAdmission, Paste, PasteVerdict, Verdict};
 use policy::enforcement;
 use policy::language::{ClipboardRule, UsbClass, UsbRule};
 use policy::request::{ClipboardRequest, Context, Request, UsbDevice, UsbRequest};
@@ -82,7 +82,7 @@ fn explained_usb(
     };
     let rest = policy.decide_rest(request, context);
     let limits = match &rest {
-        Some(Rest { verdict, functions }) => {
+        Some(PartialAdmission { verdict, functions }) => {
             Limit::of_rest(&UsbDevice { functions, ..request.device }, verdict.decision())
         }
         None => Limit::of(&request.device, verdict.decision()),

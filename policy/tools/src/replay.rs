@@ -11,7 +11,7 @@ use crate::explain::{Explanation, explain_paste, explain_settled};
 
 /// A flow that was decided, as the record of it says.
 #[derive(Clone, Debug)]
-pub enum Recorded {
+pub enum RecordedFlow {
     /// Something was to be pasted.
     Paste {
         /// The domain it was copied in.
@@ -40,7 +40,7 @@ pub enum Recorded {
 
 /// What a policy decides of a recorded flow.
 #[derive(Clone, Debug)]
-pub struct Redecided {
+pub struct ReplayedVerdict {
     pub verdict: Decision,
     /// The rule that decides; `None` where none matches.
     pub rule: Option<String>,
@@ -50,7 +50,7 @@ pub struct Redecided {
     pub unasked: Vec<String>,
 }
 
-impl Recorded {
+impl RecordedFlow {
     /// Returns the flow in words.
     #[must_use]
     pub fn words(&self) -> String {
@@ -65,7 +65,7 @@ impl Recorded {
 
     /// Decides on it again.
     #[must_use]
-    pub fn decided_by(&self, policy: &Policy) -> Redecided {
+    pub fn decided_by(&self, policy: &Policy) -> ReplayedVerdict {
         match self {
             Self::Paste { from, to, media_type, bytes, hits, inspected, unfit } => {
                 let media_type = *media_type;
@@ -74,15 +74,18 @@ impl Recorded {
                 let hit = explanation.inspect.iter().find(|name| hits.contains(name));
                 match (unfit, hit) {
                     // Damaged, or not what it claimed to be: no policy lets that through.
-                    (Some(unfit), _) => Redecided::denied(&explanation, unfit.clone()),
+                    (Some(unfit), _) => ReplayedVerdict::denied(&explanation, unfit.clone()),
                     (None, Some(name)) => {
                         let reason = format!("the detector {name} found something then");
-                        Redecided::denied(&explanation, reason)
+                        ReplayedVerdict::denied(&explanation, reason)
                     }
                     (None, None) => {
                         let asked = explanation.inspect.iter();
                         let unasked = asked.filter(|name| !inspected.contains(name)).cloned();
-                        Redecided { unasked: unasked.collect(), ..Redecided::of(explanation) }
+                        ReplayedVerdict {
+                            unasked: unasked.collect(),
+                            ..ReplayedVerdict::of(explanation)
+                        }
                     }
                 }
             }
@@ -90,13 +93,13 @@ impl Recorded {
                 let request = UsbRequest { device: device.device(), to: to.as_deref() };
                 // What the record does not say of an input device, the device did not say either.
                 let context = Context { break_glass: *break_glass };
-                Redecided::of(explain_settled(policy, &request, &context))
+                ReplayedVerdict::of(explain_settled(policy, &request, &context))
             }
         }
     }
 }
 
-impl Redecided {
+impl ReplayedVerdict {
     fn of(explanation: Explanation) -> Self {
         let Explanation { verdict, rule, reason, .. } = explanation;
         Self { verdict, rule, reason, unasked: Vec::new() }
@@ -115,11 +118,11 @@ mod tests {
     const RULE: &str = "[[clipboard]]\nid = \"in\"\nfrom = \"internet\"\nto = \"clinical\"\ntypes = [\"text/plain\"]\n\
                         action = \"allow\"\ninspect = [\"korean-rrn\", \"kr-phone\"]\n";
 
-    fn paste(hits: &[&str], inspected: &[&str], unfit: Option<&str>) -> Redecided {
+    fn paste(hits: &[&str], inspected: &[&str], unfit: Option<&str>) -> ReplayedVerdict {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let text = format!("{}{RULE}", crate::STARTER);
         let policy = Policy::parse("policy.toml", &text).unwrap();
-        let recorded = Recorded::Paste {
+        let recorded = RecordedFlow::Paste {
             from: "internet".to_owned(),
             to: "clinical".to_owned(),
             media_type: MediaType::TextPlain,

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::linked::{Crate, Linked};
+use crate::linked::{Crate, LinkedCrates};
 
 /// Returns what a package's programs are made of: the crates, the Rust standard library and the C library.
-pub(crate) fn of(package: &str, linked: &Linked, libc: &str) -> Value {
+pub(crate) fn of(package: &str, linked: &LinkedCrates, libc: &str) -> Value {
     let rust = linked.rustc.split(' ').nth(1).unwrap_or_default();
     let mut components: Vec<Value> = linked.crates.iter().map(component).collect();
     components.push(json!({

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
-use crate::linked::{Crate, Linked};
+use crate::linked::{Crate, LinkedCrates};
 use crate::{PackagingError, file};
 
 /// How the files begin, in lower case, in which crates have their licences.
@@ -25,7 +25,7 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 ";
 
 /// Returns one text with a list of crates and their licences before it.
-pub(crate) fn texts(linked: &Linked) -> Result<String, PackagingError> {
+pub(crate) fn texts(linked: &LinkedCrates) -> Result<String, PackagingError> {
     let foreign: Vec<&Crate> = linked.crates.iter().filter(|found| !found.ours).collect();
     let mut page = "Crates that are linked into the programs of this package, and their licences.\n\
                     The Rust standard library's are in rust-standard-library.html.gz, the C library's in libc.txt.gz.\n\n"

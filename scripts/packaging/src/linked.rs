@@ -42,7 +42,7 @@ impl Crate {
 
 /// What is linked into the programs of a package.
 #[derive(Debug)]
-pub(crate) struct Linked {
+pub(crate) struct LinkedCrates {
     /// The crates, in the order of their names.
     pub(crate) crates: Vec<Crate>,
     /// Version of the workspace.
@@ -51,7 +51,7 @@ pub(crate) struct Linked {
     pub(crate) rustc: String,
 }
 
-impl Linked {
+impl LinkedCrates {
     /// Asks cargo what the crates `of` are made of.
     pub(crate) fn read(root: &Path, of: &[&str]) -> Result<Self, PackagingError> {
         let mut tree =

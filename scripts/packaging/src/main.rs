@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use linked::Linked;
+use linked::LinkedCrates;
 
 /// The packages, and of which crates of ours their programs are made.
 const PACKAGES: [(&str, &[&str]); 2] =
@@ -86,7 +86,7 @@ fn write_all(args: &Args) -> Result<(), PackagingError> {
     manual::completions(&folder(&directory.join("completions"))?)?;
     for (package, crates) in PACKAGES {
         let folder = folder(&directory.join(package))?;
-        let linked = Linked::read(&args.root, crates)?;
+        let linked = LinkedCrates::read(&args.root, crates)?;
         write(&folder.join("third-party-licences.txt"), licences::texts(&linked)?.as_bytes())?;
         let bill = bill::of(package, &linked, &args.libc);
         write(&folder.join("sbom.cdx.json"), format!("{bill:#}\n").as_bytes())?;

@@ -18,7 +18,7 @@ const VFIO_SUFFIX: [&str; 2] = ["vfio-pci", "vfio_pci"];
 
 /// What a member means to handing over another function of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum MemberStatus {
     /// The kernel's VFIO tolerates it as it is.
     Tolerated,
     /// A host driver has it, and the host can do without: it could go to vfio-pci, and to nobody.
@@ -30,16 +30,16 @@ pub enum Standing {
 impl Member {
     /// Returns what it means to handing over `function`.
     #[must_use]
-    pub fn standing(&self, function: Address) -> Standing {
-        let Some(driver) = self.driver.as_deref() else { return Standing::Tolerated };
+    pub fn standing(&self, function: Address) -> MemberStatus {
+        let Some(driver) = self.driver.as_deref() else { return MemberStatus::Tolerated };
         if WITHOUT_DMA.contains(&driver) || VFIO_SUFFIX.iter().any(|end| driver.ends_with(end)) {
-            return Standing::Tolerated;
+            return MemberStatus::Tolerated;
         }
         match (self.address, self.class) {
             (Some(address), Some(class)) if class.is_spare(address.same_device(function)) => {
-                Standing::Spare
+                MemberStatus::Spare
             }
-            _ => Standing::Needed,
+            _ => MemberStatus::Needed,
         }
     }
 }
@@ -64,7 +64,7 @@ impl fmt::Display for Member {
 /// Why a function cannot be handed to a guest, whoever has it now, and what IT can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {}", self.what(), self.remedy())]
-pub enum Blocked {
+pub enum GroupRefusal {
     /// A part of the PC, not a device.
     PartOfThePc { address: Address, what: &'static str },
     /// The PC has no working IOMMU.
@@ -85,7 +85,7 @@ pub enum Blocked {
     UnsafeInterrupts,
 }
 
-impl Blocked {
+impl GroupRefusal {
     /// Returns what is the matter.
     #[must_use]
     pub fn what(&self) -> String {
@@ -139,27 +139,27 @@ const CARD_REMEDY: &str = "move the card to another slot (one directly at the pr
 
 impl Function {
     /// Returns whether it is a device at all, and no part of the PC.
-    pub fn is_a_device(&self) -> Result<(), Blocked> {
+    pub fn is_a_device(&self) -> Result<(), GroupRefusal> {
         match self.class.part_of_the_pc() {
-            Some(what) => Err(Blocked::PartOfThePc { address: self.address, what }),
+            Some(what) => Err(GroupRefusal::PartOfThePc { address: self.address, what }),
             None => Ok(()),
         }
     }
 
     /// Returns its group, if the kernel's VFIO would give it away as it is now.
-    pub fn isolated(&self) -> Result<u32, Blocked> {
-        self.confined(|standing| standing != Standing::Tolerated).map(|group| group.number)
+    pub fn isolated(&self) -> Result<u32, GroupRefusal> {
+        self.confined(|standing| standing != MemberStatus::Tolerated).map(|group| group.number)
     }
 
     /// Returns its group, if the kernel's VFIO would give it away once what the host can do without is
     /// bound to vfio-pci as well: those members. The card's own further functions go with it though no
     /// driver has them: without function-level reset the card is reset whole or not at all.
-    pub fn isolated_with(&self) -> Result<(u32, Vec<Member>), Blocked> {
-        let group = self.confined(|standing| standing == Standing::Needed)?;
+    pub fn isolated_with(&self) -> Result<(u32, Vec<Member>), GroupRefusal> {
+        let group = self.confined(|standing| standing == MemberStatus::Needed)?;
         let goes_too = |member: &&Member| match member.standing(self.address) {
-            Standing::Spare => true,
-            Standing::Needed => false,
-            Standing::Tolerated => {
+            MemberStatus::Spare => true,
+            MemberStatus::Needed => false,
+            MemberStatus::Tolerated => {
                 member.driver.is_none()
                     && member.address.is_some_and(|other| other.same_device(self.address))
                     && member.class.is_some_and(|class| class.is_spare(true))
@@ -168,17 +168,17 @@ impl Function {
         Ok((group.number, group.others.iter().filter(goes_too).cloned().collect()))
     }
 
-    fn confined(&self, blocks: impl Fn(Standing) -> bool) -> Result<&Group, Blocked> {
+    fn confined(&self, blocks: impl Fn(MemberStatus) -> bool) -> Result<&Group, GroupRefusal> {
         let address = self.address;
         self.is_a_device()?;
         let group = match &self.group {
             Some(group) => group,
-            None if self.iommu => return Err(Blocked::NoGroup { address }),
-            None => return Err(Blocked::IommuOff { address }),
+            None if self.iommu => return Err(GroupRefusal::NoGroup { address }),
+            None => return Err(GroupRefusal::IommuOff { address }),
         };
         if group.others.iter().any(|member| blocks(member.standing(address))) {
-            let in_use = |member: &&Member| member.standing(address) != Standing::Tolerated;
-            return Err(Blocked::SharedGroup {
+            let in_use = |member: &&Member| member.standing(address) != MemberStatus::Tolerated;
+            return Err(GroupRefusal::SharedGroup {
                 address,
                 group: group.number,
                 others: group.others.iter().filter(in_use).cloned().collect(),
@@ -186,7 +186,7 @@ impl Function {
             });
         }
         if self.unsafe_interrupts {
-            return Err(Blocked::UnsafeInterrupts);
+            return Err(GroupRefusal::UnsafeInterrupts);
         }
         Ok(group)
     }

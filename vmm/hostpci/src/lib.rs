@@ -25,7 +25,7 @@ pub mod usable;
 pub use address::{Address, AddressError};
 pub use class::Class;
 pub use function::{Function, Group, Interface, Member};
-pub use group::{Blocked, Standing};
+pub use group::{GroupRefusal, MemberStatus};
 pub use snapshot::Snapshot;
 pub use sysfs::{InspectError, Sysfs};
 pub use usable::Unusable;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vmm_control::{Command, State, Status, VmSpec};
 
 use super::build::Machine;
-use super::liveness::{Liveness, Serves};
+use super::liveness::{Liveness, ThreadDuty};
 use crate::api::Control;
 use crate::boot::Entry;
 use crate::heartbeat::Heartbeat;
@@ -67,7 +67,7 @@ impl MachineControl {
             threads.len().saturating_sub(1)
         };
         let kicked = Arc::clone(&self.threads);
-        self.liveness().watch(name, Serves::Guest, heartbeat, move || {
+        self.liveness().watch(name, ThreadDuty::Guest, heartbeat, move || {
             let threads = kicked.lock().unwrap_or_else(PoisonError::into_inner);
             threads.get(index).into_iter().for_each(vcpu::kick);
         });

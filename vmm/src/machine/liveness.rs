@@ -29,7 +29,7 @@ pub(super) struct Liveness {
 
 /// What a thread serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Serves {
+pub(super) enum ThreadDuty {
     /// It waits for nothing but the guest.
     Guest,
     /// A file of the host's as well, whose disk may take as long as it likes.
@@ -38,7 +38,7 @@ pub(super) enum Serves {
 
 struct WatchedThread {
     name: String,
-    serves: Serves,
+    serves: ThreadDuty,
     heartbeat: Heartbeat,
     /// Has the thread come round, if it can.
     wake: Box<dyn Fn() + Send>,
@@ -53,7 +53,7 @@ impl Liveness {
     pub(super) fn watch(
         &mut self,
         name: String,
-        serves: Serves,
+        serves: ThreadDuty,
         heartbeat: Heartbeat,
         wake: impl Fn() + Send + 'static,
     ) {
@@ -72,7 +72,7 @@ impl Liveness {
             let mut threads = self.threads.iter().filter(move |thread| thread.serves == serves);
             threads.find_map(|thread| thread.hung(now))
         };
-        hung(Serves::Guest).or_else(|| hung(Serves::HostFile))
+        hung(ThreadDuty::Guest).or_else(|| hung(ThreadDuty::HostFile))
     }
 }
 
@@ -94,7 +94,7 @@ impl WatchedThread {
         Some(HungThread {
             thread: self.name.clone(),
             seconds: now.saturating_duration_since(since).as_secs(),
-            waits_for_host: self.serves == Serves::HostFile,
+            waits_for_host: self.serves == ThreadDuty::HostFile,
         })
     }
 }
@@ -111,7 +111,7 @@ mod tests {
         hangs: Arc<AtomicBool>,
     }
 
-    fn watched(liveness: &mut Liveness, name: &str, serves: Serves) -> Thread {
+    fn watched(liveness: &mut Liveness, name: &str, serves: ThreadDuty) -> Thread {
         let thread = Thread { heartbeat: Heartbeat::default(), hangs: Arc::default() };
         let (heartbeat, hangs) = (thread.heartbeat.clone(), thread.hangs.clone());
         let wake = move || {
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn a_thread_that_is_woken_in_vain_for_half_a_minute_hangs_whatever_the_others_do() {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
-        let vcpu = watched(&mut liveness, "vcpu0", Serves::Guest);
-        let busy = watched(&mut liveness, "vcpu1", Serves::Guest);
+        let vcpu = watched(&mut liveness, "vcpu0", ThreadDuty::Guest);
+        let busy = watched(&mut liveness, "vcpu1", ThreadDuty::Guest);
         assert_eq!(looks(&mut liveness, start, 100), None, "idle threads live");
         vcpu.hangs.store(true, Ordering::Relaxed);
         let later = start + Duration::from_secs(1000);
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_thread_that_rests_does_not_hang_nor_do_questions_make_time_pass() {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
-        let vcpu = watched(&mut liveness, "vcpu0", Serves::Guest);
+        let vcpu = watched(&mut liveness, "vcpu0", ThreadDuty::Guest);
         vcpu.hangs.store(true, Ordering::Relaxed);
         for millis in 0..3000 {
             assert_eq!(liveness.look(start + Duration::from_millis(millis)), None);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_vmm_that_was_stopped_for_an_hour_has_no_thread_that_hangs() {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
-        let thread = watched(&mut liveness, "gpu", Serves::Guest);
+        let thread = watched(&mut liveness, "gpu", ThreadDuty::Guest);
         thread.hangs.store(true, Ordering::Relaxed);
         assert_eq!(liveness.look(start), None);
         let later = start + Duration::from_secs(3600);
@@ -182,11 +182,11 @@ mod tests {
     #[test]
     fn of_two_that_hang_the_one_that_another_vmm_would_not_wait_for_is_told() {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
-        let disk = watched(&mut liveness, "blk0", Serves::HostFile);
+        let disk = watched(&mut liveness, "blk0", ThreadDuty::HostFile);
         disk.hangs.store(true, Ordering::Relaxed);
         let (_, hung) = looks(&mut liveness, start, 100).unwrap();
         assert!(hung.thread == "blk0" && hung.waits_for_host, "{hung:?}");
-        let screen = watched(&mut liveness, "gpu", Serves::Guest);
+        let screen = watched(&mut liveness, "gpu", ThreadDuty::Guest);
         screen.hangs.store(true, Ordering::Relaxed);
         for time in 0..20 {
             let _ = liveness.look(start + Duration::from_secs(1000 + 5 * time));

@@ -247,7 +247,7 @@ impl Machine {
         }
         for (name, heartbeat) in std::mem::take(&mut self.helpers) {
             // It rests where it waits for anything but its disk, and out of that nobody wakes it.
-            liveness.watch(name, liveness::Serves::HostFile, heartbeat, || ());
+            liveness.watch(name, liveness::ThreadDuty::HostFile, heartbeat, || ());
         }
         let control = Arc::new(MachineControl::new(self, spec, liveness));
         self.start_vcpus(spec, &control)?;

@@ -12,7 +12,7 @@ use event_manager::{EventManager, SubscriberOps};
 use vmm_control::SandboxSpec;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::liveness::{Liveness, Serves};
+use super::liveness::{Liveness, ThreadDuty};
 use super::{Subscriber, Wake};
 use crate::heartbeat::Heartbeat;
 use crate::sandbox::{self, Role};
@@ -51,8 +51,8 @@ impl Workers {
         let (waked, watch) = (wake.try_clone()?, wake.try_clone()?);
         let heartbeat = Heartbeat::default();
         let serves = match role {
-            Role::Block | Role::Log => Serves::HostFile,
-            Role::Main | Role::Vcpu | Role::Screen => Serves::Guest,
+            Role::Block | Role::Log => ThreadDuty::HostFile,
+            Role::Main | Role::Vcpu | Role::Screen => ThreadDuty::Guest,
         };
         liveness.watch(name.clone(), serves, heartbeat.clone(), move || {
             // One that was not taken yet is as good.

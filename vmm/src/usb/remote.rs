@@ -51,7 +51,7 @@ impl From<Answer> for Moved {
 
 /// Why a stream is given up; the other end is to blame.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum StreamViolation {
     /// The other end announced a device while it has one.
     #[error("it connects a second device")]
     SecondDevice,
@@ -64,7 +64,7 @@ pub(super) enum Broken {
 
 /// A transfer that was asked of the device.
 #[derive(Debug)]
-struct Asked {
+struct PendingTransfer {
     transfer: TransferId,
     /// Most bytes wanted from the device, or how many go to it.
     bytes: usize,
@@ -80,12 +80,12 @@ struct Asked {
 struct Receiving {
     started: bool,
     early: VecDeque<(Status, Vec<u8>)>,
-    waiting: Option<Waiting>,
+    waiting: Option<InterruptTransfer>,
 }
 
 /// A transfer from an interrupt endpoint, as far as it has come.
 #[derive(Debug)]
-struct Waiting {
+struct InterruptTransfer {
     id: TransferId,
     /// The most bytes that the guest takes.
     bytes: usize,
@@ -94,7 +94,7 @@ struct Waiting {
     got: Vec<u8>,
 }
 
-impl Waiting {
+impl InterruptTransfer {
     /// Takes a packet; says how the transfer ended if this was its last.
     fn take(&mut self, status: Status, data: Vec<u8>) -> Option<Effect> {
         let short = data.len() < self.packet;
@@ -113,7 +113,7 @@ impl Waiting {
 pub(super) struct Remote {
     there: bool,
     /// By ID on the wire. That has 32 bits with peers that know no longer ones.
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, PendingTransfer>,
     last_id: u32,
     receiving: BTreeMap<u8, Receiving>,
     /// What stopped an endpoint: how that went is not the fate of its next start.
@@ -202,7 +202,8 @@ impl Remote {
             }
             Request::Interrupt { payload: Payload::In(_), packet, .. } => {
                 let packet = usize::try_from(packet).unwrap_or(usize::MAX);
-                return self.receive(address, Waiting { id, bytes, packet, got: Vec::new() });
+                return self
+                    .receive(address, InterruptTransfer { id, bytes, packet, got: Vec::new() });
             }
             Request::Interrupt { payload: Payload::Out(data), .. } => {
                 let Ok(length) = u16::try_from(data.len()) else {
@@ -213,7 +214,8 @@ impl Remote {
             }
         };
         let wire = self.next_id();
-        let asked = Asked { transfer: id, bytes, from_device, divisible, stopping: false };
+        let asked =
+            PendingTransfer { transfer: id, bytes, from_device, divisible, stopping: false };
         self.asked.insert(wire, asked);
         vec![Effect::Send(Packet { id: wire, body })]
     }
@@ -229,7 +231,7 @@ impl Remote {
         }
     }
 
-    fn receive(&mut self, address: u8, mut waiting: Waiting) -> Vec<Effect> {
+    fn receive(&mut self, address: u8, mut waiting: InterruptTransfer) -> Vec<Effect> {
         let id = self.next_id();
         let receiving = self.receiving.entry(address).or_default();
         while let Some((status, data)) = receiving.early.pop_front() {
@@ -313,12 +315,12 @@ impl Remote {
     }
 
     /// Takes a packet of the other end, and returns what follows from it.
-    pub(super) fn arrived(&mut self, packet: Packet) -> Result<Vec<Effect>, Broken> {
+    pub(super) fn arrived(&mut self, packet: Packet) -> Result<Vec<Effect>, StreamViolation> {
         let Packet { id, body } = packet;
         Ok(match body {
             Body::DeviceConnect(device) => {
                 if std::mem::replace(&mut self.there, true) {
-                    return Err(Broken::SecondDevice);
+                    return Err(StreamViolation::SecondDevice);
                 }
                 vec![Effect::Attach(speed(device.speed))]
             }
@@ -342,7 +344,7 @@ impl Remote {
                 if endpoint & 0x80 == 0 {
                     self.answer(id, status, length.into(), data)
                 } else if data.len() > INTERRUPT_MAX {
-                    return Err(Broken::LongInterrupt(data.len()));
+                    return Err(StreamViolation::LongInterrupt(data.len()));
                 } else {
                     self.interrupt(endpoint, status, data)
                 }

@@ -57,7 +57,7 @@ enum DisconnectReason {
     #[error("it does not speak usbredir")]
     Protocol(#[from] usbredir::Error),
     #[error("it does not keep to the protocol")]
-    Broken(#[from] super::remote::Broken),
+    Broken(#[from] super::remote::StreamViolation),
     #[error("there is no free port for its device")]
     NoPort,
     #[error("the socket failed")]

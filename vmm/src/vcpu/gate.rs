@@ -30,7 +30,7 @@ pub enum Job {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum MemberState {
     /// At the gate, or on the way there for the first time.
     AtTheGate,
     /// At the gate by its own decision: it does not run before the next opening.
@@ -42,7 +42,7 @@ enum Place {
 
 #[derive(Debug)]
 struct Slot {
-    place: Place,
+    place: MemberState,
     /// The start this vCPU has not carried out yet.
     start: Option<Entry>,
 }
@@ -57,11 +57,13 @@ struct Inner {
 impl Inner {
     /// Returns whether every vCPU that is left is set up.
     fn all_set_up(&self) -> bool {
-        self.slots.iter().all(|slot| slot.place == Place::Gone || slot.start.is_none())
+        self.slots.iter().all(|slot| slot.place == MemberState::Gone || slot.start.is_none())
     }
 
     fn anyone_busy(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(slot.place, Place::Starting | Place::Running))
+        self.slots
+            .iter()
+            .any(|slot| matches!(slot.place, MemberState::Starting | MemberState::Running))
     }
 }
 
@@ -82,7 +84,7 @@ pub struct Member {
 impl Gate {
     /// Makes a closed gate with one member for each of `vcpus` threads.
     pub fn new(vcpus: usize) -> (Arc<Self>, Vec<Member>) {
-        let slot = || Slot { place: Place::AtTheGate, start: None };
+        let slot = || Slot { place: MemberState::AtTheGate, start: None };
         let slots = std::iter::repeat_with(slot).take(vcpus).collect();
         let gate = Arc::new(Self {
             inner: Mutex::new(Inner { slots, open: false, ended: false }),
@@ -111,8 +113,8 @@ impl Gate {
         inner.open = true;
         for slot in &mut inner.slots {
             slot.start = start.or(slot.start);
-            if slot.place == Place::Parked {
-                slot.place = Place::AtTheGate;
+            if slot.place == MemberState::Parked {
+                slot.place = MemberState::AtTheGate;
             }
         }
         self.publish(&inner);
@@ -160,9 +162,9 @@ impl Member {
         let mut inner = self.gate.lock();
         let slot = inner.slots.get_mut(self.index)?;
         match slot.place {
-            Place::Starting => (slot.place, slot.start) = (Place::AtTheGate, None),
-            Place::Running => slot.place = Place::AtTheGate,
-            Place::AtTheGate | Place::Parked | Place::Gone => {}
+            MemberState::Starting => (slot.place, slot.start) = (MemberState::AtTheGate, None),
+            MemberState::Running => slot.place = MemberState::AtTheGate,
+            MemberState::AtTheGate | MemberState::Parked | MemberState::Gone => {}
         }
         self.gate.publish(&inner);
         loop {
@@ -173,11 +175,11 @@ impl Member {
             let slot = inner.slots.get_mut(self.index)?;
             match (open, slot.start) {
                 (true, Some(entry)) => {
-                    slot.place = Place::Starting;
+                    slot.place = MemberState::Starting;
                     return Some(Job::Start(entry));
                 }
-                (true, None) if all_set_up && slot.place == Place::AtTheGate => {
-                    slot.place = Place::Running;
+                (true, None) if all_set_up && slot.place == MemberState::AtTheGate => {
+                    slot.place = MemberState::Running;
                     return Some(Job::Run);
                 }
                 _ => {}
@@ -193,10 +195,10 @@ impl Member {
 
     /// Parks this vCPU, which cannot go on by itself: its next job is to wait for the next opening.
     pub fn park(&mut self) {
-        self.set_place(Place::Parked);
+        self.set_place(MemberState::Parked);
     }
 
-    fn set_place(&self, place: Place) {
+    fn set_place(&self, place: MemberState) {
         let mut inner = self.gate.lock();
         if let Some(slot) = inner.slots.get_mut(self.index) {
             slot.place = place;
@@ -207,7 +209,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.set_place(Place::Gone);
+        self.set_place(MemberState::Gone);
     }
 }
 

@@ -14,7 +14,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::device::Device;
 use crate::error::{Error, NODE, kvm_error};
 use crate::function::VfioFunction;
-use crate::group::{Group, Shared, open};
+use crate::group::{ContainerState, Group, open};
 use crate::slots::MemorySlots;
 use crate::sys;
 
@@ -23,14 +23,14 @@ use crate::sys;
 /// of one guest cannot reach each other behind the mediation.
 #[derive(Debug)]
 pub struct Container {
-    shared: Arc<Shared>,
+    shared: Arc<ContainerState>,
     sysfs: Sysfs,
-    open: Mutex<Opened>,
+    open: Mutex<OpenDevices>,
 }
 
 /// What is open already.
 #[derive(Debug, Default)]
-struct Opened {
+struct OpenDevices {
     functions: BTreeSet<Address>,
     /// A group can be opened once, and two functions of it can belong to one guest.
     groups: BTreeMap<u32, Weak<Group>>,
@@ -49,7 +49,7 @@ impl Container {
         let mut device =
             kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_VFIO, ..Default::default() };
         let kvm = vm.create_device(&mut device).map_err(kvm_error)?;
-        let shared = Arc::new(Shared::new(file, kvm, memory.clone()));
+        let shared = Arc::new(ContainerState::new(file, kvm, memory.clone()));
         Ok(Self { shared, sysfs: Sysfs::default(), open: Mutex::default() })
     }
 

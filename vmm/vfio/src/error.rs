@@ -2,7 +2,7 @@
 
 use std::io;
 
-use hostpci::{Address, Blocked, InspectError, VFIO_PCI};
+use hostpci::{Address, GroupRefusal, InspectError, VFIO_PCI};
 
 use crate::function::FunctionError;
 
@@ -17,7 +17,7 @@ pub enum Error {
     Inspect(#[from] InspectError),
     /// It may not be handed over.
     #[error(transparent)]
-    Blocked(#[from] Blocked),
+    Blocked(#[from] GroupRefusal),
     /// No driver, or the wrong one.
     #[error("{}", not_bound(*address, driver.as_deref()))]
     NotBound {

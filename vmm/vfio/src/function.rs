@@ -62,7 +62,7 @@ pub struct Notices {
 
 /// Whose a function is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
+enum FunctionOwner {
     Guest,
     /// Cut off from the guest and its memory, and absent on the bus, until a reset succeeds.
     Nobody,
@@ -86,7 +86,7 @@ pub struct VfioFunction {
     initial_read_request: u16,
     /// Whether a guest may have changed anything since the last reset.
     used: bool,
-    holder: Holder,
+    holder: FunctionOwner,
     /// The last reset failed.
     unreset: bool,
     hardware: Box<dyn Hardware>,
@@ -136,7 +136,7 @@ impl VfioFunction {
             read_request,
             initial_read_request: read_request,
             used: false,
-            holder: Holder::Guest,
+            holder: FunctionOwner::Guest,
             unreset: false,
             hardware,
         };
@@ -159,7 +159,7 @@ impl VfioFunction {
     /// Returns whether the guest has it. `false` after it or a reset failed: it is then cut off from memory
     /// and absent on the bus.
     pub fn usable(&self) -> bool {
-        self.holder == Holder::Guest
+        self.holder == FunctionOwner::Guest
     }
 
     /// Returns whether the last reset failed: it must not be handed to anyone until the PC was switched off.
@@ -172,7 +172,7 @@ impl VfioFunction {
     /// driver sees a card that was pulled out. The guest's next reset resets the function, and gives it
     /// back if that succeeds.
     pub fn link_error(&mut self) {
-        if self.holder == Holder::Guest {
+        if self.holder == FunctionOwner::Guest {
             tracing::error!(
                 address = %self.address,
                 "the PC reports an uncorrectable error of a passed-through function or its link (AER); the guest loses it until it is reset: `dmesg` says which error; if it comes again, put the card into another slot or replace it"
@@ -188,7 +188,7 @@ impl VfioFunction {
     /// with `EAGAIN` meanwhile (`pci_try_reset_function`). It is then given back cut off from interrupts
     /// and memory, and is reset when a VMM opens it next.
     pub fn release(&mut self) {
-        if self.holder == Holder::Host {
+        if self.holder == FunctionOwner::Host {
             return;
         }
         let result = self.take_back();
@@ -214,12 +214,12 @@ impl VfioFunction {
         self.bars.close();
         self.notices = Notices::default();
         self.hardware = Box::new(Closed);
-        self.holder = Holder::Host;
+        self.holder = FunctionOwner::Host;
     }
 
     /// Cuts the function off from interrupts, memory and bus mastering; it is absent on the bus.
     fn cut_off(&mut self) {
-        self.holder = Holder::Nobody;
+        self.holder = FunctionOwner::Nobody;
         self.interrupts.reset(&*self.hardware);
         self.bars.hide();
         self.config.reset();
@@ -296,7 +296,7 @@ impl VfioFunction {
 
 impl Function for VfioFunction {
     fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        if self.holder != Holder::Guest {
+        if self.holder != FunctionOwner::Guest {
             data.fill(0xff);
             return;
         }
@@ -313,7 +313,7 @@ impl Function for VfioFunction {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
-        if self.holder != Holder::Guest {
+        if self.holder != FunctionOwner::Guest {
             return;
         }
         self.used = true;
@@ -335,7 +335,7 @@ impl Function for VfioFunction {
 
     fn bar_read(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]) {
         // The bus may not know yet that nothing is there.
-        let there = self.holder == Holder::Guest;
+        let there = self.holder == FunctionOwner::Guest;
         if there && self.interrupts.bar_read(bar, offset, data) {
             return;
         }
@@ -345,7 +345,7 @@ impl Function for VfioFunction {
     }
 
     fn bar_write(&mut self, bar: BarIndex, offset: u64, data: &[u8]) {
-        if self.holder == Holder::Guest
+        if self.holder == FunctionOwner::Guest
             && !self.interrupts.bar_write(&*self.hardware, bar, offset, data)
         {
             // A write that the hardware does not take is lost, as on a real bus.
@@ -359,12 +359,12 @@ impl Function for VfioFunction {
 
     /// Resets the function with its result checked. One that does not reset is absent from then on.
     fn reset(&mut self) {
-        if self.holder == Holder::Host {
+        if self.holder == FunctionOwner::Host {
             return;
         }
         let result = self.take_back();
         self.unreset = result.is_err();
-        self.holder = if self.unreset { Holder::Nobody } else { Holder::Guest };
+        self.holder = if self.unreset { FunctionOwner::Nobody } else { FunctionOwner::Guest };
         if let Err(error) = result {
             report(&error);
         }
@@ -373,8 +373,8 @@ impl Function for VfioFunction {
 
 impl Drop for VfioFunction {
     fn drop(&mut self) {
-        if (self.used || self.holder == Holder::Nobody)
-            && self.holder != Holder::Host
+        if (self.used || self.holder == FunctionOwner::Nobody)
+            && self.holder != FunctionOwner::Host
             && let Err(error) = self.take_back()
         {
             report(&error);

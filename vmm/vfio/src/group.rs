@@ -19,7 +19,7 @@ use crate::sys;
 
 /// What the groups of a container share: its file, KVM's knowledge of it, and guest RAM.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ContainerState {
     file: File,
     kvm: DeviceFd,
     /// Keeps guest RAM mapped for as long as a device might reach it.
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     mapped: Mutex<bool>,
 }
 
-impl Shared {
+impl ContainerState {
     pub(crate) fn new(file: File, kvm: DeviceFd, memory: GuestMemoryMmap<()>) -> Self {
         Self { file, kvm, memory, mapped: Mutex::new(false) }
     }
@@ -76,12 +76,12 @@ impl Shared {
 pub(crate) struct Group {
     file: File,
     number: u32,
-    container: Arc<Shared>,
+    container: Arc<ContainerState>,
 }
 
 impl Group {
     pub(crate) fn open(
-        container: Arc<Shared>,
+        container: Arc<ContainerState>,
         address: Address,
         number: u32,
     ) -> Result<Self, Error> {

@@ -18,10 +18,10 @@ use crate::events::{
     AuditEvent, ChainBroken, LogClosed, LogOpened, StateWentBack, TornTailRepaired,
 };
 use crate::files;
-use crate::head::{Head, Remembered};
+use crate::head::{Head, RememberedHead};
 use crate::key::{AuditKey, PUBLIC_FILE};
 use crate::lock::WriterLock;
-use crate::recover::{LogEnd, Recovered, first_hash};
+use crate::recover::{LogEnd, RecoveryReport, first_hash};
 use crate::replace::replace;
 use crate::settings::{Limits, Settings};
 use crate::time::{Clock, Micros, Stamp, Step};
@@ -92,7 +92,7 @@ impl Log {
         key: AuditKey,
         limits: Limits,
         boot: &str,
-    ) -> Result<(Self, Recovered), LogError> {
+    ) -> Result<(Self, RecoveryReport), LogError> {
         Self::open_with(Settings::new(dir, limits, boot), key)
     }
 
@@ -100,7 +100,10 @@ impl Log {
     ///
     /// # Errors
     /// It cannot be read or written.
-    pub fn open_with(settings: Settings, key: AuditKey) -> Result<(Self, Recovered), LogError> {
+    pub fn open_with(
+        settings: Settings,
+        key: AuditKey,
+    ) -> Result<(Self, RecoveryReport), LogError> {
         let dir = &settings.dir;
         let failed = |source| LogError::Write { path: dir.clone(), source };
         let mode = settings.mode(0o750);
@@ -116,8 +119,8 @@ impl Log {
         }
         let public = format!("{}\n", key.public().text());
         replace(&dir.join(PUBLIC_FILE), &public, 0o644).map_err(failed)?;
-        let mut remembered: Vec<Remembered> =
-            settings.remembered_in.iter().filter_map(|path| Remembered::read(path)).collect();
+        let mut remembered: Vec<RememberedHead> =
+            settings.remembered_in.iter().filter_map(|path| RememberedHead::read(path)).collect();
         remembered.retain(|one| one.is_about(dir));
         let mut end = LogEnd::find(dir).map_err(failed)?;
         end.compare(dir, &remembered, &key.public()).map_err(failed)?;
@@ -151,7 +154,7 @@ impl Log {
     }
 
     /// Records all that was found, in one piece and signed.
-    fn note_opening(&mut self, found: &Recovered, mut batch: Batch) -> Result<(), LogError> {
+    fn note_opening(&mut self, found: &RecoveryReport, mut batch: Batch) -> Result<(), LogError> {
         let unsigned = Some(found.unsigned).filter(|unsigned| *unsigned > 0);
         batch.push(&LogOpened { format: FORMAT, unsigned }.into())?;
         if let Some(bytes) = found.torn {
@@ -346,7 +349,7 @@ impl Log {
     fn remember(&mut self, highest: Micros) {
         let beside = self.write_head().map_err(|error| format!("the log's head: {error}"));
         self.begins = self.begins.or_else(|| first_hash(&self.settings.dir));
-        let this = Remembered {
+        let this = RememberedHead {
             head: self.head(),
             highest,
             key: Some(self.key.public()),

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use audit::events::{ClipboardPaste, Verdict};
 use audit::{
-    AuditEvent, AuditKey, Break, Entry, Follower, Head, LINE_MAX, Limits, Log, LogError, PublicKey,
-    Recovered, Summary, WhenFull, each, verify,
+    AuditEvent, AuditKey, Entry, Flaw, Follower, Head, LINE_MAX, Limits, Log, LogError, PublicKey,
+    RecoveryReport, Summary, WhenFull, each, verify,
 };
 
 /// Small files and many checkpoints, so that there is much of everything.
@@ -47,15 +47,15 @@ impl Place {
         AuditKey::open(&self.dir.path().join("audit.key")).unwrap()
     }
 
-    fn open_with(&self, limits: Limits) -> (Log, Recovered) {
+    fn open_with(&self, limits: Limits) -> (Log, RecoveryReport) {
         Log::open(&self.log(), self.key(), limits, "boot-1").unwrap()
     }
 
-    fn open(&self) -> (Log, Recovered) {
+    fn open(&self) -> (Log, RecoveryReport) {
         self.open_with(SMALL)
     }
 
-    fn verify(&self, heads: &[Head]) -> Result<Summary, Break> {
+    fn verify(&self, heads: &[Head]) -> Result<Summary, Flaw> {
         verify(&self.log(), Some(&self.key().public()), heads).unwrap()
     }
 
@@ -122,7 +122,7 @@ fn fill(log: &mut Log, from: u64, count: u64) {
 fn filled(entries: u64) -> (Place, Head) {
     let place = Place::new();
     let (mut log, recovered) = place.open();
-    assert_eq!(recovered, Recovered::default());
+    assert_eq!(recovered, RecoveryReport::default());
     fill(&mut log, 0, entries);
     let head = log.close().unwrap();
     (place, head)
@@ -132,7 +132,7 @@ fn filled(entries: u64) -> (Place, Head) {
 fn a_log_over_several_files_and_starts_holds() {
     let (place, head) = filled(40);
     let (mut log, recovered) = place.open();
-    assert_eq!(recovered, Recovered::default());
+    assert_eq!(recovered, RecoveryReport::default());
     log.append(&[event(1), event(2)]).unwrap();
     let later = log.close().unwrap();
     assert!(place.files().len() > 3);

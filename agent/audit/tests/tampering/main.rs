@@ -17,8 +17,8 @@ use proptest::prelude::*;
 
 use audit::events::{ClipboardPaste, Verdict};
 use audit::{
-    AuditEvent, AuditKey, Break, CHECKPOINT_AFTER, Head, Limits, Log, PublicKey, Reading,
-    Recovered, Settings, Summary, each, verify_at,
+    AuditEvent, AuditKey, CHECKPOINT_AFTER, Flaw, Head, Limits, Log, PublicKey, Reading,
+    RecoveryReport, Settings, Summary, each, verify_at,
 };
 
 /// 23 November 2026, 00:00 UTC, in seconds since 1970.
@@ -67,11 +67,11 @@ impl Pc {
         AuditKey::open(&self.at("state/keys/audit.key")).unwrap()
     }
 
-    fn open(&self) -> (Log, Recovered) {
+    fn open(&self) -> (Log, RecoveryReport) {
         self.open_signing_every(256)
     }
 
-    fn open_signing_every(&self, checkpoint_every: u64) -> (Log, Recovered) {
+    fn open_signing_every(&self, checkpoint_every: u64) -> (Log, RecoveryReport) {
         fs::create_dir_all(self.at("etc")).unwrap();
         let limits = Limits { file_bytes: 4000, checkpoint_every, ..Limits::default() };
         let settings = Settings {
@@ -90,7 +90,7 @@ impl Pc {
         log.close().unwrap()
     }
 
-    fn verify(&self, heads: &[Head]) -> Result<Summary, Break> {
+    fn verify(&self, heads: &[Head]) -> Result<Summary, Flaw> {
         let public = fs::read_to_string(self.log().join("audit.pub")).unwrap();
         verify_at(&self.log(), PublicKey::parse(&public).as_ref(), heads, now()).unwrap()
     }

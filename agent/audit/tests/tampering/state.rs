@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use audit::{Limits, Log, PublicKey, Recovered, verify_at};
+use audit::{Limits, Log, PublicKey, RecoveryReport, verify_at};
 
 use super::{BEGIN, NOW, Pc, fill, now};
 
@@ -92,7 +92,7 @@ fn an_old_log_still_verifies_and_goes_on_in_the_new_format_but_nothing_of_the_ol
     let summary = verify().unwrap();
     assert_eq!((summary.entries, summary.format_1, summary.unsigned), (24, 24, 0));
     let (log, recovered) = pc.open();
-    assert_eq!(recovered, Recovered::default());
+    assert_eq!(recovered, RecoveryReport::default());
     log.close().unwrap();
     let summary = verify().unwrap();
     assert_eq!((summary.entries, summary.format_1), (28, 24));

@@ -47,9 +47,9 @@ pub(super) enum AuditCommand {
         #[arg(default_value = DIRECTORY)]
         dir: PathBuf,
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: EntryFilterArgs,
         #[command(flatten)]
-        follow: Follow,
+        follow: FollowArgs,
     },
     /// What is in it, for the monitoring centre
     Export {
@@ -60,9 +60,9 @@ pub(super) enum AuditCommand {
         #[arg(long, value_enum, default_value_t = Format::Json)]
         format: Format,
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: EntryFilterArgs,
         #[command(flatten)]
-        follow: Follow,
+        follow: FollowArgs,
     },
 }
 
@@ -76,7 +76,7 @@ pub(super) enum Format {
 
 /// Which entries are wanted.
 #[derive(Debug, Args)]
-pub(super) struct Wanted {
+pub(super) struct EntryFilterArgs {
     /// Not before: 2026-11, 2026-11-23, 2026-11-23T15:04, 15:04, today, yesterday, or 30m, 2h, 3d ago; local time, with Z behind it UTC
     #[arg(long, value_name = "TIME", value_parser = times::since)]
     since: Option<SystemTime>,
@@ -113,13 +113,13 @@ fn verdicts() -> PossibleValuesParser {
 
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Follow {
+pub(super) struct FollowArgs {
     /// Go on with what is written from now on, until it is interrupted
     #[arg(long, conflicts_with = "until")]
     follow: bool,
 }
 
-impl Wanted {
+impl EntryFilterArgs {
     /// Returns the filter of the entries that are wanted; says so if there can be none.
     pub(super) fn filter(&self, common: &Common) -> Result<Filter, Outcome> {
         let Self { since, until, kind, domain, verdict } = self;
@@ -215,14 +215,14 @@ pub(super) fn does_not_hold(common: &Common, dir: &Path, flaws: &Flaws) -> Strin
     format!("the audit log does not hold:{first}{}", places.join(next))
 }
 
-type Put<'a> = &'a dyn Fn(&mut dyn Write, &[u8], &Entry) -> io::Result<()>;
+type WriteEntry<'a> = &'a dyn Fn(&mut dyn Write, &[u8], &Entry) -> io::Result<()>;
 
 fn write_out(
     common: &Common,
     dir: &Path,
-    wanted: &Wanted,
-    Follow { follow }: Follow,
-    put: Put<'_>,
+    wanted: &EntryFilterArgs,
+    FollowArgs { follow }: FollowArgs,
+    put: WriteEntry<'_>,
 ) -> Outcome {
     let filter = match wanted.filter(common) {
         Ok(filter) => filter,

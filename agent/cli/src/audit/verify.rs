@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use audit::{Break, Follower, Head, PUBLIC_FILE, PublicKey, Remembered, Summary, verify};
+use audit::{Flaw, Follower, Head, PUBLIC_FILE, PublicKey, RememberedHead, Summary, verify};
 use printable::counted;
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head
             "the audit key {} is another than this PC remembers: the log may have been exchanged as a whole",
             path.display()
         );
-        return broken(common, &Break { file: dir.to_owned(), line: 0, seq: 1, what });
+        return broken(common, &Flaw { file: dir.to_owned(), line: 0, seq: 1, what });
     }
     let mut result = verify(dir, Some(&public), &all);
     for _ in 1..TRIES {
@@ -114,13 +114,13 @@ fn never_had_a_log(common: &Common, dir: &Path) -> bool {
 
 /// Returns what this PC remembers of the log outside its directory, and what lies beside it, for a copy too; and the file beside it that is
 /// another log's, as it is for an archive.
-fn remembered(common: &Common, dir: &Path) -> (Vec<Remembered>, Option<PathBuf>) {
+fn remembered(common: &Common, dir: &Path) -> (Vec<RememberedHead>, Option<PathBuf>) {
     let elsewhere = [defaults::policy().parent(), Some(common.runtime.as_path())];
     let elsewhere = elsewhere.into_iter().flatten().filter_map(|one| {
-        Remembered::read(&remembered_in(one)).filter(|remembered| remembered.is_about(dir))
+        RememberedHead::read(&remembered_in(one)).filter(|remembered| remembered.is_about(dir))
     });
     let beside = dir.parent().map(remembered_in);
-    let found = beside.as_deref().and_then(Remembered::read);
+    let found = beside.as_deref().and_then(RememberedHead::read);
     let (found, another) = match found {
         Some(found) if !found.is_of_neighbour(dir) => (None, beside),
         found => (found, None),
@@ -214,7 +214,7 @@ fn whole(
     common.done(&fields, || print(&text))
 }
 
-fn broken(common: &Common, found: &Break) -> Outcome {
+fn broken(common: &Common, found: &Flaw) -> Outcome {
     let place = json!({"file": found.file, "line": found.line, "seq": found.seq});
     common.answer(Err(found.what.clone()), &place, || {
         complain(&format!("bulkhead: the audit log does not hold. {found}\n"));

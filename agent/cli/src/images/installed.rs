@@ -2,7 +2,7 @@
 
 use ::images::digest::Digest;
 use ::images::manifest::ImageName;
-use ::images::record::Standing;
+use ::images::record::ImageState;
 use ::images::store::standing;
 use serde::Serialize;
 use serde_json::json;
@@ -14,10 +14,10 @@ use printable::explain;
 
 /// What there is to say of one installed image.
 #[derive(Serialize)]
-struct Listed {
+struct ListedImage {
     name: String,
     serial: u64,
-    state: Standing,
+    state: ImageState,
     floor: u64,
     bytes: u64,
     /// It is in force, and would not come into force any more.
@@ -50,7 +50,7 @@ pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
             }
         };
         images.extend(record.installed().map(|(serial, state, entry)| {
-            Listed {
+            ListedImage {
                 name: name.to_string(),
                 serial,
                 state,
@@ -63,7 +63,7 @@ pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
                 manifest: entry.manifest,
                 tried_in: record
                     .tried_in()
-                    .filter(|_| state == Standing::InForce)
+                    .filter(|_| state == ImageState::InForce)
                     .map(str::to_owned),
                 refused: record
                     .refused()
@@ -111,19 +111,21 @@ fn told(problems: &[String]) {
     }
 }
 
-fn table(images: &[Listed]) -> String {
+fn table(images: &[ListedImage]) -> String {
     if images.is_empty() {
         return "no image is installed; `bulkhead images install FILE` installs a bundle\n"
             .to_owned();
     }
     let head = ["NAME", "SERIAL", "STATE", "FLOOR", "SIZE", "SIGNED BY"].map(str::to_owned);
-    let row = |it: &Listed| {
+    let row = |it: &ListedImage| {
         [
             it.name.clone(),
             it.serial.to_string(),
             match (it.state, &it.tried_in) {
-                (Standing::InForce, _) if it.below_floor => "in force, BELOW THE FLOOR".to_owned(),
-                (Standing::InForce, Some(domain)) => format!("in force, on trial in {domain}"),
+                (ImageState::InForce, _) if it.below_floor => {
+                    "in force, BELOW THE FLOOR".to_owned()
+                }
+                (ImageState::InForce, Some(domain)) => format!("in force, on trial in {domain}"),
                 (state, _) => standing(state).to_owned(),
             },
             it.floor.to_string(),

@@ -16,7 +16,7 @@ use printable::explain;
 use serde_json::{Value, json};
 use vmm_control::MemorySize;
 
-use super::bundles::{self, CheckArgs, SignArgs, Spoken};
+use super::bundles::{self, BundleWording, CheckArgs, SignArgs};
 use super::progress::size;
 use super::{Common, Failure, Outcome, passphrase};
 
@@ -185,7 +185,7 @@ pub(super) fn run(common: &Common, command: &ImagesCommand) -> Outcome {
     }
 }
 
-impl Spoken for Manifest {
+impl BundleWording for Manifest {
     const COMMAND: &'static str = "images";
     const PURPOSE: Purpose = Purpose::Image;
     const FOLLOWING: (&'static str, &'static str) = ("bundle of this name", "bundles of this name");

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use ::images::manifest::ImageName;
-use ::images::notes::{self, ImageAction, Note};
-use ::images::record::{Record, Standing};
+use ::images::notes::{self, ImageAction, ImageNote};
+use ::images::record::{ImageState, Record};
 use ::images::store::{Arrival, Store, StoreError};
 use config::files::{FilesError, read_machine_text};
 use config::machine::{Boot, Context, DomainHardware, Kind, Machine};
@@ -14,13 +14,13 @@ use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, print};
 use super::Pc;
-use crate::bundles::Spoken as _;
+use crate::bundles::BundleWording as _;
 use crate::pc_trust;
 use crate::progress::Progress;
 use printable::explain;
 
 /// What is to be done, for the note that it is refused.
-struct Refused<'a> {
+struct Attempt<'a> {
     command: &'static str,
     /// The image, if it is known.
     image: Option<&'a ImageName>,
@@ -66,9 +66,9 @@ impl Pc {
     }
 
     /// Begins a note for the audit log.
-    fn begun(what: ImageAction, image: Option<(&ImageName, u64)>) -> Note {
+    fn begun(what: ImageAction, image: Option<(&ImageName, u64)>) -> ImageNote {
         let (name, serial) = image.unzip();
-        Note {
+        ImageNote {
             at: notes::now(),
             uid: getuid().as_raw(),
             what,
@@ -83,9 +83,9 @@ impl Pc {
     }
 
     /// Says why something is not done, and notes it where that can be, with what was to be done.
-    fn refuse(&self, common: &Common, refused: &Refused<'_>, why: &str) -> Outcome {
-        let Refused { command, image, serial } = refused;
-        let note = Note {
+    fn refuse(&self, common: &Common, refused: &Attempt<'_>, why: &str) -> Outcome {
+        let Attempt { command, image, serial } = refused;
+        let note = ImageNote {
             image: image.map(ToString::to_string),
             serial: *serial,
             why: Some(format!("{command}: {why}")),
@@ -101,11 +101,11 @@ impl Pc {
         &self,
         common: &Common,
         what: ImageAction,
-        wanted: &Refused<'_>,
+        wanted: &Attempt<'_>,
         change: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, Outcome> {
         let image = wanted.image.map(ToString::to_string);
-        let note = Note { image, serial: wanted.serial, ..Self::begun(what, None) };
+        let note = ImageNote { image, serial: wanted.serial, ..Self::begun(what, None) };
         let noted = notes::add(&self.images, note);
         let done = noted.map_err(|source| StoreError::NotNoted { source }).and_then(|()| change());
         done.map_err(|error| self.refuse(common, wanted, &explain(&error)))
@@ -151,16 +151,16 @@ impl Pc {
 }
 
 pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
-    let is_refused = |refused: &Refused<'_>, error: &dyn std::error::Error| {
+    let is_refused = |refused: &Attempt<'_>, error: &dyn std::error::Error| {
         pc.refuse(common, refused, &format!("{} is refused: {}", file.display(), explain(error)))
     };
-    let unknown = Refused { command: "install", image: None, serial: None };
+    let unknown = Attempt { command: "install", image: None, serial: None };
     let bundle = match ::images::bundle::Bundle::open(file) {
         Ok(bundle) => bundle,
         Err(error) => return is_refused(&unknown, &error),
     };
     let (name, serial) = (bundle.head().manifest.name.clone(), bundle.head().manifest.serial);
-    let wanted = Refused { image: Some(&name), serial: Some(serial), ..unknown };
+    let wanted = Attempt { image: Some(&name), serial: Some(serial), ..unknown };
     let trust = match pc.trust() {
         Ok(trust) => trust,
         Err(why) => return pc.refuse(common, &wanted, &why),
@@ -177,7 +177,7 @@ pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
         } else {
             ImageAction::Installed
         };
-        let note = Note {
+        let note = ImageNote {
             manifest: Some(head.digest()),
             floor: Some(manifest.floor),
             signers: approved.signers().to_vec(),
@@ -219,7 +219,7 @@ pub(super) fn activate(common: &Common, pc: &Pc, name: &ImageName, serial: Optio
         Ok(record) => record,
         Err(outcome) => return outcome,
     };
-    let wanted = |serial| Refused { command: "activate", image: Some(name), serial };
+    let wanted = |serial| Attempt { command: "activate", image: Some(name), serial };
     // What is noted is what is done, whatever is installed meanwhile.
     let found = match record.clone().activate(serial) {
         Ok(serial) => serial,
@@ -242,7 +242,7 @@ pub(super) fn roll_back(common: &Common, pc: &Pc, name: &ImageName) -> Outcome {
         Ok(record) => record,
         Err(outcome) => return outcome,
     };
-    let wanted = |serial| Refused { command: "rollback", image: Some(name), serial };
+    let wanted = |serial| Attempt { command: "rollback", image: Some(name), serial };
     let serial = match record.clone().roll_back() {
         Ok(serial) => serial,
         Err(why) => {
@@ -307,7 +307,7 @@ pub(super) fn remove(common: &Common, pc: &Pc, name: &ImageName, serial: u64) ->
         Ok(record) => record,
         Err(outcome) => return outcome,
     };
-    let wanted = Refused { command: "remove", image: Some(name), serial: Some(serial) };
+    let wanted = Attempt { command: "remove", image: Some(name), serial: Some(serial) };
     let standing =
         record.installed().find(|(it, ..)| *it == serial).map(|(_, standing, _)| standing);
     // What is noted is done, but for a disk that a guest has open.
@@ -324,7 +324,7 @@ pub(super) fn remove(common: &Common, pc: &Pc, name: &ImageName, serial: u64) ->
     let report = json!({"name": name.as_str(), "serial": serial, "comes_back": comes_back});
     common.done(&report, || {
         print(&format!("image {name} {serial} is removed; its floor stays\n"));
-        if standing == Some(Standing::Previous) {
+        if standing == Some(ImageState::Previous) {
             print("it was the image before: there is none any more that `bulkhead images rollback` could go back to\n");
         }
         if !comes_back {

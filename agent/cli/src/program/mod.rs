@@ -11,7 +11,7 @@ use policy::signature::Purpose;
 use printable::explain;
 use serde_json::{Value, json};
 
-use super::bundles::{self, CheckArgs, SignArgs, Spoken};
+use super::bundles::{self, BundleWording, CheckArgs, SignArgs};
 use super::{Common, Failure, Outcome, passphrase};
 use crate::images::serial;
 use crate::progress::size;
@@ -106,7 +106,7 @@ pub(super) fn run(common: &Common, command: &ProgramCommand) -> Outcome {
     }
 }
 
-impl Spoken for Manifest {
+impl BundleWording for Manifest {
     const COMMAND: &'static str = "program";
     const PURPOSE: Purpose = Purpose::Program;
     const FOLLOWING: (&'static str, &'static str) = ("bundle", "bundles");

@@ -5,11 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use ::program::host::{self, Host};
-use ::program::install::{self, Wish};
+use ::program::install::{self, InstallRequest};
 use ::program::manifest::{ApprovedBundle, Bundle, PACKAGE};
 use ::program::notes::{ProgramAction, ProgramNote};
 use ::program::package::Control;
-use ::program::record::{Admission, Kept, Last, Outcome as Became, Pending, Record, Stage};
+use ::program::record::{
+    Admission, KeptPackage, LastUpdate, Outcome as Became, Pending, Record, Stage,
+};
 use ::program::store::{Store, StoreError, sealed};
 use ::program::update::{self, Run};
 use base::state_volume::{self, StateAway};
@@ -22,7 +24,7 @@ use printable::explain;
 use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, print};
-use crate::bundles::Spoken as _;
+use crate::bundles::BundleWording as _;
 use crate::pc_trust;
 
 /// Between two looks at how far an update is.
@@ -95,7 +97,7 @@ pub(super) fn install(
         Ok(approved) => approved,
         Err(error) => return pc.refuse(common, offered, &refused(explain(&error))),
     };
-    let wish = Wish { uid: getuid().as_raw(), no_way_back };
+    let wish = InstallRequest { uid: getuid().as_raw(), no_way_back };
     let taken = looked_at(&approved).and_then(|has| {
         let taken = install::take(&pc.store(), &approved, &trust, &has, wish);
         taken.map_err(|error| explain(&error))
@@ -126,7 +128,7 @@ pub(super) fn install(
 }
 
 /// Looks at what a signed bundle brings, and at what the PC has.
-fn looked_at(approved: &ApprovedBundle) -> Result<::program::record::Has, String> {
+fn looked_at(approved: &ApprovedBundle) -> Result<::program::record::InstalledPackage, String> {
     let manifest = &approved.bundle().head().manifest;
     let package = sealed(approved).map_err(|error| explain(&error))?;
     let control = Control::of(&package).map_err(|error| explain(&error))?;
@@ -147,8 +149,8 @@ fn looked_at(approved: &ApprovedBundle) -> Result<::program::record::Has, String
 }
 
 /// Has what waits installed, and follows that.
-fn begin(common: &Common, pc: &Pc, kept: &Kept, later: bool) -> Outcome {
-    let Kept { serial, version, .. } = kept;
+fn begin(common: &Common, pc: &Pc, kept: &KeptPackage, later: bool) -> Outcome {
+    let KeptPackage { serial, version, .. } = kept;
     let waits = |how: &str| {
         let report = json!({"serial": serial, "version": version, "outcome": "waiting"});
         common.done(&report, || {
@@ -171,32 +173,32 @@ fn begin(common: &Common, pc: &Pc, kept: &Kept, later: bool) -> Outcome {
         );
     }
     match follow(common, &pc.store()) {
-        Ok(Followed::Ended(Some(last))) => ended(common, &last),
-        Ok(Followed::Ended(None)) => {
+        Ok(ServiceWait::Ended(Some(last))) => ended(common, &last),
+        Ok(ServiceWait::Ended(None)) => {
             common.fail(Failure::No, "the update was called off by somebody else")
         }
-        Ok(Followed::Idle(idle)) if idle.stage == Stage::Waiting && idle.waits.is_none() => {
+        Ok(ServiceWait::Idle(idle)) if idle.stage == Stage::Waiting && idle.waits.is_none() => {
             waits(&format!("`systemctl status {}` says why it does not begin", host::UPDATE))
         }
-        Ok(Followed::Idle(pending)) => stays(common, &pending),
+        Ok(ServiceWait::Idle(pending)) => stays(common, &pending),
         Err(error) => common.fail(Failure::No, &explain(&error)),
     }
 }
 
 /// What came of waiting for the service.
-enum Followed {
+enum ServiceWait {
     /// It is done.
-    Ended(Option<Last>),
+    Ended(Option<LastUpdate>),
     /// It is not at work, and this is under way.
     Idle(Box<Pending>),
 }
 
 /// Waits for the service, and says how far it is.
-fn follow(common: &Common, store: &Store) -> Result<Followed, StoreError> {
+fn follow(common: &Common, store: &Store) -> Result<ServiceWait, StoreError> {
     let (mut said, mut idle) = (None, 0);
     loop {
         let Record { pending, last, .. } = store.record()?;
-        let Some(pending) = pending else { return Ok(Followed::Ended(last)) };
+        let Some(pending) = pending else { return Ok(ServiceWait::Ended(last)) };
         if said.as_ref() != Some(&pending.stage) {
             if !common.json {
                 complain(&format!("{}\n", words(&pending.stage)));
@@ -205,7 +207,7 @@ fn follow(common: &Common, store: &Store) -> Result<Followed, StoreError> {
         }
         idle = if host::is_at_work() { 0 } else { idle + 1 };
         if idle >= IDLE_MAX {
-            return Ok(Followed::Idle(Box::new(pending)));
+            return Ok(ServiceWait::Idle(Box::new(pending)));
         }
         thread::sleep(STEP);
     }
@@ -229,7 +231,7 @@ fn words(stage: &Stage) -> String {
 /// Says of an update that was begun, and that nobody is at work with, what it waits for.
 fn stays(common: &Common, pending: &Pending) -> Outcome {
     let Pending { to, stage, waits, .. } = pending;
-    let Kept { serial, version, .. } = to;
+    let KeptPackage { serial, version, .. } = to;
     let why = waits.as_deref().map_or_else(
         || format!("`systemctl status {}` says why it does not go on", host::UPDATE),
         ToOwned::to_owned,
@@ -244,8 +246,8 @@ fn stays(common: &Common, pending: &Pending) -> Outcome {
 }
 
 /// Says what became of an update.
-fn ended(common: &Common, last: &Last) -> Outcome {
-    let Last { serial, version, outcome, why } = last;
+fn ended(common: &Common, last: &LastUpdate) -> Outcome {
+    let LastUpdate { serial, version, outcome, why } = last;
     let report = json!({"serial": serial, "version": version, "outcome": outcome, "why": why});
     let verdict = match outcome {
         Became::InForce => Ok(()),
@@ -257,8 +259,8 @@ fn ended(common: &Common, last: &Last) -> Outcome {
     })
 }
 
-fn became(last: &Last) -> String {
-    let Last { serial, version, outcome, why } = last;
+fn became(last: &LastUpdate) -> String {
+    let LastUpdate { serial, version, outcome, why } = last;
     let what = match outcome {
         Became::InForce => "is in force",
         Became::Returned => "did not work, and the one before is in force again",
@@ -285,8 +287,8 @@ pub(super) fn status(common: &Common, pc: &Pc) -> Outcome {
         "newest": record.newest.map(|newest| newest.serial), "last": record.last,
     });
     common.done(&report, || {
-        let kept = |kept: &Option<Kept>, none: &str| match kept {
-            Some(Kept { serial, version, signers, .. }) => {
+        let kept = |kept: &Option<KeptPackage>, none: &str| match kept {
+            Some(KeptPackage { serial, version, signers, .. }) => {
                 format!("{version}, serial {serial}, signed by {}", signers.join(", "))
             }
             None => none.to_owned(),
@@ -326,7 +328,7 @@ pub(super) fn roll_back(common: &Common, pc: &Pc) -> Outcome {
 /// Calls off the update that waits.
 pub(super) fn cancel(common: &Common, pc: &Pc) -> Outcome {
     match install::cancel(&pc.store(), getuid().as_raw()) {
-        Ok(Kept { serial, version, .. }) => {
+        Ok(KeptPackage { serial, version, .. }) => {
             let report = json!({"serial": serial, "version": version});
             common.done(&report, || {
                 print(&format!(

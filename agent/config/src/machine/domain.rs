@@ -13,7 +13,7 @@ use super::values::{cmdline, image, memory, port_name, serial, word};
 use super::{Boot, Context, DOMAINS_MAX, Disk, DomainHardware, Kind, Serial, VmHardware};
 use crate::domain_policies::DomainPolicy;
 use base::layout::MEDIATORS_PORTS;
-use claims::Wanted;
+use claims::ClaimedFunction;
 use images::manifest::HEALTH_PORT;
 
 /// Cores that a domain can have of its own.
@@ -37,8 +37,8 @@ pub(crate) struct VmDraft {
     cores: Option<u8>,
     boot: Option<Boot>,
     pub(crate) disks: Vec<(Disk, Span)>,
-    pub(crate) nic: Option<(Wanted, Span)>,
-    pub(crate) passthrough: Vec<(Wanted, Span)>,
+    pub(crate) nic: Option<(ClaimedFunction, Span)>,
+    pub(crate) passthrough: Vec<(ClaimedFunction, Span)>,
     serial: Serial,
     ports: Vec<String>,
 }
@@ -293,7 +293,7 @@ fn read_nic(
     form: &mut Form<'_>,
     name: Spanned<&str>,
     policy: Option<&DomainPolicy>,
-) -> Option<(Wanted, Span)> {
+) -> Option<(ClaimedFunction, Span)> {
     let network = policy.map(|policy| policy.network);
     if !form.has("nic") && network == Some(Network::Passthrough) {
         form.sink().report(Diagnostic::error(

@@ -23,7 +23,7 @@ use vmm_control::MemorySize;
 use vmm_control::limits::DISKS_MAX;
 
 use crate::domain_policies::DomainPolicy;
-use claims::{Claims, PciAddress, Screen, Wanted};
+use claims::{ClaimedFunction, Claims, PciAddress, Screen};
 use images::manifest::{ImageName, Manifest, Version};
 
 pub use domain::HARDWARE;
@@ -80,9 +80,9 @@ pub struct VmHardware {
     /// Disks, in the order the guest sees them; behind those of the image, if it starts from one.
     pub disks: Vec<Disk>,
     /// The NIC handed over.
-    pub nic: Option<Wanted>,
+    pub nic: Option<ClaimedFunction>,
     /// Other functions handed over.
-    pub passthrough: Vec<Wanted>,
+    pub passthrough: Vec<ClaimedFunction>,
     /// Where the first serial port goes.
     pub serial: Serial,
     /// Named console ports, each a socket `<runtime>/<domain>/<name>.sock`.
@@ -96,7 +96,7 @@ impl VmHardware {
     }
 
     /// Returns the same, with what the machine file says of each.
-    pub fn pci_devices(&self) -> impl Iterator<Item = &Wanted> + '_ {
+    pub fn pci_devices(&self) -> impl Iterator<Item = &ClaimedFunction> + '_ {
         self.nic.iter().chain(&self.passthrough)
     }
 

@@ -7,7 +7,7 @@
 
 use form::document::{Form, Mistake, Value};
 
-use claims::{PciAddress, Pins, Role, Wanted};
+use claims::{ClaimedFunction, PciAddress, Pins, Role};
 
 /// A PCI address, for messages.
 const EXAMPLE: &str = "\"0000:00:05.0\"";
@@ -19,7 +19,7 @@ const VLAN_KEYS: [&str; 2] = ["parent", "vlan"];
 const SLOT_MAX: usize = 64;
 
 /// Reads `nic = ...`: the address of a NIC, or a table with its pins.
-pub(super) fn nic(value: Value<'_>) -> Option<Wanted> {
+pub(super) fn nic(value: Value<'_>) -> Option<ClaimedFunction> {
     if !value.is_table() {
         return alone(value, Role::Nic);
     }
@@ -39,23 +39,23 @@ pub(super) fn nic(value: Value<'_>) -> Option<Wanted> {
 }
 
 /// Reads an entry of `passthrough = [ ... ]`.
-pub(super) fn passthrough(value: Value<'_>) -> Option<Wanted> {
+pub(super) fn passthrough(value: Value<'_>) -> Option<ClaimedFunction> {
     match value.is_table() {
         true => pinned(value.form("an entry of `passthrough`")?, Role::Device),
         false => alone(value, Role::Device),
     }
 }
 
-fn alone(value: Value<'_>, role: Role) -> Option<Wanted> {
+fn alone(value: Value<'_>, role: Role) -> Option<ClaimedFunction> {
     if value.text().is_none() {
         let help = format!("write it as `lspci -D` shows it, such as {EXAMPLE}");
         return value.not_a("a PCI address, in quotes", help);
     }
     let address = parsed(value, pci_address)?;
-    Some(Wanted { address, role, pins: Pins::default() })
+    Some(ClaimedFunction { address, role, pins: Pins::default() })
 }
 
-fn pinned(mut form: Form<'_>, role: Role) -> Option<Wanted> {
+fn pinned(mut form: Form<'_>, role: Role) -> Option<ClaimedFunction> {
     let help = || format!("add its address as `lspci -D` shows it, such as `address = {EXAMPLE}`");
     let address = form.required_or("address", help, |v| parsed(v, pci_address));
     let pins = Pins {
@@ -64,7 +64,7 @@ fn pinned(mut form: Form<'_>, role: Role) -> Option<Wanted> {
         slot: form.optional("slot", |v| parsed(v, slot)),
     };
     form.close();
-    Some(Wanted { address: address?, role, pins })
+    Some(ClaimedFunction { address: address?, role, pins })
 }
 
 fn parsed<T>(value: Value<'_>, parse: fn(&str) -> Result<T, Mistake>) -> Option<T> {

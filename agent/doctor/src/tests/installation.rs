@@ -10,7 +10,7 @@ fn a_new_pc_is_led_to_setup_and_never_back_to_the_doctor() {
     let system = system(&pc);
     let setup = "run `bulkhead setup`, which writes";
     expect(
-        &host::examine(&system, Needs::of(None)),
+        &host::examine(&system, HardwareNeeds::of(None)),
         "iommu",
         Level::Fail,
         &[setup, "by hand: add"],
@@ -208,7 +208,7 @@ fn what_needs_no_decision_is_mended_once_and_looked_at_again() {
     let lab = machine("format = 1\n[domain.lab]\nvmm = \"external\"\n");
     let examine = || {
         let mut findings = service::roles(&system, Some(&lab));
-        findings.extend(host::examine(&system, Needs::of(None)));
+        findings.extend(host::examine(&system, HardwareNeeds::of(None)));
         findings
     };
     let mut ran = Vec::new();

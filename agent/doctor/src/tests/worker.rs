@@ -135,7 +135,7 @@ fn cpusets_are_needed_where_a_domain_has_cores_of_its_own() {
     let has = |controllers: &str, cores: &str| {
         fs::write(point.join("cgroup.controllers"), controllers).unwrap();
         let machine = machine(&format!("format = 1\n[domain.a]\nkernel = \"k\"\n{cores}\n"));
-        host::examine(&system, Needs::of(Some(&machine)))
+        host::examine(&system, HardwareNeeds::of(Some(&machine)))
     };
     expect(&has("cpu io memory pids", ""), "cgroups", Level::Ok, &[]);
     let found = has("cpu io memory pids", "cores = 1");

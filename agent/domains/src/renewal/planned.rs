@@ -19,7 +19,9 @@ use std::time::Duration;
 use audit::AuditEvent;
 use audit::events::{Outcome, RenewalBegan, RenewalEnded, RenewalPutOff, cut};
 
-use super::schedule::{self, Countdown, Due, Local, Now, PUT_OFF, Rules, Runs, Schedule};
+use super::schedule::{
+    self, ClockReading, Countdown, DueReason, LocalTime, PUT_OFF, Rules, Runs, Schedule,
+};
 use crate::lifecycle::{State, Time};
 
 /// The question comes back for the last part of the countdown, for who left it or did something else.
@@ -41,7 +43,7 @@ pub enum RenewalReason {
         request: Option<u64>,
     },
     /// The policy says so.
-    Due(Due),
+    Due(DueReason),
 }
 
 impl RenewalReason {
@@ -78,10 +80,10 @@ impl RenewalReason {
     }
 }
 
-fn word(due: Due) -> &'static str {
+fn word(due: DueReason) -> &'static str {
     match due {
-        Due::Time => "time",
-        Due::Idle => "idle",
+        DueReason::Time => "time",
+        DueReason::Idle => "idle",
     }
 }
 
@@ -116,7 +118,7 @@ pub struct SeatFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Begin to renew this domain.
-    Begin(String, Due),
+    Begin(String, DueReason),
     /// Ask whether to put it off, which is the one choice. [`Renewals::not_asked`] if that cannot be.
     Ask { text: String, choices: Vec<String> },
     /// Say the question that stands in these words.
@@ -129,7 +131,7 @@ pub enum Effect {
 
 /// What came of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PutOff {
+pub struct Postponement {
     pub event: AuditEvent,
     /// What whoever answered is told.
     pub words: String,
@@ -137,12 +139,12 @@ pub struct PutOff {
 
 /// One that is under way.
 #[derive(Debug)]
-struct UnderWay {
+struct RenewalInProgress {
     since: Time,
     why: RenewalReason,
 }
 
-impl UnderWay {
+impl RenewalInProgress {
     fn ended(
         &self,
         domain: &str,
@@ -164,7 +166,7 @@ impl UnderWay {
 
 /// A domain that the policy has begin anew by itself.
 #[derive(Debug)]
-struct Planned {
+struct PlannedRenewal {
     label: String,
     schedule: Schedule,
     runs: Option<Runs>,
@@ -174,7 +176,7 @@ struct Planned {
 
 /// The question that stands at the seat.
 #[derive(Debug)]
-struct Asked {
+struct StandingQuestion {
     domain: String,
     text: String,
 }
@@ -182,13 +184,13 @@ struct Asked {
 /// The renewals that are to come, and those that are under way.
 #[derive(Debug, Default)]
 pub struct Renewals {
-    planned: BTreeMap<String, Planned>,
+    planned: BTreeMap<String, PlannedRenewal>,
     /// Domains that an earlier agent started, and since when this one has them: what was done there before is not known.
     taken_up: BTreeMap<String, Time>,
-    asked: Option<Asked>,
-    under_way: BTreeMap<String, UnderWay>,
+    asked: Option<StandingQuestion>,
+    under_way: BTreeMap<String, RenewalInProgress>,
     /// When it was last looked at, if there is anything to look at.
-    looked: Option<Now>,
+    looked: Option<ClockReading>,
     /// Whether it ever was.
     has_looked: bool,
 }
@@ -204,13 +206,18 @@ impl Renewals {
     }
 
     /// Looks at clocks, domains and seat; returns what is to begin, and what the person at the seat is to know of those that are next.
-    pub fn look(&mut self, now: Now, domains: &[DomainFacts], seat: &SeatFacts) -> Vec<Effect> {
+    pub fn look(
+        &mut self,
+        now: ClockReading,
+        domains: &[DomainFacts],
+        seat: &SeatFacts,
+    ) -> Vec<Effect> {
         let mut effects = self.look_at_schedules(now, domains);
         effects.extend(self.ask(seat));
         effects
     }
 
-    fn look_at_schedules(&mut self, now: Now, domains: &[DomainFacts]) -> Vec<Effect> {
+    fn look_at_schedules(&mut self, now: ClockReading, domains: &[DomainFacts]) -> Vec<Effect> {
         let first = !std::mem::replace(&mut self.has_looked, true);
         let facts: Vec<(&DomainFacts, &Rules)> =
             domains.iter().filter_map(|domain| Some((domain, domain.rules.as_ref()?))).collect();
@@ -229,7 +236,8 @@ impl Renewals {
                 let age = domain.vmm_age.filter(|_| first && taken_up.is_some());
                 let since = now.local.minus(age.unwrap_or_default());
                 let schedule = Schedule::new(rules.clone(), since);
-                let planned = Planned { label: domain.label.clone(), schedule, runs, asked: 0 };
+                let planned =
+                    PlannedRenewal { label: domain.label.clone(), schedule, runs, asked: 0 };
                 self.planned.insert(name.clone(), planned);
             }
             let Some(planned) = self.planned.get_mut(name) else { continue };
@@ -248,7 +256,7 @@ impl Renewals {
     /// Asks about the renewal that is next, says how much time is left, and takes back what there is nothing to ask about any more.
     fn ask(&mut self, seat: &SeatFacts) -> Option<Effect> {
         let Some(now) = self.looked else { return self.forget_question() };
-        let of = |planned: &Planned| planned.schedule.countdown(now.time);
+        let of = |planned: &PlannedRenewal| planned.schedule.countdown(now.time);
         if let Some(asked) = &mut self.asked {
             let planned = self.planned.get(&asked.domain);
             let Some((planned, counts)) = planned.and_then(|it| Some((it, of(it)?))) else {
@@ -273,10 +281,10 @@ impl Renewals {
         }
         planned.asked += 1;
         let text = question(&planned.label, counts);
-        if !counts.may_put_off || counts.due == Due::Idle || seat.front != *name {
+        if !counts.may_put_off || counts.due == DueReason::Idle || seat.front != *name {
             return Some(Effect::Tell { source: format!("renewal of {name}"), text });
         }
-        self.asked = Some(Asked { domain: name.clone(), text: text.clone() });
+        self.asked = Some(StandingQuestion { domain: name.clone(), text: text.clone() });
         let put_off = format!("In {} minutes (once)", PUT_OFF.as_secs() / 60);
         Some(Effect::Ask { text, choices: vec![put_off] })
     }
@@ -299,7 +307,7 @@ impl Renewals {
     }
 
     /// Takes the choice at the seat of this place, or that none was made, after which the countdown goes on.
-    pub fn answered(&mut self, chosen: Option<usize>) -> Option<PutOff> {
+    pub fn answered(&mut self, chosen: Option<usize>) -> Option<Postponement> {
         let asked = self.asked.take()?;
         // There is one thing to choose.
         let (Some(0), Some(now)) = (chosen, self.looked) else { return None };
@@ -312,14 +320,14 @@ impl Renewals {
             seconds: PUT_OFF.as_secs(),
             why: word(due).to_owned(),
         };
-        Some(PutOff { event: put_off.into(), words })
+        Some(Postponement { event: put_off.into(), words })
     }
 
     /// Returns in what time it has to be looked at again; `None` if nothing is planned.
     #[must_use]
-    pub fn wait(&self, local: Local) -> Option<Duration> {
-        let now = Now { local, ..self.looked? };
-        let one = |planned: &Planned| {
+    pub fn wait(&self, local: LocalTime) -> Option<Duration> {
+        let now = ClockReading { local, ..self.looked? };
+        let one = |planned: &PlannedRenewal| {
             // What is left is said by the second.
             let counts = planned.schedule.countdown(now.time).map(|counts| {
                 let part = Duration::from_nanos(counts.left.subsec_nanos().into());
@@ -356,7 +364,7 @@ impl Renewals {
 
     /// Takes note that a renewal has begun.
     pub fn began(&mut self, domain: &str, why: RenewalReason, now: Time) {
-        self.under_way.insert(domain.to_owned(), UnderWay { since: now, why });
+        self.under_way.insert(domain.to_owned(), RenewalInProgress { since: now, why });
     }
 
     /// Returns an event for each renewal that has ended: its domain runs again, or is off.
@@ -388,7 +396,7 @@ impl Renewals {
     pub fn end(&mut self, now: Time) -> Vec<AuditEvent> {
         let left = std::mem::take(&mut self.under_way);
         let ended = "the agent ended before it did";
-        let event = |(name, one): (&String, &UnderWay)| {
+        let event = |(name, one): (&String, &RenewalInProgress)| {
             one.ended(name, Outcome::Begun, Some(ended.to_owned()), now)
         };
         left.iter().map(event).collect()
@@ -398,8 +406,8 @@ impl Renewals {
 /// Returns the text of the question.
 fn question(label: &str, counts: Countdown) -> String {
     let why = match counts.due {
-        Due::Time => "",
-        Due::Idle => ", as nobody has worked there for long",
+        DueReason::Time => "",
+        DueReason::Idle => ", as nobody has worked there for long",
     };
     let left = seconds(counts);
     format!(

@@ -34,9 +34,9 @@ const DAY: i64 = 24 * 3600;
 
 /// Local time as the wall clock shows it: seconds since 1970-01-01 00:00 there, summer time included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Local(pub i64);
+pub struct LocalTime(pub i64);
 
-impl Local {
+impl LocalTime {
     /// Returns what the wall clock shows.
     #[must_use]
     pub fn now() -> Self {
@@ -76,11 +76,11 @@ pub struct Rules {
 
 impl Rules {
     /// Returns the first of its times after this one.
-    fn first_after(&self, local: Local) -> Option<Local> {
+    fn first_after(&self, local: LocalTime) -> Option<LocalTime> {
         let midnight = local.0.saturating_sub(local.0.rem_euclid(DAY));
         let next = |minutes: &u16| {
             let today = midnight.saturating_add(i64::from(*minutes) * 60);
-            Local(if today > local.0 { today } else { today.saturating_add(DAY) })
+            LocalTime(if today > local.0 { today } else { today.saturating_add(DAY) })
         };
         self.at.iter().map(next).min()
     }
@@ -99,7 +99,7 @@ impl Rules {
 
 /// Why it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum DueReason {
     /// Its time of day has come.
     Time,
     /// Nothing was done there for long.
@@ -108,11 +108,11 @@ pub enum Due {
 
 /// The clocks at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub struct ClockReading {
     /// By the agent's clock, which nobody sets.
     pub time: Time,
     /// By the wall clock, in local time.
-    pub local: Local,
+    pub local: LocalTime,
 }
 
 /// What is so of a domain that runs.
@@ -135,21 +135,21 @@ impl Runs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Begin the renewal.
-    Begin(Due),
+    Begin(DueReason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    Counting { due: Due, until: Time, may_put_off: bool, since: Time },
-    PutOff { due: Due, until: Local, at: Time, since: Time },
+    Counting { due: DueReason, until: Time, may_put_off: bool, since: Time },
+    PutOff { due: DueReason, until: LocalTime, at: Time, since: Time },
 }
 
 /// A countdown to a renewal, as far as it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Countdown {
     /// Why it is due.
-    pub due: Due,
+    pub due: DueReason,
     /// How long it takes until it begins.
     pub left: Duration,
     /// Whether it can be put off.
@@ -161,14 +161,14 @@ pub struct Countdown {
 pub struct Schedule {
     rules: Rules,
     /// The next of its times, unless it has none.
-    next: Option<Local>,
+    next: Option<LocalTime>,
     stage: Stage,
 }
 
 impl Schedule {
     /// Makes a schedule for a domain that has what was written since this time: times of day after that count.
     #[must_use]
-    pub fn new(rules: Rules, since: Local) -> Self {
+    pub fn new(rules: Rules, since: LocalTime) -> Self {
         Self { next: rules.first_after(since), rules, stage: Stage::Waiting }
     }
 
@@ -179,7 +179,7 @@ impl Schedule {
     }
 
     /// Looks at clocks and domain; `None` for a domain that does not run, which begins anew in any case.
-    pub fn look(&mut self, now: Now, runs: Option<Runs>) -> Option<Output> {
+    pub fn look(&mut self, now: ClockReading, runs: Option<Runs>) -> Option<Output> {
         let time_has_come = self.time_has_come(now.local);
         let Some(runs) = runs else {
             self.stage = Stage::Waiting;
@@ -189,9 +189,9 @@ impl Schedule {
         match &mut self.stage {
             Stage::Waiting => {
                 let due = if time_has_come {
-                    Due::Time
+                    DueReason::Time
                 } else if self.is_idle(now.time, runs) {
-                    Due::Idle
+                    DueReason::Idle
                 } else {
                     return None;
                 };
@@ -199,7 +199,7 @@ impl Schedule {
             }
             // Its time has come meanwhile: it is not waited for that nobody works there.
             Stage::Counting { due, .. } | Stage::PutOff { due, .. } if time_has_come => {
-                *due = Due::Time
+                *due = DueReason::Time
             }
             Stage::Counting { .. } | Stage::PutOff { .. } => {}
         }
@@ -222,7 +222,7 @@ impl Schedule {
     }
 
     /// Puts the renewal off that is counted down to; until when, if that can be.
-    pub fn put_off(&mut self, now: Now) -> Option<(Due, Local)> {
+    pub fn put_off(&mut self, now: ClockReading) -> Option<(DueReason, LocalTime)> {
         let Stage::Counting { due, may_put_off: true, since, .. } = self.stage else { return None };
         let until = now.local.plus(PUT_OFF);
         self.stage = Stage::PutOff { due, until, at: now.time, since };
@@ -245,8 +245,8 @@ impl Schedule {
 
     /// Returns in what time [`Self::look`] may have something to do; `None` if never by itself.
     #[must_use]
-    pub fn wait(&self, now: Now, runs: Option<Runs>) -> Option<Duration> {
-        let until = |local: Local| {
+    pub fn wait(&self, now: ClockReading, runs: Option<Runs>) -> Option<Duration> {
+        let until = |local: LocalTime| {
             Duration::from_secs(u64::try_from(local.0.saturating_sub(now.local.0)).unwrap_or(0))
         };
         let idle = self.rules.when_idle.zip(runs.and_then(Runs::used_since));
@@ -259,13 +259,13 @@ impl Schedule {
         stage.into_iter().chain(self.next.map(until)).min()
     }
 
-    fn count(&mut self, now: Now, due: Due, may_put_off: bool, runs: Runs) {
+    fn count(&mut self, now: ClockReading, due: DueReason, may_put_off: bool, runs: Runs) {
         let until = now.time.saturating_add(COUNTDOWN);
         self.stage = Stage::Counting { due, until, may_put_off, since: runs.since };
     }
 
     /// Returns whether one of its times has come since the last look. There is one answer for all of them.
-    fn time_has_come(&mut self, local: Local) -> bool {
+    fn time_has_come(&mut self, local: LocalTime) -> bool {
         let Some(next) = self.next else { return false };
         let slack = i64::try_from(SLACK.as_secs()).unwrap_or(DAY);
         let come = local >= next;
@@ -289,10 +289,11 @@ impl Schedule {
             Stage::Counting { due, until, since, .. } => {
                 let began = until.saturating_sub(COUNTDOWN);
                 runs.since != since
-                    || due == Due::Idle && runs.used.is_some_and(|used| used > began)
+                    || due == DueReason::Idle && runs.used.is_some_and(|used| used > began)
             }
             Stage::PutOff { due, at, since, .. } => {
-                runs.since != since || due == Due::Idle && runs.used.is_some_and(|used| used > at)
+                runs.since != since
+                    || due == DueReason::Idle && runs.used.is_some_and(|used| used > at)
             }
         };
         if void {

@@ -4,19 +4,19 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::super::adoption::{self, Found};
+use super::super::adoption::{self, EarlierVmm};
 use super::super::capture::Capture;
+use super::super::desired_state::DesiredState;
 use super::super::lifecycle::{Event, Exit};
 use super::super::process::{FileId, VmmProcess};
 use super::super::record::VmmRecord;
-use super::super::wanted::Wanted;
-use super::super::{Parts, Shared};
+use super::super::{Parts, SupervisorContext};
 use super::DomainRuntime;
 use super::start::not_kept;
 
 /// How the VMM that runs differs from one that would be started now. It runs on, and is put right when its desktop is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outdated {
+pub enum VmmMismatch {
     /// It speaks another version of the seat link: it has no screen, keyboard and pointer.
     SeatLink,
     /// The policy or the machine file asks for something else.
@@ -25,7 +25,7 @@ pub enum Outdated {
     Program,
 }
 
-impl fmt::Display for Outdated {
+impl fmt::Display for VmmMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SeatLink => {
@@ -56,21 +56,21 @@ pub enum Adoption {
 
 impl DomainRuntime {
     /// Adopts what an earlier agent left of this domain.
-    pub(in super::super) fn adopt(&mut self, shared: &mut Shared) -> Adoption {
+    pub(in super::super) fn adopt(&mut self, shared: &mut SupervisorContext) -> Adoption {
         let layout = &shared.parts.layout;
         let domain = self.policy.name.clone();
-        self.wanted = Wanted::read(layout, &domain);
-        let stays_off = self.wanted == Some(Wanted::Off);
+        self.wanted = DesiredState::read(layout, &domain);
+        let stays_off = self.wanted == Some(DesiredState::Off);
         match adoption::find(layout, shared.parts.cgroups.as_deref(), &domain) {
-            Found::Nothing => self.left_off(shared, stays_off),
-            Found::Unreachable => {
+            EarlierVmm::Nothing => self.left_off(shared, stays_off),
+            EarlierVmm::Unreachable => {
                 tracing::warn!(
                     domain,
                     "something is behind its VMM's control socket that takes no caller; what it may still hold is kept from the next VMM"
                 );
                 self.left_off(shared, stays_off)
             }
-            Found::Running(vmm, record) => {
+            EarlierVmm::Running(vmm, record) => {
                 tracing::info!(
                     domain,
                     pid = vmm.identity().pid,
@@ -78,16 +78,16 @@ impl DomainRuntime {
                 );
                 self.run_on(shared, vmm, *record);
                 match self.wanted {
-                    Some(Wanted::Run) | None if self.runs_what_was_given_up() => {
+                    Some(DesiredState::Run) | None if self.runs_what_was_given_up() => {
                         self.feed(shared, Event::Restart);
                     }
-                    Some(Wanted::Off) => self.feed(shared, Event::Stop { now: false }),
-                    Some(Wanted::Restart) => self.feed(shared, Event::Restart),
-                    Some(Wanted::Run) | None => return Adoption::RunsOn,
+                    Some(DesiredState::Off) => self.feed(shared, Event::Stop { now: false }),
+                    Some(DesiredState::Restart) => self.feed(shared, Event::Restart),
+                    Some(DesiredState::Run) | None => return Adoption::RunsOn,
                 }
                 Adoption::IsEnded
             }
-            Found::ToEnd(vmm, why, record) => {
+            EarlierVmm::ToEnd(vmm, why, record) => {
                 tracing::warn!(
                     domain,
                     pid = vmm.identity().pid,
@@ -101,7 +101,7 @@ impl DomainRuntime {
                 self.feed(shared, next);
                 Adoption::IsEnded
             }
-            Found::Ended(exit, record) => {
+            EarlierVmm::Ended(exit, record) => {
                 tracing::warn!(
                     domain,
                     pid = record.identity.pid,
@@ -119,7 +119,7 @@ impl DomainRuntime {
         }
     }
 
-    fn left_off(&mut self, shared: &mut Shared, stays_off: bool) -> Adoption {
+    fn left_off(&mut self, shared: &mut SupervisorContext, stays_off: bool) -> Adoption {
         if !stays_off {
             return Adoption::Nothing;
         }
@@ -127,28 +127,28 @@ impl DomainRuntime {
         Adoption::StaysOff
     }
 
-    fn had_ended(&mut self, shared: &mut Shared, exit: Exit) {
-        if self.wanted == Some(Wanted::Run) && exit == Exit::PoweredOff {
-            self.write_wanted(shared, Wanted::Off);
+    fn had_ended(&mut self, shared: &mut SupervisorContext, exit: Exit) {
+        if self.wanted == Some(DesiredState::Run) && exit == Exit::PoweredOff {
+            self.write_wanted(shared, DesiredState::Off);
             self.forget(shared);
             self.feed(shared, Event::Found { answered: true });
             return self.feed(shared, Event::Exited(exit));
         }
         self.forget(shared);
         match (self.wanted, exit) {
-            (Some(Wanted::Off), _) => self.feed(shared, Event::LeftOff),
+            (Some(DesiredState::Off), _) => self.feed(shared, Event::LeftOff),
             // It ended because it was to be restarted.
-            (Some(Wanted::Restart), _) | (None, Exit::PoweredOff) => {
+            (Some(DesiredState::Restart), _) | (None, Exit::PoweredOff) => {
                 self.feed(shared, Event::Start);
             }
-            (Some(Wanted::Run) | None, exit) => {
+            (Some(DesiredState::Run) | None, exit) => {
                 self.feed(shared, Event::Found { answered: true });
                 self.feed(shared, Event::Exited(exit));
             }
         }
     }
 
-    fn run_on(&mut self, shared: &mut Shared, vmm: VmmProcess, record: VmmRecord) {
+    fn run_on(&mut self, shared: &mut SupervisorContext, vmm: VmmProcess, record: VmmRecord) {
         self.hold(shared, vmm);
         let seat = self.has_seat(&shared.parts) && record.link == seat_link::VERSION;
         self.seat_next = seat.then(|| shared.now());
@@ -159,7 +159,7 @@ impl DomainRuntime {
     }
 
     /// Takes the process for this domain's from now on.
-    fn hold(&mut self, shared: &Shared, vmm: VmmProcess) {
+    fn hold(&mut self, shared: &SupervisorContext, vmm: VmmProcess) {
         let (parts, name) = (&shared.parts, &self.policy.name);
         self.capture = Capture::open(&parts.layout.vmm_log(name))
             .inspect_err(|error| {
@@ -203,25 +203,25 @@ impl DomainRuntime {
     }
 
     /// Returns how a VMM of this record differs from one that would be started now.
-    pub(super) fn outdated_by(&self, parts: &Parts, record: &VmmRecord) -> Option<Outdated> {
+    pub(super) fn outdated_by(&self, parts: &Parts, record: &VmmRecord) -> Option<VmmMismatch> {
         if record.link != seat_link::VERSION {
-            return Some(Outdated::SeatLink);
+            return Some(VmmMismatch::SeatLink);
         }
         // Another image than it runs is nothing that its VMM is behind in: it waits for a start (`image_note`).
         let now = self.started_as(parts, self.policy.discard, record.image.as_ref());
         if !now.is_ok_and(|(_, now)| now.spec == record.spec) {
-            return Some(Outdated::Spec);
+            return Some(VmmMismatch::Spec);
         }
         let program = fs::metadata(&parts.vmm)
             .map(|file| FileId { device: file.dev(), inode: file.ino() })
             .ok();
         let replaced = record.executable.zip(program).is_some_and(|(runs, is)| runs != is);
-        replaced.then_some(Outdated::Program)
+        replaced.then_some(VmmMismatch::Program)
     }
 
     /// Returns how its VMM differs from one that would be started now.
     #[must_use]
-    pub fn outdated(&self) -> Option<Outdated> {
+    pub fn outdated(&self) -> Option<VmmMismatch> {
         self.outdated
     }
 }

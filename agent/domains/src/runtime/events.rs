@@ -5,14 +5,14 @@ use std::time::Duration;
 use logging::LIMITED_BY_CALLER;
 use vmm_control::{Command, HungThread};
 
-use super::super::Shared;
+use super::super::SupervisorContext;
 use super::super::adoption::by_last_words;
 use super::super::capture::Capture;
+use super::super::desired_state::DesiredState;
 use super::super::lifecycle::{Event, Exit, State};
 use super::super::pressure::Resource;
 use super::super::record::VmmRecord;
 use super::super::vmm_control_client::VmmControlClient;
-use super::super::wanted::Wanted;
 use super::{DomainRuntime, SILENT_AFTER};
 
 /// How often a VMM that has not answered yet is asked.
@@ -25,7 +25,7 @@ const HUNG_AFTER: u32 = 24;
 
 impl DomainRuntime {
     /// Processes what the VMM wrote, answered and did, and what is due.
-    pub(in super::super) fn process_events(&mut self, shared: &mut Shared) {
+    pub(in super::super) fn process_events(&mut self, shared: &mut SupervisorContext) {
         self.log_output(shared);
         self.reap(shared);
         self.poll_control_socket(shared);
@@ -37,14 +37,14 @@ impl DomainRuntime {
         self.feed_tick(shared);
     }
 
-    fn feed_tick(&mut self, shared: &mut Shared) {
+    fn feed_tick(&mut self, shared: &mut SupervisorContext) {
         if self.lifecycle.deadline().is_some_and(|deadline| shared.now() >= deadline) {
             self.feed(shared, Event::Tick);
         }
     }
 
     /// Logs what the VMM writes to its standard error.
-    fn log_output(&mut self, shared: &Shared) {
+    fn log_output(&mut self, shared: &SupervisorContext) {
         let Some(capture) = &mut self.capture else { return };
         let output = capture.poll(shared.now());
         let domain = self.policy.name.as_str();
@@ -59,7 +59,7 @@ impl DomainRuntime {
         }
     }
 
-    fn reap(&mut self, shared: &mut Shared) {
+    fn reap(&mut self, shared: &mut SupervisorContext) {
         let Some(vmm) = &mut self.vmm else { return };
         let last = || self.capture.as_ref().and_then(Capture::last_words);
         let Some(exit) = vmm.ended(|| by_last_words(last().as_deref())) else { return };
@@ -91,21 +91,21 @@ impl DomainRuntime {
         }
         if exit == Exit::PoweredOff && matches!(self.lifecycle.state(), State::Running { .. }) {
             // Without its record the next agent would start a guest that switched itself off.
-            self.write_wanted(shared, Wanted::Off);
+            self.write_wanted(shared, DesiredState::Off);
         }
         self.forget(shared);
         self.feed(shared, Event::Exited(exit));
     }
 
     /// Removes the record of the VMM, by which the next agent would find it.
-    pub(super) fn forget(&self, shared: &Shared) {
+    pub(super) fn forget(&self, shared: &SupervisorContext) {
         if let Err(error) = VmmRecord::remove(&shared.parts.layout, &self.policy.name) {
             tracing::warn!(domain = self.policy.name, "cannot write down the VMM's end: {error}");
         }
     }
 
     /// Handles the VMM's answers on its control socket, and asks for its status.
-    fn poll_control_socket(&mut self, shared: &mut Shared) {
+    fn poll_control_socket(&mut self, shared: &mut SupervisorContext) {
         let now = shared.now();
         for (request, result) in self.control.poll(now) {
             match (request, result) {
@@ -155,7 +155,7 @@ impl DomainRuntime {
     }
 
     /// Handles what the VMM says of a thread of its own that hangs.
-    fn take_hung(&mut self, shared: &mut Shared, hung: Option<HungThread>) {
+    fn take_hung(&mut self, shared: &mut SupervisorContext, hung: Option<HungThread>) {
         let (waits, hangs): (Option<_>, Option<_>) = match hung {
             Some(hung) if hung.waits_for_host => (Some(hung), None),
             hung => (None, hung),
@@ -172,7 +172,7 @@ impl DomainRuntime {
     }
 
     /// Connects the seat to the VMM as soon as that listens for it.
-    fn connect_seat(&mut self, shared: &Shared) {
+    fn connect_seat(&mut self, shared: &SupervisorContext) {
         let now = shared.now();
         let Some(parts) =
             self.seat_next.filter(|next| now >= *next).and(shared.parts.seat.as_ref())
@@ -190,7 +190,7 @@ impl DomainRuntime {
     }
 
     /// Looks what its VMM's group waits for.
-    pub(in super::super) fn look_at_pressure(&mut self, shared: &mut Shared) {
+    pub(in super::super) fn look_at_pressure(&mut self, shared: &mut SupervisorContext) {
         let (Some(group), now) = (self.group.as_ref().filter(|_| self.vmm.is_some()), shared.now())
         else {
             return;
@@ -213,7 +213,7 @@ impl DomainRuntime {
         }
     }
 
-    fn count_unanswered(&mut self, shared: &mut Shared, problem: &str) {
+    fn count_unanswered(&mut self, shared: &mut SupervisorContext, problem: &str) {
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered == SILENT_AFTER {
             tracing::warn!(domain = self.policy.name, "{problem}; its guest runs on for now");

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use base::sockets::connect;
 use images::manifest::{HEALTH_PORT, ImageName};
-use images::record::{FailedTrial, ImageEvent, Occurrence, Refused, Rejection};
+use images::record::{FailedTrial, ImageEvent, Occurrence, RefusedStart, Rejection};
 use images::store::Store;
 use printable::explain;
 
 use super::super::boot::{ImageSerial, RefusedImage, StartedImage};
 use super::super::lifecycle::{Event, Time};
 use super::super::trial::{Trial, Verdict};
-use super::super::{Report, Shared};
+use super::super::{Report, SupervisorContext};
 use super::DomainRuntime;
 use config::machine::Boot;
 
@@ -209,7 +209,7 @@ impl DomainRuntime {
     }
 
     /// Takes note that its guest runs on, and may not have come up yet.
-    pub(super) fn image_runs_on(&mut self, shared: &Shared) {
+    pub(super) fn image_runs_on(&mut self, shared: &SupervisorContext) {
         // What it was started from counts, and not what a start would get now.
         let Some(image) = self.record.as_ref().and_then(|record| record.image.clone()) else {
             return;
@@ -241,7 +241,7 @@ impl DomainRuntime {
     /// Has a thread write down what became of a trial.
     fn work_on_trial(
         &self,
-        shared: &Shared,
+        shared: &SupervisorContext,
         work: impl FnOnce(&str, &dyn Fn(Report)) + Send + 'static,
     ) {
         let domain = self.policy.name.clone();
@@ -254,7 +254,7 @@ impl DomainRuntime {
     }
 
     /// Writes down beside its VMM that its guest came up: it says so once, and the image's record may not be there to be written just now.
-    fn remember_that_it_came_up(&mut self, shared: &Shared) {
+    fn remember_that_it_came_up(&mut self, shared: &SupervisorContext) {
         let Some(record) = &mut self.record else { return };
         record.came_up = true;
         if let Err(error) = record.write(&shared.parts.layout) {
@@ -268,7 +268,7 @@ impl DomainRuntime {
     /// Returns why another image could not come into force with its last start, as an earlier agent wrote it down.
     fn refused_before(&self, runs: &ImageSerial) -> Option<String> {
         let record = Store::at(&self.devices.layout.images).record(&runs.image).ok()??;
-        let Refused { serial, domain, why } = record.refused()?;
+        let RefusedStart { serial, domain, why } = record.refused()?;
         let refused = ImageSerial { image: runs.image.clone(), serial: *serial };
         (*domain == self.policy.name).then(|| cannot(&refused, runs.serial, why))
     }
@@ -332,7 +332,7 @@ impl DomainRuntime {
     }
 
     /// Reads what its guest says, and has the image before come back once it is too late.
-    pub(super) fn look_at_health(&mut self, shared: &Shared) {
+    pub(super) fn look_at_health(&mut self, shared: &SupervisorContext) {
         if !self.lifecycle.wanted() && !self.lifecycle.has_given_up() {
             // Somebody has stopped it: nobody can say of its guest that it did not come up.
             self.health = None;
@@ -361,7 +361,7 @@ impl DomainRuntime {
     }
 
     /// Gives the image up whose guest did not come up: the image before is in force again, or not.
-    pub(super) fn did_not_come_up(&mut self, shared: &mut Shared, end: TrialEnd) {
+    pub(super) fn did_not_come_up(&mut self, shared: &mut SupervisorContext, end: TrialEnd) {
         let TrialEnd { image, back, unwritten } = end;
         let words = did_not_come_up(&image, &back);
         tracing::error!(domain = self.policy.name, "{words}");
@@ -377,7 +377,7 @@ impl DomainRuntime {
     }
 
     /// Returns whether the image that its start was prepared from is in force no more, so that a start would get another.
-    pub(super) fn is_superseded(&self, shared: &Shared) -> bool {
+    pub(super) fn is_superseded(&self, shared: &SupervisorContext) -> bool {
         let Some(prepared) = self.boot.as_ref().and_then(|boot| boot.image.as_ref()) else {
             return false;
         };

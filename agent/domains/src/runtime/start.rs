@@ -8,10 +8,10 @@ use super::super::capture::Capture;
 use super::super::cgroup::{CgroupError, DomainGroup, Limits};
 use super::super::disks;
 use super::super::process::VmmProcess;
-use super::super::record::{StartedAs, VmmRecord, digest};
+use super::super::record::{LaunchRecord, VmmRecord, digest};
 use super::super::spec::{self, Start};
 use super::super::vmm_control_client::VmmControlClient;
-use super::super::{Parts, Shared};
+use super::super::{Parts, SupervisorContext};
 use super::DomainRuntime;
 use config::machine::Boot;
 use printable::explain;
@@ -53,7 +53,7 @@ impl DomainRuntime {
         parts: &Parts,
         discard: bool,
         runs: Option<&ImageSerial>,
-    ) -> Result<(Vec<u8>, StartedAs), String> {
+    ) -> Result<(Vec<u8>, LaunchRecord), String> {
         let hardware = &self.devices.hardware;
         let is_own = |image: &&ImageSerial| hardware.boot == Boot::Image(image.image.clone());
         let boot = match (&self.boot, runs.filter(is_own)) {
@@ -63,7 +63,7 @@ impl DomainRuntime {
         };
         let text = spec::text(&self.spec(parts, discard, &boot)).map_err(|e| explain(&e))?;
         let functions = self.devices.hardware.pci_functions();
-        let started = StartedAs {
+        let started = LaunchRecord {
             spec: digest(&text),
             sandbox_id: self.sandbox_id,
             functions: functions.map(|address| address.to_string()).collect(),
@@ -72,7 +72,7 @@ impl DomainRuntime {
         Ok((text, started))
     }
 
-    pub(super) fn spawn(&mut self, shared: &mut Shared) -> Result<(), String> {
+    pub(super) fn spawn(&mut self, shared: &mut SupervisorContext) -> Result<(), String> {
         self.remove_sockets(shared);
         let group = self.make_group(shared)?;
         let (layout, name) = (&shared.parts.layout, self.policy.name.clone());
@@ -114,7 +114,7 @@ impl DomainRuntime {
     }
 
     /// Completes the record of its VMM, which has answered: from now on an agent that follows this one takes it up.
-    pub(super) fn complete_record(&mut self, shared: &Shared) {
+    pub(super) fn complete_record(&mut self, shared: &SupervisorContext) {
         let (Some(record), Some(vmm)) = (&mut self.record, &self.vmm) else { return };
         if record.answered {
             return;
@@ -129,7 +129,7 @@ impl DomainRuntime {
     }
 
     /// Removes the sockets that a VMM left that died: the next one could not listen there.
-    fn remove_sockets(&self, shared: &Shared) {
+    fn remove_sockets(&self, shared: &SupervisorContext) {
         let Ok(entries) = fs::read_dir(shared.parts.layout.domain(&self.policy.name)) else {
             return;
         };
@@ -146,7 +146,7 @@ impl DomainRuntime {
     ///
     /// # Errors
     /// It is to have processors of its own, and cannot.
-    fn make_group(&self, shared: &Shared) -> Result<Option<DomainGroup>, String> {
+    fn make_group(&self, shared: &SupervisorContext) -> Result<Option<DomainGroup>, String> {
         let cpus = self.cpus.as_ref().map_err(Clone::clone)?.as_deref();
         let Some(cgroups) = shared.parts.cgroups.as_ref() else {
             return match cpus {

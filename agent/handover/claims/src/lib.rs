@@ -29,7 +29,7 @@ impl Role {
 
 /// A function that the machine file gives to a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ClaimedFunction {
     /// The function's address on the bus.
     pub address: PciAddress,
     pub role: Role,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hostpci::InspectError;
 
 use super::{DRIVER_DEADLINE, PciAddress};
-use crate::judge::Refused;
+use crate::judge::HandoverRefusal;
 
 /// Why a function could not change hands. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum HandoverError {
     Inspect(#[from] InspectError),
     /// It may not be handed over; nothing was touched.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] HandoverRefusal),
     /// Another domain has it.
     #[error(
         "PCI device {address} is still {domain}'s, whose guest may use it: restart {domain} first (`bulkhead restart {domain}`), or the PC if it has no such domain any more"

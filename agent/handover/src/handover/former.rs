@@ -7,7 +7,7 @@ use super::PciAddress;
 
 /// What is known of a function that was handed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Former {
+pub struct FormerBinding {
     /// The domain it was handed to.
     pub domain: String,
     /// The driver it had.
@@ -28,7 +28,7 @@ pub struct Former {
     pub goes_with: Option<String>,
 }
 
-impl Former {
+impl FormerBinding {
     /// Returns whether the function is the card that was handed over, still with vfio-pci since then: what was
     /// seen of it before goes on to hold. A card may have been changed for another like it between two boots.
     pub(super) fn still_has(&self, function: &Function, boot: Option<&str>) -> bool {

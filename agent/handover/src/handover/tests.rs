@@ -8,12 +8,12 @@ fn handover(pc: &FakePc) -> Handover {
     Handover::open(pc.sysfs(), &record, &record.with_extension("fallback")).unwrap()
 }
 
-fn as_nic(address: PciAddress) -> Wanted {
-    Wanted { address, role: Role::Nic, pins: Pins::default() }
+fn as_nic(address: PciAddress) -> ClaimedFunction {
+    ClaimedFunction { address, role: Role::Nic, pins: Pins::default() }
 }
 
-fn returned(driver: &str) -> Returned {
-    Returned { reset: true, driver: Some(driver.to_owned()) }
+fn returned(driver: &str) -> ReturnOutcome {
+    ReturnOutcome { reset: true, driver: Some(driver.to_owned()) }
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn what_the_pc_lives_from_is_refused_as_any_device_before_anything_is_unbound() 
         let screen = crate::host_use::Screen::First;
         let claims = Claims { screen, ..Claims::default() };
         let handover = handover(&pc).with_claims(claims);
-        let wanted = Wanted { role: Role::Device, ..as_nic(address) };
+        let wanted = ClaimedFunction { role: Role::Device, ..as_nic(address) };
         let error = handover.take(&wanted, "clinical").unwrap_err();
         assert!(matches!(error, HandoverError::Refused(_)), "{error}");
         assert_eq!(pc.driver(address).as_deref(), Some(driver), "{error}");
@@ -347,7 +347,7 @@ fn a_nic_that_moved_is_not_taken_for_the_one_that_was_pinned() {
     let other = pc.add_nic("0000:04:00.0", 8);
     pc.add_interface(other, "enp4s0", "52:54:00:00:00:02");
     let handover = handover(&pc);
-    let pinned = |mac: &str| Wanted {
+    let pinned = |mac: &str| ClaimedFunction {
         pins: Pins { mac: Some(mac.to_owned()), ..Pins::default() },
         ..as_nic(nic)
     };
@@ -385,7 +385,7 @@ fn another_card_that_vfio_pci_has_since_a_new_boot_has_not_the_mac_address_of_th
     let nic = pc.add_nic("0000:03:00.0", 7);
     pc.add_interface(nic, "enp3s0", "52:54:00:00:00:01");
     let pins = Pins { mac: Some("52:54:00:00:00:01".to_owned()), ..Pins::default() };
-    let pinned = Wanted { pins, ..as_nic(nic) };
+    let pinned = ClaimedFunction { pins, ..as_nic(nic) };
     handover(&pc).take(&pinned, "clinical").unwrap();
     std::fs::remove_dir_all(pc.sysfs().pci_device(nic).join("net")).unwrap();
     handover(&pc).take(&pinned, "clinical").expect("the same card in the same boot");
@@ -411,7 +411,7 @@ fn a_controller_with_a_keyboard_that_no_driver_has_at_the_moment_stays_with_the_
     std::fs::create_dir_all(&bus).unwrap();
     std::os::unix::fs::symlink(&interface, bus.join("1-4:1.0")).unwrap();
     let claims = Claims { screen: crate::host_use::Screen::First, ..Claims::default() };
-    let wanted = Wanted { role: Role::Device, ..as_nic(usb) };
+    let wanted = ClaimedFunction { role: Role::Device, ..as_nic(usb) };
     assert!(handover(&pc).with_claims(claims).take(&wanted, "clinical").is_err());
 }
 
@@ -425,7 +425,7 @@ fn disks_are_found_however_many_there_are_and_however_their_mounts_are_written()
         let other = pc.add("0000:04:00.0", 0x01_0601, Some("ahci"), Some(8));
         pc.add_disk(other, "sda", "8:0");
         std::fs::write(pc.sysfs().proc("self/mountinfo"), mounts).unwrap();
-        let wanted = Wanted { role: Role::Device, ..as_nic(nvme) };
+        let wanted = ClaimedFunction { role: Role::Device, ..as_nic(nvme) };
         handover(&pc).take(&wanted, "clinical").is_err()
     };
     let many = "24 1 8:0 / /snap rw - ext4 /dev/sda rw\n".repeat(5000);

@@ -3,8 +3,8 @@ use crate::fake::FakePc;
 use crate::host_use::Screen;
 use crate::pins::Pins;
 
-fn judge(pc: &FakePc, address: &str, role: Role, claims: &Claims) -> Result<Plan, Refused> {
-    let wanted = Wanted { address: address.parse().unwrap(), role, pins: Pins::default() };
+fn judge(pc: &FakePc, address: &str, role: Role, claims: &Claims) -> Result<Plan, HandoverRefusal> {
+    let wanted = ClaimedFunction { address: address.parse().unwrap(), role, pins: Pins::default() };
     plan(&pc.sysfs(), &wanted, "clinical", claims, None)
 }
 

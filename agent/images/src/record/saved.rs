@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::outbox::{ImageEvent, OUTBOX_MAX, Occurrence, Outbox};
-use super::{FailedTrial, INSTALLED_MAX, Installed, Newest, Record, Refused, Trial};
+use super::{FailedTrial, INSTALLED_MAX, Installed, NewestImage, Record, RefusedStart, Trial};
 
 /// The format that is written.
 const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Saved {
+pub(super) struct SavedRecord {
     format: u32,
     floor: u64,
     current: Option<u64>,
@@ -27,12 +27,12 @@ pub(super) struct Saved {
     pending: Option<u64>,
     trial: Option<SavedTrial>,
     #[serde(skip_serializing)]
-    begun: Option<Begun>,
-    refused: Option<Refused>,
+    begun: Option<SavedStart>,
+    refused: Option<RefusedStart>,
     failed: Option<FailedTrial>,
     #[serde(default)]
     outbox: Outbox,
-    newest: Option<Newest>,
+    newest: Option<NewestImage>,
     installed: BTreeMap<u64, Installed>,
 }
 
@@ -48,14 +48,14 @@ enum SavedTrial {
 /// What came into force, in format 1.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Begun {
+struct SavedStart {
     serial: u64,
     domain: String,
 }
 
 /// Why what was read is no record.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unsound {
+pub(super) enum RecordFault {
     /// A newer Bulkhead wrote it, or nobody did.
     #[error("it has the format {0}, which this Bulkhead does not read")]
     Format(u32),
@@ -64,16 +64,16 @@ pub(super) enum Unsound {
     Content,
 }
 
-impl TryFrom<Saved> for Record {
-    type Error = Unsound;
+impl TryFrom<SavedRecord> for Record {
+    type Error = RecordFault;
 
-    fn try_from(saved: Saved) -> Result<Self, Unsound> {
-        let Saved { format, floor, current, previous, pending, trial, begun, .. } = saved;
-        let Saved { refused, failed, mut outbox, newest, installed, .. } = saved;
+    fn try_from(saved: SavedRecord) -> Result<Self, RecordFault> {
+        let SavedRecord { format, floor, current, previous, pending, trial, begun, .. } = saved;
+        let SavedRecord { refused, failed, mut outbox, newest, installed, .. } = saved;
         if !(1..=FORMAT).contains(&format) {
-            return Err(Unsound::Format(format));
+            return Err(RecordFault::Format(format));
         }
-        if let Some(Begun { serial, domain }) = begun {
+        if let Some(SavedStart { serial, domain }) = begun {
             let manifest = installed.get(&serial).map(|entry| entry.manifest);
             let what = Occurrence::InForce { manifest };
             outbox.push(ImageEvent { at: None, serial, domain, what });
@@ -94,11 +94,11 @@ impl TryFrom<Saved> for Record {
             newest,
             installed,
         };
-        if record.is_sound() { Ok(record) } else { Err(Unsound::Content) }
+        if record.is_sound() { Ok(record) } else { Err(RecordFault::Content) }
     }
 }
 
-impl From<Record> for Saved {
+impl From<Record> for SavedRecord {
     fn from(record: Record) -> Self {
         let Record { floor, current, previous, pending, trial, .. } = record;
         let Record { refused, failed, outbox, newest, installed, .. } = record;

@@ -120,7 +120,7 @@ fn that_a_trial_failed_is_said_until_somebody_activates_an_image_or_removes_that
 #[test]
 fn what_waits_for_the_audit_log_has_a_cap_and_nothing_comes_into_force_that_it_could_not_say() {
     let mut record = with(&[(1, 1), (2, 1), (3, 1)]);
-    let refused = |serial, why: usize| Refused {
+    let refused = |serial, why: usize| RefusedStart {
         serial,
         domain: "a".to_owned(),
         why: format!("for the cause {why}"),
@@ -163,7 +163,7 @@ fn why_an_image_could_not_come_into_force_is_said_for_as_long_as_it_is_to() {
     let activate = |record: &mut Record, serial| {
         record.activate(Some(serial)).unwrap();
         let why = "it is damaged".to_owned();
-        assert!(record.refuse(Refused { serial, domain: "a".to_owned(), why }, AT));
+        assert!(record.refuse(RefusedStart { serial, domain: "a".to_owned(), why }, AT));
         assert_eq!(record.refused().unwrap().serial, serial);
     };
     activate(&mut record, 1);

@@ -34,7 +34,7 @@ pub enum Arrival {
 }
 
 /// The folders that an image passes on its arrival.
-struct Places {
+struct ArrivalFolders {
     /// The folder of its name.
     folder: PathBuf,
     /// Where it is copied.
@@ -77,7 +77,7 @@ impl Store {
             return Ok(Arrival::WasThere);
         }
         let arrival = if is_there { Arrival::Repaired } else { Arrival::Installed };
-        let places = Places {
+        let places = ArrivalFolders {
             arriving: folder.join(".arriving"),
             place: folder.join(manifest.serial.to_string()),
             folder,
@@ -114,12 +114,12 @@ impl Store {
         &self,
         approved: &ApprovedBundle,
         digest: Digest,
-        places: &Places,
+        places: &ArrivalFolders,
         arrival: Arrival,
         done: &mut impl FnMut(u64),
         note: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), StoreError> {
-        let Places { folder, arriving, place } = places;
+        let ArrivalFolders { folder, arriving, place } = places;
         let head = approved.bundle().head();
         let failed = file_error(folder);
         let there = place.symlink_metadata().is_ok();

@@ -174,7 +174,7 @@ fn a_signature_that_does_not_fit_is_dropped_and_its_key_is_named() {
     let refused = Bundle::open(&out).unwrap().approve(&office.trust).unwrap_err().to_string();
     assert!(refused.contains("kim signed it, or the signature is damaged"), "{refused}");
     let signed = Signing::open(&out).unwrap().sign(&key(2)).unwrap();
-    assert_eq!(signed, Signed { count: 1, dropped: vec![key(1).public()] });
+    assert_eq!(signed, SigningOutcome { count: 1, dropped: vec![key(1).public()] });
     let signed = Signing::open(&out).unwrap().sign(&key(1)).unwrap();
-    assert_eq!(signed, Signed { count: 2, dropped: Vec::new() });
+    assert_eq!(signed, SigningOutcome { count: 2, dropped: Vec::new() });
 }

@@ -46,17 +46,17 @@ pub struct InForce {
     /// What there is to say of the trust store that counts.
     pub trust: TrustReport,
     /// What [`PolicyStore::remember`] has to write.
-    pub unsaved: Unsaved,
+    pub unsaved: UnsavedState,
 }
 
 /// What of the policy in force is not written down yet.
 #[derive(Debug, Default)]
-pub struct Unsaved {
-    good: Option<Good>,
+pub struct UnsavedState {
+    good: Option<LastGoodPolicy>,
     trust: Option<Memory>,
 }
 
-impl Unsaved {
+impl UnsavedState {
     /// Returns whether all of it is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -96,14 +96,14 @@ impl TrustFound {
 #[derive(Debug)]
 pub struct Candidate {
     pub policy: Policy,
-    good: Good,
+    good: LastGoodPolicy,
     trust: TrustReport,
     /// The trust store to be remembered.
     unsaved: Option<Memory>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Good {
+struct LastGoodPolicy {
     serial: u64,
     text: String,
     signatures: Option<String>,
@@ -181,7 +181,7 @@ impl PolicyStore {
             Ok(Candidate { policy, good: new, .. }) => {
                 let signers = new.signers.clone();
                 let new = Some(new).filter(|new| good.as_ref() != Some(new));
-                let unsaved = Unsaved { good: new, trust: memory };
+                let unsaved = UnsavedState { good: new, trust: memory };
                 return Ok(InForce { policy, signers, refused: None, trust: report, unsaved });
             }
             Err(error) => error,
@@ -191,7 +191,7 @@ impl PolicyStore {
             Ok(policy) => {
                 let refused = Some(explain(&refused));
                 // Who may sign changes, also if what they signed last is not in force.
-                let unsaved = Unsaved { good: None, trust: memory };
+                let unsaved = UnsavedState { good: None, trust: memory };
                 Ok(InForce { policy, signers: good.signers, refused, trust: report, unsaved })
             }
             Err(_) => Err(refused),
@@ -200,7 +200,7 @@ impl PolicyStore {
 
     fn candidate_in_file(
         &self,
-        good: Option<&Good>,
+        good: Option<&LastGoodPolicy>,
         trust: TrustInForce,
     ) -> Result<Candidate, FilesError> {
         let text = files::read_policy_in_force(&self.file)?;
@@ -245,7 +245,7 @@ impl PolicyStore {
         name: &str,
         text: String,
         signatures: Option<String>,
-        good: Option<&Good>,
+        good: Option<&LastGoodPolicy>,
         trust: TrustInForce,
     ) -> Result<Candidate, Refusal> {
         if u64::try_from(text.len()).unwrap_or(u64::MAX) > files::FILE_MAX {
@@ -272,7 +272,7 @@ impl PolicyStore {
         if let Some(good) = good {
             self.follows((good.serial, &good.text), (serial, &text), trust.is_some())?;
         }
-        let good = Good { serial, text, signatures, signers };
+        let good = LastGoodPolicy { serial, text, signatures, signers };
         Ok(Candidate { policy, good, trust: report, unsaved })
     }
 
@@ -317,11 +317,11 @@ impl PolicyStore {
             }
             return Err(refusal);
         }
-        let unsaved = Unsaved::default();
+        let unsaved = UnsavedState::default();
         Ok(InForce { policy, signers: good.signers, refused: None, trust, unsaved })
     }
 
-    fn write_file(&self, good: &Good) -> Result<(), Refusal> {
+    fn write_file(&self, good: &LastGoodPolicy) -> Result<(), Refusal> {
         let beside = signature_file(&self.file);
         let written = match &good.signatures {
             Some(signatures) => durable::replace(&beside, signatures.as_bytes(), 0o644),
@@ -336,7 +336,7 @@ impl PolicyStore {
     ///
     /// # Errors
     /// It could not be written.
-    pub fn remember(&self, unsaved: &mut Unsaved) -> Result<(), Refusal> {
+    pub fn remember(&self, unsaved: &mut UnsavedState) -> Result<(), Refusal> {
         self.trust.remember(unsaved.trust.as_ref())?;
         unsaved.trust = None;
         unsaved.good.as_ref().map_or(Ok(()), |good| self.write_last_good(good))?;
@@ -344,7 +344,7 @@ impl PolicyStore {
         Ok(())
     }
 
-    fn write_last_good(&self, good: &Good) -> Result<(), Refusal> {
+    fn write_last_good(&self, good: &LastGoodPolicy) -> Result<(), Refusal> {
         let Some(path) = &self.last_good else { return Ok(()) };
         let write = || {
             layout::state_directory(durable::directory(path)).map_err(io::Error::other)?;
@@ -360,7 +360,7 @@ impl PolicyStore {
     }
 
     /// Reads the last good policy. A read error is tolerated: the file is only a fallback.
-    fn last_good(&self) -> Option<Good> {
+    fn last_good(&self) -> Option<LastGoodPolicy> {
         let path = self.last_good.as_ref()?;
         durable::read(path).unwrap_or_else(|error| {
             tracing::error!("the last good policy {} cannot be read: {error}", path.display());

@@ -14,8 +14,8 @@ fn monitor(state: &std::path::Path) -> Monitor {
     monitor
 }
 
-fn named(name: &str) -> Who<'_> {
-    Who { name, agreed: None }
+fn named(name: &str) -> Opener<'_> {
+    Opener { name, agreed: None }
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn the_reason_that_was_chosen_at_the_seat_is_on_the_record_and_none_is_taken_for
         let id = monitor.own(BREAK_GLASS);
         let question = monitor.ask(id, ASK_FOR).unwrap();
         let what = Question::Open(reasons.clone());
-        break_glass.asked = Some(Asked { id, question, what });
+        break_glass.asked = Some(StandingQuestion { id, question, what });
         (id, question)
     };
     let answer = |break_glass: &mut BreakGlass, monitor: &mut Monitor, answer: Answer| {
@@ -93,7 +93,7 @@ fn what_was_asked_when_a_policy_came_is_off_the_screen_and_its_yes_is_told_why_i
     let mut forgotten = |break_glass: &mut BreakGlass, what| {
         let id = monitor.own(BREAK_GLASS);
         let question = monitor.ask(id, ASK_FOR).unwrap();
-        break_glass.asked = Some(Asked { id, question, what });
+        break_glass.asked = Some(StandingQuestion { id, question, what });
         break_glass.forget_question(&mut monitor);
         // The policy in force, applied again: nothing else takes the question away.
         monitor.enforce(1, None);
@@ -120,7 +120,7 @@ fn it_is_open_until_the_moment_that_was_permitted_however_late_the_permit_comes(
     let mut monitor = monitor(dir.path());
     let mut break_glass = BreakGlass::default();
     let until = Moment::now();
-    break_glass.extend(Permit::new(Opening(until), 1));
+    break_glass.extend(Permit::new(OpeningGrant(until), 1));
     assert_eq!(break_glass.until(), Some(until));
     assert!(break_glass.expire(&mut monitor, Moment::now()), "its time is over already");
 }
@@ -131,7 +131,7 @@ fn it_is_closed_with_words_when_the_record_of_its_opening_may_be_lost() {
     let mut monitor = monitor(dir.path());
     let mut break_glass = BreakGlass::default();
     assert_eq!(break_glass.record_lost(&mut monitor), None);
-    break_glass.extend(Permit::new(Opening(Moment::now() + ASK_FOR), 1));
+    break_glass.extend(Permit::new(OpeningGrant(Moment::now() + ASK_FOR), 1));
     let words = break_glass.record_lost(&mut monitor).unwrap();
     assert!(words.contains("the audit log cannot be written"), "{words}");
     assert!(!break_glass.is_open());
@@ -204,7 +204,7 @@ fn its_hotkey_asks_with_the_policys_reasons_or_whether_to_close_it_and_says_why_
     let mut monitor = monitor(dir.path());
     let mut break_glass = BreakGlass::default();
     let with = policy("\n[break_glass]\nmax_duration = \"10m\"\nreasons = [\"system down\"]\n");
-    let Shown::Question { question, text, choices } = break_glass.hotkey(&with, &mut monitor)
+    let SeatPrompt::Question { question, text, choices } = break_glass.hotkey(&with, &mut monitor)
     else {
         panic!("nothing is asked");
     };
@@ -218,13 +218,13 @@ fn its_hotkey_asks_with_the_policys_reasons_or_whether_to_close_it_and_says_why_
         break_glass.banner_note(now + Duration::from_secs(599)).as_deref(),
         Some("BREAK-GLASS is open for 1 min; all of it is recorded")
     );
-    let Shown::Question { text, choices, .. } = break_glass.hotkey(&with, &mut monitor) else {
+    let SeatPrompt::Question { text, choices, .. } = break_glass.hotkey(&with, &mut monitor) else {
         panic!("nothing is asked");
     };
     assert_eq!((text.as_str(), choices.len()), ("Close break-glass now?", 0));
     assert!(break_glass.close(&mut monitor, "a test"));
     let in_words = policy("\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n");
-    let Shown::Notice(words) = break_glass.hotkey(&in_words, &mut monitor) else {
+    let SeatPrompt::Notice(words) = break_glass.hotkey(&in_words, &mut monitor) else {
         panic!("it is asked without words");
     };
     assert!(words.contains("bulkhead break-glass --reason"), "{words}");

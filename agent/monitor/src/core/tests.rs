@@ -49,7 +49,7 @@ fn a_permit_comes_once_the_entry_is_on_the_disk_and_only_once() {
     let authorize = Input::Authorize(one, basis(1, false), NOTHING, false);
     assert_eq!(core.step(AT_ONCE, authorize), [Output::Record(one)]);
     assert_eq!(core.step(AT_ONCE, authorize), [Output::Deny(one, Denial::Repeated)]);
-    let on_disk = Input::Written(one, Written::OnDisk);
+    let on_disk = Input::Written(one, EntryOutcome::OnDisk);
     assert_eq!(core.step(AT_ONCE, on_disk), [Output::Permit(one)]);
     assert_eq!(core.step(AT_ONCE, on_disk), []);
 }
@@ -91,7 +91,7 @@ fn a_yes_counts_for_the_request_it_was_given_to_and_for_one_permit() {
         assert_eq!(denied, [Output::Deny(wrong, Denial::Unanswered)]);
     }
     assert_eq!(core.step(seconds(21), authorize(asked)), [Output::Record(asked)]);
-    core.step(seconds(21), Input::Written(asked, Written::OnDisk));
+    core.step(seconds(21), Input::Written(asked, EntryOutcome::OnDisk));
     let again = core.step(seconds(21), authorize(asked));
     assert_eq!(again, [Output::Deny(asked, Denial::Unanswered)]);
 }
@@ -145,7 +145,7 @@ fn rules_that_change_while_the_entry_is_written_permit_nothing_any_more() {
         let one = id(A, 1);
         core.step(AT_ONCE, Input::Authorize(one, needs, NOTHING, false));
         core.step(AT_ONCE, Input::InForce(after));
-        let written = core.step(AT_ONCE, Input::Written(one, Written::OnDisk));
+        let written = core.step(AT_ONCE, Input::Written(one, EntryOutcome::OnDisk));
         assert_eq!(written, [Output::Deny(one, Denial::Stale)]);
     }
 }
@@ -162,7 +162,7 @@ fn break_glass_permits_nothing_from_its_last_moment_on_though_nobody_has_closed_
     let before = Time::from_millis(9_999);
     assert_eq!(core.step(before, authorize), [Output::Record(one)]);
     // The disk took its time.
-    assert_eq!(core.step(seconds(10), Input::Written(one, Written::OnDisk)), stale);
+    assert_eq!(core.step(seconds(10), Input::Written(one, EntryOutcome::OnDisk)), stale);
     let other = Input::Authorize(one, basis(1, false), NOTHING, false);
     assert_eq!(core.step(seconds(10), other), [Output::Record(one)]);
 }
@@ -173,11 +173,11 @@ fn a_log_that_fails_revokes_everything_and_what_is_withheld_nothing() {
     let one = id(A, 1);
     let authorize = Input::Authorize(one, basis(1, false), NOTHING, false);
     core.step(AT_ONCE, authorize);
-    let withheld = core.step(AT_ONCE, Input::Written(one, Written::Withheld));
+    let withheld = core.step(AT_ONCE, Input::Written(one, EntryOutcome::Withheld));
     assert_eq!(withheld, [Output::Deny(one, Denial::Unrecorded)]);
     core.step(AT_ONCE, authorize);
     let all = [Output::Revoke(A, Cause::Record), Output::Revoke(B, Cause::Record)];
-    let lost = core.step(AT_ONCE, Input::Written(one, Written::Lost));
+    let lost = core.step(AT_ONCE, Input::Written(one, EntryOutcome::Lost));
     assert_eq!(lost, [&all[..], &[Output::Deny(one, Denial::Unrecorded)]].concat());
     assert_eq!(core.step(AT_ONCE, Input::Kept(false)), [], "that is known");
     assert_eq!(core.step(AT_ONCE, Input::Kept(true)), []);
@@ -191,7 +191,7 @@ fn a_mediator_that_died_is_asked_for_nothing_and_permitted_nothing() {
     core.step(AT_ONCE, Input::Ask(asked, seconds(20)));
     core.step(AT_ONCE, Input::Authorize(recording, basis(1, false), NOTHING, false));
     assert_eq!(core.step(AT_ONCE, Input::Died(A)), [Output::Hide(asked)]);
-    assert_eq!(core.step(AT_ONCE, Input::Written(recording, Written::OnDisk)), []);
+    assert_eq!(core.step(AT_ONCE, Input::Written(recording, EntryOutcome::OnDisk)), []);
     let denied = core.step(AT_ONCE, Input::Ask(asked, seconds(20)));
     assert_eq!(denied, [Output::Deny(asked, Denial::NotRunning)]);
     let unknown = id(MediatorId::new("c"), 1);
@@ -264,8 +264,8 @@ impl Model {
                 self.in_force = new;
             }
             Input::Kept(kept) => self.kept = kept,
-            Input::Written(_, Written::OnDisk) => self.kept = true,
-            Input::Written(_, Written::Lost) => self.kept = false,
+            Input::Written(_, EntryOutcome::OnDisk) => self.kept = true,
+            Input::Written(_, EntryOutcome::Lost) => self.kept = false,
             _ => {}
         }
     }
@@ -305,7 +305,7 @@ impl Model {
                 Output::Permit(id) => {
                     decided += 1;
                     self.permits += 1;
-                    assert_eq!(input, Input::Written(id, Written::OnDisk));
+                    assert_eq!(input, Input::Written(id, EntryOutcome::OnDisk));
                     let basis = self.recording.remove(&id).expect("it was recorded");
                     assert!(self.in_force.holds(basis, self.now));
                     self.effects.push((id, basis));
@@ -366,7 +366,7 @@ fn owed() -> impl Strategy<Value = Owed> {
 fn input() -> impl Strategy<Value = Input> {
     let basis =
         || (1u64..3, any::<bool>()).prop_map(|(policy, break_glass)| basis(policy, break_glass));
-    let written = prop_oneof![6 => Just(Written::OnDisk), 1 => Just(Written::Lost), 1 => Just(Written::Withheld)];
+    let written = prop_oneof![6 => Just(EntryOutcome::OnDisk), 1 => Just(EntryOutcome::Lost), 1 => Just(EntryOutcome::Withheld)];
     let mediator = || prop::sample::select(vec![A, B]);
     prop_oneof![
         4 => (request(), 1u64..40).prop_map(|(id, until)| Input::Ask(id, seconds(until))),
@@ -417,7 +417,7 @@ fn the_model_is_not_vacuous() {
     model.step(Input::Ask(id(A, 1), seconds(20)));
     model.step(Input::Answer(id(A, 1), true));
     model.step(Input::Authorize(id(A, 1), basis(1, false), ANSWER, false));
-    model.step(Input::Written(id(A, 1), Written::OnDisk));
+    model.step(Input::Written(id(A, 1), EntryOutcome::OnDisk));
     assert_eq!((model.permits, model.effects.len()), (1, 1));
     model.step(Input::Kept(false));
     assert!(model.effects.is_empty());

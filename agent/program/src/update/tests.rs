@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::manifest::{ApprovedBundle, Bundle, Manifest, Member, Package};
 use crate::pack::Signing;
-use crate::record::{Admission, Has, NotAdmitted};
+use crate::record::{Admission, AdmissionRefusal, InstalledPackage};
 
 fn key(seed: u8) -> SecretKey {
     SecretKey::from_random(&[seed; 32].into())
@@ -53,11 +53,11 @@ struct FakePc {
     /// How often dpkg finds the disk full.
     full: u32,
     /// What the agent said when it was asked what works.
-    worked: Option<Worked>,
+    worked: Option<WorkingState>,
     /// Packages whose configuration was interrupted: by somebody else, or as theirs are triggers that ours pulls.
     unfinished: Vec<String>,
     /// What was held against a new version's answer, each time.
-    held: Vec<Option<Worked>>,
+    held: Vec<Option<WorkingState>>,
     /// Calls until the power goes: once before what is asked is done, once after.
     power: Option<usize>,
     said: Vec<String>,
@@ -130,12 +130,12 @@ impl Pc for FakePc {
         self.version_now().map(|version| version.parse().unwrap())
     }
 
-    fn works(&mut self) -> Option<Worked> {
+    fn works(&mut self) -> Option<WorkingState> {
         self.tick();
         self.worked.clone()
     }
 
-    fn prove(&mut self, worked: Option<&Worked>) -> Proof {
+    fn prove(&mut self, worked: Option<&WorkingState>) -> Proof {
         self.tick();
         self.held.push(worked.cloned());
         let version = self.version_now().unwrap();
@@ -174,7 +174,7 @@ impl Ward {
             dpkg_is_busy: false,
             no_agent: false,
             full: 0,
-            worked: Some(Worked { audit: true, ..Worked::default() }),
+            worked: Some(WorkingState { audit: true, ..WorkingState::default() }),
             unfinished: vec!["vim:amd64".to_owned()],
             held: Vec::new(),
             power: None,
@@ -222,10 +222,10 @@ impl Ward {
         floor: u64,
         version: &str,
         no_way_back: bool,
-    ) -> Result<Admission, NotAdmitted> {
+    ) -> Result<Admission, AdmissionRefusal> {
         let approved = self.approved(serial, floor, version);
         let has = self.pc.has.clone().unwrap();
-        let has = Has {
+        let has = InstalledPackage {
             offered_is_older: version < has.as_str(),
             offered_is_this: version == has,
             version: has.parse().unwrap(),
@@ -235,7 +235,7 @@ impl Ward {
             &approved,
             &self.pc.trust,
             &has,
-            crate::install::Wish { uid: 0, no_way_back },
+            crate::install::InstallRequest { uid: 0, no_way_back },
         )
         .map(|taken| taken.admission)
         .map_err(|error| match error {
@@ -244,7 +244,7 @@ impl Ward {
         })
     }
 
-    fn run(&mut self) -> Option<Last> {
+    fn run(&mut self) -> Option<LastUpdate> {
         match run(&self.store, &mut self.pc).unwrap() {
             Run::Ended(last) => last,
             waits @ Run::Waits { .. } => panic!("{waits:?}"),
@@ -285,7 +285,7 @@ impl Ward {
     }
 }
 
-fn ended(last: Option<Last>) -> (u64, Outcome) {
+fn ended(last: Option<LastUpdate>) -> (u64, Outcome) {
     let last = last.unwrap();
     (last.serial, last.outcome)
 }
@@ -371,7 +371,7 @@ fn without_a_way_back_nothing_is_installed_unless_that_is_said_and_then_it_stays
     // A floor that forbids the one before.
     let ward = Ward::with_a_way_back();
     let refused = ward.offer(2, 2, "2.0", false).unwrap_err();
-    assert_eq!(refused, NotAdmitted::FloorForbidsBack { floor: 2, serial: 1 });
+    assert_eq!(refused, AdmissionRefusal::FloorForbidsBack { floor: 2, serial: 1 });
     assert_eq!(ward.offer(2, 2, "2.0", true), Ok(Admission::Update { back: None }));
 }
 
@@ -392,12 +392,15 @@ fn what_is_older_below_the_floor_or_another_of_the_same_serial_is_refused_and_no
         let refused = ward.offer(offer.0, offer.1, offer.2, false).unwrap_err().to_string();
         assert!(refused.contains(says), "{refused}");
     }
-    let low = Kept { serial: 4, ..before.in_force.clone().unwrap() };
+    let low = KeptPackage { serial: 4, ..before.in_force.clone().unwrap() };
     let without_newest = Record { newest: None, ..before.clone() };
-    let has =
-        Has { version: "2.0".parse().unwrap(), offered_is_older: false, offered_is_this: false };
+    let has = InstalledPackage {
+        version: "2.0".parse().unwrap(),
+        offered_is_older: false,
+        offered_is_this: false,
+    };
     let refused = without_newest.admit(&low, &has, false).unwrap_err();
-    assert_eq!(refused, NotAdmitted::BelowFloor { serial: 4, floor: 5 });
+    assert_eq!(refused, AdmissionRefusal::BelowFloor { serial: 4, floor: 5 });
     assert_eq!(ward.record(), before);
     assert_eq!(ward.pc.has.as_deref(), Some("2.0"));
 }
@@ -413,7 +416,7 @@ fn an_older_version_comes_only_where_officers_gave_it_a_newer_serial_than_what_i
     ward.pc.has = Some("1.5".to_owned());
     let refused = ward.offer(2, 1, "1.2", true).unwrap_err();
     assert!(refused.to_string().contains("by no bundle"), "{refused}");
-    assert!(matches!(ward.offer(2, 1, "1.6", false), Err(NotAdmitted::NoWayBack(_))));
+    assert!(matches!(ward.offer(2, 1, "1.6", false), Err(AdmissionRefusal::NoWayBack(_))));
     ward.pc.has = Some("1.0".to_owned());
     ward.offer(2, 1, "0.9", false).unwrap();
     assert_eq!(ended(ward.run()), (2, Outcome::InForce));
@@ -501,12 +504,12 @@ fn no_update_begins_whose_way_back_cannot_be_used() {
     *damaged.last_mut().unwrap() ^= 1;
     let offer = |ward: &Ward| {
         let approved = ward.approved(2, 1, "2.0");
-        let has = Has {
+        let has = InstalledPackage {
             version: "1.0".parse().unwrap(),
             offered_is_older: false,
             offered_is_this: false,
         };
-        let wish = crate::install::Wish { uid: 0, no_way_back: false };
+        let wish = crate::install::InstallRequest { uid: 0, no_way_back: false };
         crate::install::take(&ward.store, &approved, &ward.pc.trust, &has, wish)
     };
     fs::write(&kept, &damaged).unwrap();

@@ -9,7 +9,7 @@ use super::codes::{
     ABS_MT_POSITION_X, ABS_MT_POSITION_Y, ABS_MT_PRESSURE, ABS_MT_SLOT, ABS_MT_TOOL_TYPE,
     ABS_MT_TOUCH_MAJOR, ABS_MT_TRACKING_ID, ABS_PRESSURE, ABS_X, ABS_Y, MT_TOOL_PALM,
 };
-use super::facts::Facts;
+use super::facts::EventCapabilities;
 use crate::core::codes::BTN_TOUCH;
 
 /// The most contacts; more than a hand and a half. What a device says of further slots is left out.
@@ -58,7 +58,7 @@ pub(super) struct Contacts {
 
 impl Contacts {
     /// Makes the contacts of a device. Nothing is known to be down; axes are where the device says. `touched`: its `BTN_TOUCH` is down.
-    pub(super) fn new(facts: &Facts, touched: bool) -> Self {
+    pub(super) fn new(facts: &EventCapabilities, touched: bool) -> Self {
         let multi = facts.has_slots();
         let value = |code| facts.axis(code).map(|axis| axis.value);
         let mut this = Self {

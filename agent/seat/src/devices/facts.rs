@@ -9,7 +9,7 @@ use std::io;
 
 use evdev::raw_stream::RawDevice;
 
-use super::Abilities;
+use super::InputRoles;
 use super::codes::{
     ABS_MT_POSITION_X, ABS_MT_POSITION_Y, ABS_MT_SLOT, ABS_X, ABS_Y, BTN_STYLUS, BTN_TOOL_FINGER,
     BTN_TOOL_PEN, property,
@@ -33,7 +33,7 @@ pub(super) struct Axis {
 
 /// What a device can do.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct EventCapabilities {
     /// Codes of `EV_KEY`.
     pub(super) keys: BTreeSet<u16>,
     /// Codes of `EV_REL`.
@@ -58,7 +58,7 @@ pub(super) enum Kind {
     Pad,
 }
 
-impl Facts {
+impl EventCapabilities {
     /// Asks a device.
     ///
     /// # Errors
@@ -131,13 +131,13 @@ impl Facts {
     }
 
     /// Returns what it is good for.
-    pub(super) fn abilities(&self) -> Abilities {
+    pub(super) fn abilities(&self) -> InputRoles {
         /// What a power button or a lid has: the host's business.
         const NOT_TYPED: [u16; 4] = [116, 142, 143, 205];
         let keyboard =
             (1..=248).any(|code| self.keys.contains(&code) && !NOT_TYPED.contains(&code));
         let mouse = self.relative.contains(&0) && self.keys.contains(&BTN_LEFT);
-        Abilities { keyboard, pointer: mouse || self.kind() != Kind::Relative }
+        InputRoles { keyboard, pointer: mouse || self.kind() != Kind::Relative }
     }
 }
 
@@ -159,9 +159,14 @@ pub(super) mod tests {
         bits
     }
 
-    pub(in crate::devices) fn facts(key: &str, abs: &str, rel: &str, prop: &str) -> Facts {
+    pub(in crate::devices) fn facts(
+        key: &str,
+        abs: &str,
+        rel: &str,
+        prop: &str,
+    ) -> EventCapabilities {
         let axis = Axis { value: 0, least: 0, most: 4000, resolution: 40 };
-        Facts {
+        EventCapabilities {
             keys: bits(key),
             relative: bits(rel),
             axes: bits(abs).into_iter().map(|code| (code, axis)).collect(),

@@ -35,7 +35,7 @@ use printable::Label;
 
 use super::core::codes::BTN_TOUCH;
 use super::core::{DeviceId, Report};
-use facts::Facts;
+use facts::EventCapabilities;
 use reader::Reader;
 
 /// The directory with the nodes of input devices.
@@ -47,7 +47,7 @@ const DRAINS_MAX: usize = 256;
 
 /// What a device is good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Abilities {
+pub struct InputRoles {
     pub keyboard: bool,
     pub pointer: bool,
 }
@@ -66,7 +66,7 @@ pub struct Description {
     /// The USB socket it is in, as the kernel writes it: `1-4.2`.
     pub port: Option<String>,
     /// What it is good for.
-    pub abilities: Abilities,
+    pub abilities: InputRoles,
 }
 
 impl Description {
@@ -165,7 +165,7 @@ impl Devices {
         let events = grabbed.device.fetch_events().map(Vec::from_iter);
         let mut read = events.and_then(|events| {
             let GrabbedDevice { device, reader, .. } = grabbed;
-            reader.add_all(id, events, self.typed, &mut out, || Facts::of(device))
+            reader.add_all(id, events, self.typed, &mut out, || EventCapabilities::of(device))
         });
         if read.is_ok() && grabbed.reader.is_lost() {
             read = grabbed.find_again();
@@ -225,10 +225,11 @@ fn nodes() -> Vec<PathBuf> {
 
 /// Returns what this PC has, for the doctor, who takes nothing.
 #[must_use]
-pub fn abilities() -> Abilities {
-    nodes().iter().filter_map(|path| open(path).ok()).fold(Abilities::default(), |all, device| {
-        let found = Facts::of(&device).map(|facts| facts.abilities()).unwrap_or_default();
-        Abilities {
+pub fn abilities() -> InputRoles {
+    nodes().iter().filter_map(|path| open(path).ok()).fold(InputRoles::default(), |all, device| {
+        let found =
+            EventCapabilities::of(&device).map(|facts| facts.abilities()).unwrap_or_default();
+        InputRoles {
             keyboard: all.keyboard || found.keyboard,
             pointer: all.pointer || found.pointer,
         }
@@ -246,8 +247,8 @@ fn take(path: &Path) -> io::Result<Option<GrabbedDevice>> {
     let mut device = open(path)?;
     // Not the time of day, which somebody may set while a finger is on a pad: the clock of `clock::Moment`.
     EvdevHandle::new(device.as_fd()).set_clock_id(libc::CLOCK_BOOTTIME)?;
-    let abilities = Facts::of(&device)?.abilities();
-    if abilities == Abilities::default() {
+    let abilities = EventCapabilities::of(&device)?.abilities();
+    if abilities == InputRoles::default() {
         return Ok(None);
     }
     device.grab()?;
@@ -290,7 +291,7 @@ impl GrabbedDevice {
 
 fn reader_of(device: &RawDevice) -> io::Result<Reader> {
     let touched = device.get_key_state()?.contains(KeyCode(BTN_TOUCH));
-    Ok(Reader::new(Facts::of(device)?, touched))
+    Ok(Reader::new(EventCapabilities::of(device)?, touched))
 }
 
 /// Returns when a report was made in which somebody types: a key that is no modifier went down.

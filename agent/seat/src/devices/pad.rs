@@ -27,7 +27,7 @@ use super::codes::{
     property,
 };
 use super::contacts::Contact;
-use super::facts::Facts;
+use super::facts::EventCapabilities;
 use super::surface::{Point, Surface};
 use crate::core::codes::BTN_LEFT;
 use finger::{Finger, Palms};
@@ -113,7 +113,7 @@ pub(super) struct Pad {
 
 impl Pad {
     /// Makes a pad with nothing on it.
-    pub(super) fn new(facts: &Facts) -> Self {
+    pub(super) fn new(facts: &EventCapabilities) -> Self {
         let (x, y, pressure) = if facts.has_slots() {
             (ABS_MT_POSITION_X, ABS_MT_POSITION_Y, ABS_MT_PRESSURE)
         } else {

@@ -15,7 +15,7 @@ use super::codes::{
     BTN_TOOL_TRIPLETAP, REL_X, REL_Y, SYN_DROPPED, SYN_REPORT, TOOLS,
 };
 use super::contacts::{Contact, Contacts};
-use super::facts::{Facts, Kind};
+use super::facts::{EventCapabilities, Kind};
 use super::pad::Pad;
 use super::{DeviceEvent, DeviceId};
 use crate::core::codes::{self, BTN_EXTRA, BTN_LEFT, BTN_TOUCH};
@@ -35,7 +35,7 @@ const COUNTS: [(u16, usize); 5] = [
 
 /// The reader that puts one device's events together.
 pub(super) struct Reader {
-    facts: Facts,
+    facts: EventCapabilities,
     kind: Kind,
     contacts: Contacts,
     pad: Option<Pad>,
@@ -86,7 +86,7 @@ impl Presses {
 
 impl Reader {
     /// Makes a reader of a device of which nothing is known to be down; `touched`: its `BTN_TOUCH` is.
-    pub(super) fn new(facts: Facts, touched: bool) -> Self {
+    pub(super) fn new(facts: EventCapabilities, touched: bool) -> Self {
         let kind = facts.kind();
         Self {
             kind,
@@ -124,7 +124,7 @@ impl Reader {
         events: impl IntoIterator<Item = InputEvent>,
         typed: Option<Moment>,
         out: &mut Vec<DeviceEvent>,
-        now: impl Fn() -> io::Result<Facts>,
+        now: impl Fn() -> io::Result<EventCapabilities>,
     ) -> io::Result<()> {
         for event in events {
             let lost = event.event_type().0 == 0 && event.code() == SYN_DROPPED;

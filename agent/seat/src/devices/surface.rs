@@ -1,6 +1,6 @@
 //! Where things are on a touchpad, in micrometres; pure.
 
-use super::facts::{Axis, Facts};
+use super::facts::{Axis, EventCapabilities};
 
 /// What a pad's size is taken to be if its driver does not know, in micrometres: that of a usual laptop's.
 const USUAL: (i64, i64) = (69_000, 50_000);
@@ -67,7 +67,7 @@ pub(super) struct Surface {
 
 impl Surface {
     /// Makes the surface of a device with these axes; `button`: it is pressed as a whole.
-    pub(super) fn new(facts: &Facts, x: u16, y: u16, button: bool) -> Self {
+    pub(super) fn new(facts: &EventCapabilities, x: u16, y: u16, button: bool) -> Self {
         let axis = |code| facts.axis(code).unwrap_or_default();
         Self { x: Side::new(axis(x), USUAL.0), y: Side::new(axis(y), USUAL.1), button }
     }

@@ -16,13 +16,13 @@ use crate::core::{Click, Core, Geometry, Hotkeys, Input, Motion, Output, POSITIO
 pub(super) struct Play {
     pub(super) reader: Reader,
     /// How it is now, as the kernel says when it is asked.
-    facts: Facts,
+    facts: EventCapabilities,
     pub(super) now: Duration,
     pub(super) typed: Option<Moment>,
 }
 
 impl Play {
-    pub(super) fn new(facts: Facts) -> Self {
+    pub(super) fn new(facts: EventCapabilities) -> Self {
         let reader = Reader::new(facts.clone(), false);
         Self { reader, facts, now: Duration::from_secs(1_000_000), typed: None }
     }
@@ -61,7 +61,7 @@ impl Play {
 }
 
 /// Makes a device with absolute axes of these codes and ranges, the first two of them 0 to 4000 and 0 to 2400 at 40 a millimetre.
-pub(super) fn with_axes(mut facts: Facts, slots: i32) -> Facts {
+pub(super) fn with_axes(mut facts: EventCapabilities, slots: i32) -> EventCapabilities {
     for (code, most, resolution) in [
         (ABS_X, 4000, 40),
         (ABS_Y, 2400, 40),
@@ -82,25 +82,25 @@ pub(super) fn with_axes(mut facts: Facts, slots: i32) -> Facts {
 }
 
 /// Makes a pad that is its own button, five fingers, 100 by 60 mm.
-pub(super) fn pad() -> Facts {
+pub(super) fn pad() -> EventCapabilities {
     let facts = facts::tests::facts("e520 10000 0 0 0 0", "6e1800001000003", "0", "5");
     with_axes(facts, 5)
 }
 
 /// Makes a touch screen of ten fingers.
-fn screen() -> Facts {
+fn screen() -> EventCapabilities {
     with_axes(facts::tests::facts("400 0 0 0 0 0", "2e0800000000003", "0", "2"), 10)
 }
 
 /// Makes a touch screen of one finger, the finger last here.
-fn old_screen(x: i32, y: i32) -> Facts {
+fn old_screen(x: i32, y: i32) -> EventCapabilities {
     let mut facts = with_axes(facts::tests::facts("400 0 0 0 0 0", "3", "0", "0"), 1);
     facts.axes.get_mut(&ABS_X).unwrap().value = x;
     facts.axes.get_mut(&ABS_Y).unwrap().value = y;
     facts
 }
 
-fn keyboard() -> Facts {
+fn keyboard() -> EventCapabilities {
     facts::tests::facts("fffffffffffffffe", "0", "103", "0")
 }
 
@@ -230,7 +230,7 @@ fn two_codes_that_are_one_button_are_up_when_both_are() {
 }
 
 /// Makes the mouse of a remote console, which says where it is; last here.
-fn tablet(x: i32, y: i32) -> Facts {
+fn tablet(x: i32, y: i32) -> EventCapabilities {
     let mut facts = with_axes(facts::tests::facts("1f0000 0 0 0 0", "3", "100", "0"), 1);
     facts.axes.get_mut(&ABS_X).unwrap().value = x;
     facts.axes.get_mut(&ABS_Y).unwrap().value = y;
@@ -380,7 +380,7 @@ fn event() -> impl Strategy<Value = (u16, u16, i32)> {
     ]
 }
 
-fn kinds() -> impl Strategy<Value = Facts> {
+fn kinds() -> impl Strategy<Value = EventCapabilities> {
     let single_pad = with_axes(facts::tests::facts("e420 70000 0 0 0 0", "1000003", "0", "8"), 1);
     let pen = with_axes(facts::tests::facts("1c03 10000 0 0 0 0", "3", "0", "2"), 1);
     prop::sample::select(vec![pad(), single_pad, screen(), old_screen(9, 9), pen, keyboard()])

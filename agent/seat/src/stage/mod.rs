@@ -27,8 +27,8 @@ use super::picture::Face;
 use super::scenes::{Layout, Scenes};
 use super::{Backend, Command, Daemon, DomainText, SeatEvent, SeatPolicy, ToMediators};
 use base::uevent::Uevents;
-use screen::{Drawn, shown};
-use wait::Ready;
+use screen::{DrawnNotice, shown};
+use wait::ReadySources;
 
 /// The screen guests are given while there is none.
 const NO_SCREEN: Size = Size { width: 1280, height: 800 };
@@ -70,7 +70,7 @@ pub(super) struct Stage {
     background: Time,
     notices: Notices,
     /// What [`Notices`] wants shown, drawn.
-    overlay: Drawn,
+    overlay: DrawnNotice,
     /// The question whose box was seen on the screen.
     seen: Option<u64>,
     arrow: Cursor,
@@ -119,7 +119,7 @@ impl Stage {
             screen_again: Time::ZERO,
             background: Time::ZERO,
             notices: Notices::default(),
-            overlay: Drawn::default(),
+            overlay: DrawnNotice::default(),
             seen: None,
             arrow: arrow(),
             lights: 0,
@@ -178,7 +178,7 @@ impl Stage {
     }
 
     /// Does what there is to do, with what there is to read.
-    fn round(&mut self, ready: Ready) {
+    fn round(&mut self, ready: ReadySources) {
         if ready.screen {
             self.take_flips();
         }
@@ -433,7 +433,7 @@ impl Stage {
     }
 
     fn report_devices(&self) {
-        let count = |able: fn(&super::devices::Abilities) -> bool| {
+        let count = |able: fn(&super::devices::InputRoles) -> bool| {
             self.devices.descriptions().filter(|(_, found)| able(&found.abilities)).count()
         };
         let (keyboards, pointers) = (count(|a| a.keyboard), count(|a| a.pointer));

@@ -8,7 +8,7 @@ use crate::compose::{Body, Owner, View};
 use crate::core::{Core, Geometry, Input};
 use crate::display::Display;
 use crate::domain::SeatDomain;
-use crate::notices::Shown;
+use crate::notices::NoticeContent;
 use crate::picture::Prompt;
 use crate::plane::Pointer;
 use crate::scenes::{Layout, Overlay, Scenes};
@@ -16,7 +16,7 @@ use printable::explain;
 
 /// The box of [`Notices`](crate::notices), as it was drawn last.
 #[derive(Default)]
-pub(super) struct Drawn {
+pub(super) struct DrawnNotice {
     /// The number of what it says.
     number: u64,
     /// Which choice is marked in it, and how often it was told otherwise.
@@ -96,7 +96,7 @@ impl Stage {
         self.problem = None;
         self.display = Some(display);
         self.scenes.forget();
-        self.overlay = Drawn::default();
+        self.overlay = DrawnNotice::default();
         let size = self.layout.guest();
         for index in 0..self.domains.len() {
             let resized = self.domains.get_mut(index).map(|domain| domain.resize(size));
@@ -119,7 +119,7 @@ impl Stage {
         self.notices.advance(self.epoch.elapsed());
         let (number, said) = self.notices.shown();
         let state = match said {
-            Some(Shown::Question(question)) => (question.marked, question.told),
+            Some(NoticeContent::Question(question)) => (question.marked, question.told),
             _ => (None, 0),
         };
         if (self.overlay.number, self.overlay.state) == (number, state) {
@@ -127,12 +127,12 @@ impl Stage {
         }
         let overlay = said.map(|said| {
             let (text, prompt) = match said {
-                Shown::Notice(text) => (text, Prompt::Notice),
-                Shown::Question(question) => (question.text.as_str(), Prompt::of(question)),
+                NoticeContent::Notice(text) => (text, Prompt::Notice),
+                NoticeContent::Question(question) => (question.text.as_str(), Prompt::of(question)),
             };
             Overlay::new(&self.face, &self.layout, text, prompt)
         });
-        let before = std::mem::replace(&mut self.overlay, Drawn { number, state, overlay });
+        let before = std::mem::replace(&mut self.overlay, DrawnNotice { number, state, overlay });
         let rects = [&before, &self.overlay].map(|drawn| drawn.overlay.as_ref().map(Overlay::rect));
         rects.into_iter().flatten().for_each(|rect| self.mark(rect));
     }
@@ -148,10 +148,10 @@ impl Stage {
     pub(super) fn look_for_question(&mut self) {
         let (number, said) = self.notices.shown();
         let asked = match said {
-            Some(Shown::Question(question)) => Some(question.id),
+            Some(NoticeContent::Question(question)) => Some(question.id),
             _ => None,
         };
-        let Drawn { number: drawn, overlay, .. } = &self.overlay;
+        let DrawnNotice { number: drawn, overlay, .. } = &self.overlay;
         let front = self.core.front();
         let visible = match (&self.display, overlay) {
             (Some(display), Some(overlay)) => {

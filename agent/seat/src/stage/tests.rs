@@ -7,7 +7,7 @@ use policy::Policy;
 
 use super::*;
 use crate::core::Report;
-use crate::devices::{Abilities, Description};
+use crate::devices::{Description, InputRoles};
 use base::mailbox::ThreadHandle;
 use control::reports::SeatReport;
 
@@ -44,7 +44,7 @@ fn stage_at(
     });
     let look = SeatPolicy::new(&policy, &names);
     let memory = Memory::at(left);
-    let this = Daemon { ends, mediators: mediate, report, used: crate::Used::new(2) };
+    let this = Daemon { ends, mediators: mediate, report, used: crate::LastInput::new(2) };
     let stage = Stage::new(Backend::None, names, look, this, memory).unwrap();
     (stage, daemon, mediators)
 }
@@ -79,7 +79,7 @@ fn a_keyboard_that_says_more_than_is_read_lets_its_keys_go_and_fills_no_log() {
         product: 2,
         serial: None,
         port: None,
-        abilities: Abilities { keyboard: true, pointer: false },
+        abilities: InputRoles { keyboard: true, pointer: false },
     };
     stage.on_device_events(vec![DeviceEvent::Plugged(1, keyboard)]);
     assert!(matches!(daemon.events()[..], [SeatEvent::Plugged(..)]));
@@ -123,7 +123,7 @@ fn the_daemon_hears_that_the_seat_comes_round_whatever_its_waits_end_for() {
     daemon.probe();
     assert!(!daemon.is_responsive());
     // A wait that ended for the end of a flip alone.
-    stage.round(Ready { screen: true, ..Ready::default() });
+    stage.round(ReadySources { screen: true, ..ReadySources::default() });
     assert!(daemon.is_responsive());
 }
 

@@ -23,7 +23,7 @@ enum Source {
 
 /// What there is to read.
 #[derive(Default)]
-pub(super) struct Ready {
+pub(super) struct ReadySources {
     pub(super) devices: Vec<DeviceId>,
     pub(super) links: Vec<DomainIndex>,
     pub(super) screen: bool,
@@ -32,10 +32,10 @@ pub(super) struct Ready {
 
 impl Stage {
     /// Waits until something is ready or due. While a flip is on its way, only devices and the flip count.
-    pub(super) fn wait(&mut self) -> Ready {
+    pub(super) fn wait(&mut self) -> ReadySources {
         let flipping = self.is_flipping();
         let left = if flipping { FLIP_MAX } else { self.deadline().saturating_sub(self.now()) };
-        let mut ready = Ready::default();
+        let mut ready = ReadySources::default();
         if self.alarm.set(Some(Moment::now() + left)).is_err() {
             return ready;
         }

@@ -46,7 +46,7 @@ fn an_agent_that_runs_keeps_no_setup_off_and_another_setup_does() {
     let state = fs::File::open(&options.state).unwrap();
     state.try_lock().unwrap();
     expect(&ward.run(&options), SetupResult::Changed, &[]);
-    let other = crate::alone::Alone::take(&ward.at("run/bulkhead-setup.lock")).unwrap();
+    let other = crate::alone::SetupLock::take(&ward.at("run/bulkhead-setup.lock")).unwrap();
     expect(&ward.run(&ward.undoing()), SetupResult::Refused, &["somebody else runs setup"]);
     drop(other);
     expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);

@@ -101,7 +101,9 @@ impl Ward {
 
     /// Asserts that an agent that starts now has its log, or does not start.
     fn has_its_log(&self, when: &str) {
-        if crate::volume::standing(&self.pc(), &self.at(STATE)) != crate::volume::Standing::Away {
+        if crate::volume::standing(&self.pc(), &self.at(STATE))
+            != crate::volume::StateLocation::Away
+        {
             assert_eq!(self.read("var/lib/bulkhead/audit/log"), LOG, "{when}");
         }
     }

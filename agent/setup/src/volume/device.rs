@@ -41,7 +41,7 @@ pub(crate) struct Node {
 }
 
 /// A device that may be had, and what is on it.
-pub(crate) struct Found {
+pub(crate) struct UsableDevice {
     pub(crate) node: Node,
     pub(crate) holds: Option<String>,
 }
@@ -64,7 +64,7 @@ pub(crate) fn look(
     need: u64,
     guests: &[PathBuf],
     effects: &mut dyn Effects,
-) -> Result<Found, VolumeError> {
+) -> Result<UsableDevice, VolumeError> {
     let said = device.display();
     if erase.is_some_and(|erase| erase != device) {
         return Err(refused(format!(
@@ -113,7 +113,7 @@ pub(crate) fn look(
             "{said} holds something already ({holds}), which would be lost: look at it (`lsblk -f {said}`), and if nobody needs it run this again with `--erase {said}`, or with `erase = \"{said}\"` in the answer file"
         )));
     }
-    Ok(Found { node, holds })
+    Ok(UsableDevice { node, holds })
 }
 
 /// Looks at a device once more, directly before it is erased: it is the one that was shown, with what was shown on it, and nobody uses it.

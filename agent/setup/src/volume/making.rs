@@ -16,7 +16,9 @@ use base::layout::STATE_VOLUME as NAME;
 
 use super::device::{self, Node};
 use super::recovery::OTHERS;
-use super::{MAPPER, PCRS, UnlockBy, VolumeError, WORK, Wish, moving, recovery, refused, text};
+use super::{
+    MAPPER, PCRS, UnlockBy, VolumeError, VolumeRequest, WORK, moving, recovery, refused, text,
+};
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
 
@@ -95,7 +97,7 @@ pub(crate) struct Volume {
 }
 
 /// Returns what is to open the volume.
-pub(crate) fn unlock(pc: &Pc, state: &Path, wish: &Wish) -> Result<Unlock, VolumeError> {
+pub(crate) fn unlock(pc: &Pc, state: &Path, wish: &VolumeRequest) -> Result<Unlock, VolumeError> {
     let version = fs::read_to_string(pc.sysfs.path("class/tpm/tpm0/tpm_version_major"));
     let has_tpm = version.is_ok_and(|version| version.trim() == "2");
     let by = match wish.unlock {

@@ -27,9 +27,9 @@ use nix::sys::statvfs::statvfs;
 use crate::Pc;
 use crate::effects::Effects;
 
-pub(crate) use base::state_volume::{Standing, UNITS};
+pub(crate) use base::state_volume::{StateLocation, UNITS};
 pub(crate) use making::{Unlock, Volume};
-pub(crate) use moving::{Former, Move};
+pub(crate) use moving::{FormerCopies, Move};
 
 const MAPPER: &str = "dev/mapper/bulkhead_state";
 /// What has to be mounted where setup works.
@@ -51,7 +51,7 @@ pub(crate) enum UnlockBy {
 
 /// What was asked for: options go before the answer file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct VolumeRequest {
     pub(crate) volume: Option<PathBuf>,
     /// The volume once more, whose content may be lost.
     pub(crate) erase: Option<PathBuf>,
@@ -75,7 +75,7 @@ pub(crate) fn refused(why: impl Into<String>) -> VolumeError {
 }
 
 /// Returns where the state is.
-pub(crate) fn standing(pc: &Pc, state: &Path) -> Standing {
+pub(crate) fn standing(pc: &Pc, state: &Path) -> StateLocation {
     state_volume::standing(&unit_file(pc, state), &mounts(pc), state)
 }
 

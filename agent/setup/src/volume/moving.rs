@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAPPER, MARKER, Standing, WORK, mounted_from, standing, text, users};
+use super::{MAPPER, MARKER, StateLocation, WORK, mounted_from, standing, text, users};
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
 
@@ -27,7 +27,7 @@ pub(crate) struct Move {
 /// What was copied is removed where it lay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Former {
+pub(crate) struct FormerCopies {
     pub(crate) state: PathBuf,
 }
 
@@ -67,7 +67,7 @@ impl Move {
         effects.replace(&self.unit, self.content.as_bytes(), Attributes::new(0o644))?;
         self.mount(effects).map_err(|error| {
             // Nobody has used it yet: what was copied is whole, and counts again.
-            match standing(pc, &self.state) == Standing::Away {
+            match standing(pc, &self.state) == StateLocation::Away {
                 true => self.take_unit_away(effects).err().unwrap_or(error),
                 false => error,
             }
@@ -91,9 +91,9 @@ impl Move {
         clear(pc, effects)?;
         let unit = self.unit_name()?;
         match standing(pc, &self.state) {
-            Standing::Plain => return Ok(()),
-            Standing::Away => effects.run("systemctl", &["start", unit])?,
-            Standing::Mounted => {}
+            StateLocation::Plain => return Ok(()),
+            StateLocation::Away => effects.run("systemctl", &["start", unit])?,
+            StateLocation::Mounted => {}
         }
         if let Some(why) = users::of(pc, &self.state) {
             return Err(io::Error::other(why));
@@ -135,7 +135,7 @@ impl Move {
     }
 
     fn forget_copy(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
-        Former { state: self.state.clone() }.make(pc, effects)
+        FormerCopies { state: self.state.clone() }.make(pc, effects)
     }
 
     fn unit_name(&self) -> io::Result<&str> {
@@ -143,7 +143,7 @@ impl Move {
     }
 }
 
-impl Former {
+impl FormerCopies {
     pub(crate) fn shown(&self) -> String {
         format!(
             "remove the former copies, which then lie below the mount at {}",
@@ -157,7 +157,7 @@ impl Former {
 
     pub(crate) fn make(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
         clear(pc, effects)?;
-        if standing(pc, &self.state) != Standing::Mounted {
+        if standing(pc, &self.state) != StateLocation::Mounted {
             return Err(io::Error::other("the volume is not mounted: run this again"));
         }
         if let Some(why) = users::of_former(pc, &self.state) {

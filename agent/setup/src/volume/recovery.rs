@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{VolumeError, Wish, refused};
+use super::{VolumeError, VolumeRequest, refused};
 use crate::Pc;
 use crate::effects::{Attributes, Effects};
 
@@ -27,7 +27,7 @@ const OF: &str = "# opens the volume UUID=";
 pub(super) const OTHERS: u32 = 0o077;
 
 /// What a file holds.
-struct Held {
+struct RecoveryFile {
     uuid: String,
     has_key: bool,
 }
@@ -35,7 +35,7 @@ struct Held {
 /// Returns the file for the key. One that is there may be the one of a volume that was not finished, `unfinished`, and of no other.
 pub(crate) fn file(
     state: &Path,
-    wish: &Wish,
+    wish: &VolumeRequest,
     unfinished: &[String],
 ) -> Result<Option<PathBuf>, VolumeError> {
     let Some(path) = &wish.recovery_key_file else { return Ok(None) };
@@ -70,11 +70,11 @@ pub(crate) fn file(
     }
 }
 
-fn held(text: &[u8]) -> Option<Held> {
+fn held(text: &[u8]) -> Option<RecoveryFile> {
     let text = str::from_utf8(text).ok()?;
     let (first, last) = (text.lines().next()?, text.lines().last()?);
     let uuid = last.strip_prefix(OF)?.split(' ').next()?.to_owned();
-    Some(Held { uuid, has_key: first.len() == KEY && first.split('-').count() == 8 })
+    Some(RecoveryFile { uuid, has_key: first.len() == KEY && first.split('-').count() == 8 })
 }
 
 /// Returns which volume a file's key is of, if it is one of setup's.

@@ -107,11 +107,11 @@ fn outcome(policy: &Policy, request: ClipboardRequest<'_>) -> Outcome {
 struct Changes<'p> {
     list: Vec<Change>,
     /// By what two changes have in common that differ in the type alone; what the outcomes inspect besides is compared.
-    places: HashMap<Alike<'p>, Vec<usize>>,
+    places: HashMap<ChangeKey<'p>, Vec<usize>>,
 }
 
 /// From and to, the smallest and the largest size, and of both outcomes the verdict and the rule's line.
-type Alike<'p> = (&'p str, &'p str, u64, Option<u64>, [(Decision, Option<usize>); 2]);
+type ChangeKey<'p> = (&'p str, &'p str, u64, Option<u64>, [(Decision, Option<usize>); 2]);
 
 impl<'p> Changes<'p> {
     /// Adds a change, to one that differs in the type alone if there is one.

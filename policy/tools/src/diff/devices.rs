@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::clipboard::domain_names;
-use super::regions::{Found, Looks, Region, Rule, compare};
+use super::regions::{Budget, Found, Region, Rule, compare};
 use super::{AttachContext, Change, Flow, Outcome};
 use policy::Policy;
 use policy::decide::Decision;
@@ -19,11 +19,11 @@ const WAYS: [AttachContext; 4] = [
     AttachContext { by_hand: true, break_glass: true },
 ];
 
-pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>, Vec<String>) {
+pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Budget) -> (Vec<Change>, Vec<String>) {
     let (mut changes, mut not_compared) = (Vec::new(), Vec::new());
     for to in domain_names(old, new) {
         let mut found: Vec<(Region, Outcome, Outcome, Vec<AttachContext>)> = Vec::new();
-        let mut places: HashMap<(Region, [Says; 2]), usize> = HashMap::new();
+        let mut places: HashMap<(Region, [DeviceOutcome; 2]), usize> = HashMap::new();
         for when in WAYS {
             let (old, new) = (rules(old, to, when), rules(new, to, when));
             let compared = compare(&old, &new, &denied(None), &Outcome::is_like, looks);
@@ -57,7 +57,7 @@ pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>
 }
 
 /// What a policy says of a device: the verdict, and the rule's id.
-type Says = (Decision, Option<String>);
+type DeviceOutcome = (Decision, Option<String>);
 
 /// Returns the rules that have a say over devices coming to `to` in this way, and what they say of that.
 fn rules<'p>(policy: &'p Policy, to: &str, when: AttachContext) -> Vec<Rule<'p, Outcome>> {
@@ -100,7 +100,7 @@ fn denied(rule: Option<&Head>) -> Outcome {
 }
 
 /// Compares where input goes. What is typed always goes somewhere: it is allowed, into one domain or into whichever is in front.
-pub(super) fn input(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>, Vec<String>) {
+pub(super) fn input(old: &Policy, new: &Policy, looks: &mut Budget) -> (Vec<Change>, Vec<String>) {
     let free = Outcome { verdict: Decision::Allow, ..denied(None) };
     let found = compare(&ties(old, &free), &ties(new, &free), &free, &Outcome::is_like, looks);
     let Ok(found) = found else { return (Vec::new(), vec!["input".to_owned()]) };

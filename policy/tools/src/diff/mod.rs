@@ -20,8 +20,8 @@ mod devices;
 mod regions;
 mod settings;
 
+use regions::{Budget, LOOKS_MAX};
 pub use regions::{Field, Region};
-use regions::{LOOKS_MAX, Looks};
 pub use settings::Setting;
 
 /// What differs between two policies.
@@ -140,7 +140,7 @@ pub struct Outcome {
 /// Compares two policies by what they decide, and returns each flow that is decided otherwise.
 #[must_use]
 pub fn diff(old: &Policy, new: &Policy) -> Diff {
-    let mut looks = Looks::new(LOOKS_MAX);
+    let mut looks = Budget::new(LOOKS_MAX);
     let mut flows = clipboard::changes(old, new);
     let (input, mut not_compared) = devices::input(old, new, &mut looks);
     let (usb, more) = devices::usb(old, new, &mut looks);

@@ -5,7 +5,7 @@
 //! the same, nothing below can differ, and the cutting stops: two policies that differ in one rule are cut along that
 //! rule alone.
 //!
-//! Rules that leave different fields open multiply what there is to be cut, so the work for it ends ([`Looks`]).
+//! Rules that leave different fields open multiply what there is to be cut, so the work for it ends ([`Budget`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -93,16 +93,16 @@ const OWN_LOOKS: usize = 16;
 
 /// How often a rule may still be looked at.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct Budget {
     own: usize,
     left: usize,
 }
 
 /// There were not enough looks left: nothing is known of what was not compared.
 #[derive(Debug)]
-pub(super) struct UsedUp;
+pub(super) struct BudgetSpent;
 
-impl Looks {
+impl Budget {
     pub(super) const fn new(left: usize) -> Self {
         Self { own: 0, left }
     }
@@ -111,13 +111,13 @@ impl Looks {
     ///
     /// # Errors
     /// There are not so many, and from then on none.
-    fn take(&mut self, count: usize) -> Result<(), UsedUp> {
+    fn take(&mut self, count: usize) -> Result<(), BudgetSpent> {
         let own = count.min(self.own);
         self.own -= own;
         effort::spend(count.min(own + self.left));
         let left = self.left.checked_sub(count - own);
         self.left = left.unwrap_or(0);
-        left.map(|_| ()).ok_or(UsedUp)
+        left.map(|_| ()).ok_or(BudgetSpent)
     }
 }
 
@@ -130,8 +130,8 @@ pub(super) fn compare<T: Clone + PartialEq>(
     new: &[Rule<'_, T>],
     nothing: &T,
     alike: &impl Fn(&T, &T) -> bool,
-    looks: &mut Looks,
-) -> Result<Vec<Found<T>>, UsedUp> {
+    looks: &mut Budget,
+) -> Result<Vec<Found<T>>, BudgetSpent> {
     looks.own = OWN_LOOKS * (old.len() + new.len() + 1);
     cut(old.iter().collect(), new.iter().collect(), 0, nothing, alike, looks)
 }
@@ -144,8 +144,8 @@ fn cut<'p, T: Clone + PartialEq>(
     field: usize,
     nothing: &T,
     alike: &impl Fn(&T, &T) -> bool,
-    looks: &mut Looks,
-) -> Result<Vec<Found<T>>, UsedUp> {
+    looks: &mut Budget,
+) -> Result<Vec<Found<T>>, BudgetSpent> {
     looks.take(old.len() + new.len() + 1)?;
     let (old, new) = (until_all_decided(old, field), until_all_decided(new, field));
     let says_nothing = |rule: &&Rule<'p, T>| alike(&rule.says, nothing);
@@ -160,7 +160,7 @@ fn cut<'p, T: Clone + PartialEq>(
         }
         return Ok(vec![Found { fields: Default::default(), before, after }]);
     }
-    let (old, new) = (Cut::along(&old, field), Cut::along(&new, field));
+    let (old, new) = (Partition::along(&old, field), Partition::along(&new, field));
     let mut named: Vec<Value<'_>> = old.named.keys().chain(new.named.keys()).copied().collect();
     named.sort_unstable();
     named.dedup();
@@ -199,14 +199,14 @@ fn cut<'p, T: Clone + PartialEq>(
 }
 
 /// A list, cut along a field.
-struct Cut<'l, 'p, T> {
+struct Partition<'l, 'p, T> {
     /// The rules that leave the field open, each with its place in the list.
     open: Vec<(usize, &'l Rule<'p, T>)>,
     /// The rules that name a value.
     named: BTreeMap<Value<'p>, Vec<(usize, &'l Rule<'p, T>)>>,
 }
 
-impl<'l, 'p, T> Cut<'l, 'p, T> {
+impl<'l, 'p, T> Partition<'l, 'p, T> {
     fn along(list: &[&'l Rule<'p, T>], field: usize) -> Self {
         let mut cut = Self { open: Vec::new(), named: BTreeMap::new() };
         for (place, rule) in list.iter().enumerate() {

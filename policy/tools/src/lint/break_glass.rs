@@ -3,7 +3,7 @@
 use super::warn;
 use policy::Policy;
 use policy::diagnostic::{Diagnostic, Findings};
-use policy::legible::{Looks, is_legible};
+use policy::legible::{Appearance, is_legible};
 
 pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     let Some(break_glass) = policy.break_glass() else { return };
@@ -50,7 +50,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
 /// Checks the reasons: each is chosen at a glance, and is in the audit log afterwards.
 fn reasons(policy: &Policy, found: &mut Findings) {
     let reasons = policy.break_glass().map(|open| open.reasons.as_slice()).unwrap_or_default();
-    let looks: Vec<Looks> = reasons.iter().map(|reason| Looks::of(reason)).collect();
+    let looks: Vec<Appearance> = reasons.iter().map(|reason| Appearance::of(reason)).collect();
     for (number, (reason, look)) in reasons.iter().zip(&looks).enumerate() {
         if !is_legible(reason) {
             warn(

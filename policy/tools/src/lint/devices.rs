@@ -23,7 +23,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
 fn lint_within(looks: usize, policy: &Policy, found: &mut Findings) -> Option<usize> {
     let boxes = || policy.usb().iter().map(|rule| Fields::of(&rule.matches, rule.class()));
     let exhausted = FINITE.iter().any(|field| field.is_exhausted(boxes()));
-    let mut looks = exhausted.then_some(Looks { left: looks, given_up: None });
+    let mut looks = exhausted.then_some(Budget { left: looks, given_up: None });
     for (number, rule) in policy.usb().iter().enumerate() {
         match never_matches(policy, rule) {
             Some(warning) => found.push(warning),
@@ -86,7 +86,7 @@ const LOOKS_MAX: usize = 5_000_000;
 
 /// Rules that are held against several earlier ones at once: the work for it grows with more than the length of the policy, so it ends.
 #[derive(Debug)]
-struct Looks<'p> {
+struct Budget<'p> {
     left: usize,
     /// The first rule that was not looked into to the end, and how many more there are.
     given_up: Option<(&'p Head, usize)>,
@@ -94,18 +94,18 @@ struct Looks<'p> {
 
 /// There were not enough looks left: nothing is known of the rule.
 #[derive(Debug)]
-struct UsedUp;
+struct BudgetSpent;
 
-impl Looks<'_> {
+impl Budget<'_> {
     /// Takes so many.
     ///
     /// # Errors
     /// There are not so many, and from then on none.
-    fn take(&mut self, count: usize) -> Result<(), UsedUp> {
+    fn take(&mut self, count: usize) -> Result<(), BudgetSpent> {
         effort::spend(count.min(self.left));
         let left = self.left.checked_sub(count);
         self.left = left.unwrap_or(0);
-        left.map(|_| ()).ok_or(UsedUp)
+        left.map(|_| ()).ok_or(BudgetSpent)
     }
 }
 
@@ -113,7 +113,7 @@ fn reach<'p>(
     policy: &'p Policy,
     number: usize,
     rule: &'p UsbRule,
-    looks: &mut Option<Looks<'p>>,
+    looks: &mut Option<Budget<'p>>,
     found: &mut Findings,
 ) {
     let bound_for = match rule.to {
@@ -141,12 +141,12 @@ fn reach<'p>(
             let earlier = policy.usb().iter().take(number).filter(counts);
             let earlier =
                 earlier.map(|other| (Fields::of(&other.matches, other.class()), &other.head));
-            covered_together(fields, &earlier.collect::<Vec<Earlier<'_>>>(), looks)
+            covered_together(fields, &earlier.collect::<Vec<EarlierRule<'_>>>(), looks)
         });
         match together {
             Ok(Some(together)) => instead.extend(together),
             Ok(None) => return,
-            Err(UsedUp) => {
+            Err(BudgetSpent) => {
                 looks.given_up = Some(match looks.given_up {
                     Some((first, others)) => (first, others + 1),
                     None => (&rule.head, 0),
@@ -159,10 +159,10 @@ fn reach<'p>(
 }
 
 /// An earlier rule: what it matches, and where it stands.
-type Earlier<'p> = (Fields<'p>, &'p Head);
+type EarlierRule<'p> = (Fields<'p>, &'p Head);
 
 /// A field with finitely many values.
-struct Finite {
+struct FiniteField {
     /// How many a device can have: hubs reach no rule, so their class does not count.
     count: usize,
     values: fn() -> Box<dyn Iterator<Item = u16>>,
@@ -170,8 +170,8 @@ struct Finite {
     set: for<'r> fn(Fields<'r>, u16) -> Fields<'r>,
 }
 
-const FINITE: [Finite; 3] = [
-    Finite {
+const FINITE: [FiniteField; 3] = [
+    FiniteField {
         count: 255,
         values: || Box::new((0..=255).filter(|class| *class != u16::from(UsbClass::HUB.0))),
         get: |fields| {
@@ -179,13 +179,13 @@ const FINITE: [Finite; 3] = [
         },
         set: |fields, class| Fields { class: u8::try_from(class).ok().map(UsbClass), ..fields },
     },
-    Finite {
+    FiniteField {
         count: 1 << 16,
         values: || Box::new(0..=u16::MAX),
         get: |fields| fields.vendor,
         set: |fields, vendor| Fields { vendor: Some(vendor), ..fields },
     },
-    Finite {
+    FiniteField {
         count: 1 << 16,
         values: || Box::new(0..=u16::MAX),
         get: |fields| fields.product,
@@ -193,7 +193,7 @@ const FINITE: [Finite; 3] = [
     },
 ];
 
-impl Finite {
+impl FiniteField {
     /// Returns whether these rules name every value.
     fn is_exhausted<'f>(&self, rules: impl Iterator<Item = Fields<'f>>) -> bool {
         let named: BTreeSet<u16> = rules.filter_map(|fields| (self.get)(&fields)).collect();
@@ -204,20 +204,20 @@ impl Finite {
 /// Returns the earlier rules that together leave nothing of a box, although none of them covers it alone; `None` if something is left.
 fn covered_together<'p>(
     target: Fields<'p>,
-    earlier: &[Earlier<'p>],
-    looks: &mut Looks<'p>,
-) -> Result<Option<Vec<&'p Head>>, UsedUp> {
+    earlier: &[EarlierRule<'p>],
+    looks: &mut Budget<'p>,
+) -> Result<Option<Vec<&'p Head>>, BudgetSpent> {
     looks.take(FINITE.len().saturating_mul(earlier.len()))?;
     let boxes = || earlier.iter().map(|(fields, _)| *fields);
-    let cut = |field: &&Finite| (field.get)(&target).is_none() && field.is_exhausted(boxes());
+    let cut = |field: &&FiniteField| (field.get)(&target).is_none() && field.is_exhausted(boxes());
     let Some(field) = FINITE.iter().find(cut) else { return Ok(None) };
     let mut heads = Vec::new();
     for value in (field.values)() {
         looks.take(earlier.len().saturating_add(1))?;
         let piece = (field.set)(target, value);
         let reaches =
-            |(fields, _): &&Earlier<'p>| (field.get)(fields).is_none_or(|named| named == value);
-        let earlier: Vec<Earlier<'p>> = earlier.iter().filter(reaches).copied().collect();
+            |(fields, _): &&EarlierRule<'p>| (field.get)(fields).is_none_or(|named| named == value);
+        let earlier: Vec<EarlierRule<'p>> = earlier.iter().filter(reaches).copied().collect();
         let index = DeviceIndex::new(earlier.iter().map(|(fields, _)| *fields).enumerate());
         match index.first_covering(&piece) {
             Some(first) => heads.extend(earlier.get(first).map(|(_, head)| *head)),

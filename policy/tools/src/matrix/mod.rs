@@ -247,7 +247,7 @@ fn detector_entries(policy: &Policy) -> Vec<DetectorEntry> {
 /// Returns what each rule really decides, which is what the steps of the staircases say.
 fn clipboard_entries(policy: &Policy) -> Vec<ClipboardEntry> {
     let mut entries: Vec<ClipboardEntry> = Vec::new();
-    let mut places: HashMap<Alike, usize> = HashMap::new();
+    let mut places: HashMap<EntryKey, usize> = HashMap::new();
     for (from_id, from) in domains_by_id(policy) {
         for (to_id, to) in domains_by_id(policy) {
             for (_, media_type) in MediaType::WORDS {
@@ -343,7 +343,7 @@ fn entry(
 }
 
 /// What entries have in common that differ in the type alone.
-type Alike = (DomainId, DomainId, usize, u64, u64, Decision, Option<&'static str>);
+type EntryKey = (DomainId, DomainId, usize, u64, u64, Decision, Option<&'static str>);
 
 fn describe(matches: &DeviceMatch, class: Option<UsbClass>) -> String {
     let parts = [

@@ -18,7 +18,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use policy::Policy;
-use policy::enforcement::{Compared, LANGUAGE};
+use policy::enforcement::{DiffTreatment, LANGUAGE};
 use policy_tools::diff;
 use proptest::prelude::*;
 use sentences::{differ, is_wider};
@@ -280,9 +280,15 @@ fn every_key_that_is_changed_is_reported_or_listed_as_not_mattering() {
                 assert_eq!(found.widened, is_wider(old, new), "{path} {number}: {found}");
                 assert_eq!(reported, differ(old, new), "{path} {number}: {found}");
                 match key.compared {
-                    Compared::Not(why) => assert!(!reported && !why.is_empty(), "{path}: {found}"),
-                    Compared::ByDecisions => assert!(!found.flows.is_empty(), "{path}: {found}"),
-                    Compared::AsSetting => assert!(!found.settings.is_empty(), "{path}: {found}"),
+                    DiffTreatment::Not(why) => {
+                        assert!(!reported && !why.is_empty(), "{path}: {found}")
+                    }
+                    DiffTreatment::ByDecisions => {
+                        assert!(!found.flows.is_empty(), "{path}: {found}")
+                    }
+                    DiffTreatment::AsSetting => {
+                        assert!(!found.settings.is_empty(), "{path}: {found}")
+                    }
                 }
                 changed_something = true;
             }

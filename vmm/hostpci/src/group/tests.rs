@@ -83,7 +83,7 @@ fn a_shared_group_is_refused_and_names_each_device_in_use_with_its_driver() {
 #[test]
 fn a_nic_of_the_board_is_not_told_to_move_to_another_slot() {
     let error = Tree::with_group(DELL_I219).inspect("0000:00:1f.6").isolated_with().unwrap_err();
-    let Blocked::SharedGroup { others, onboard: true, .. } = &error else { panic!("{error}") };
+    let GroupRefusal::SharedGroup { others, onboard: true, .. } = &error else { panic!("{error}") };
     let names: Vec<_> = others.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(names, ["0000:00:1f.4", "0000:00:1f.5"]);
     let remedy = error.remedy();
@@ -139,7 +139,7 @@ fn what_the_pc_itself_is_made_of_is_refused_whatever_has_it() {
         let tree = Tree::new();
         tree.function("0000:00:1c.0", class, Some("vfio-pci"), Some(3));
         let error = tree.inspect("0000:00:1c.0").isolated().unwrap_err();
-        assert!(matches!(error, Blocked::PartOfThePc { .. }), "{class:06x}");
+        assert!(matches!(error, GroupRefusal::PartOfThePc { .. }), "{class:06x}");
         assert!(error.to_string().contains(word), "{error}");
     }
     for class in [ETHERNET, 0x02_8000, 0x01_0802, 0x03_0000, 0x0c_0330, 0x08_0501, 0x04_0300] {
@@ -161,7 +161,7 @@ fn a_function_the_iommu_leaves_out_is_refused() {
     let tree = Tree::new();
     tree.function("0000:00:05.0", ETHERNET, Some("vfio-pci"), None);
     let error = tree.inspect("0000:00:05.0").isolated().unwrap_err();
-    assert!(matches!(error, Blocked::NoGroup { .. }), "{error}");
+    assert!(matches!(error, GroupRefusal::NoGroup { .. }), "{error}");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_pc_told_to_allow_unsafe_interrupts_is_refused() {
     fs::write(parameters.join("allow_unsafe_interrupts"), "N\n").unwrap();
     assert_eq!(tree.inspect("0000:00:05.0").isolated(), Ok(3));
     fs::write(parameters.join("allow_unsafe_interrupts"), "Y\n").unwrap();
-    assert_eq!(tree.inspect("0000:00:05.0").isolated(), Err(Blocked::UnsafeInterrupts));
+    assert_eq!(tree.inspect("0000:00:05.0").isolated(), Err(GroupRefusal::UnsafeInterrupts));
 }
 
 /// Groups of real PCs' kernel logs, where the file with all of them is: no bridge in use, disk or

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::Verdict::{Died, Out, Refused};
 use super::deeds as d;
-use super::limits::Lists;
+use super::limits::Allowlist;
 use super::{FORBIDDEN, Role, Verdict, World, attempt};
 use Errno::*;
 use Role::*;
@@ -355,7 +355,7 @@ const FAMILIES: i32 = 46;
 pub(super) fn findings<'a>(
     world: &'a World,
     role: Role,
-    lists: &'a Lists,
+    lists: &'a Allowlist,
 ) -> impl Iterator<Item = String> + 'a {
     let ways = CLASSES.iter().flat_map(|(class, all)| all.iter().map(move |it| (*class, it)));
     let ways = ways.filter_map(move |(class, it)| {

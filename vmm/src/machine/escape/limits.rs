@@ -22,12 +22,12 @@ const NOTHING: u64 = u64::MAX;
 
 /// What a filter allows.
 #[derive(Clone)]
-pub(super) struct Lists {
+pub(super) struct Allowlist {
     pub(super) calls: Vec<Call>,
     pub(super) ioctls: Vec<c_ulong>,
 }
 
-impl Lists {
+impl Allowlist {
     pub(super) fn of(role: Role) -> Self {
         Self {
             calls: role.calls().collect(),
@@ -68,9 +68,9 @@ struct Probe {
 }
 
 /// Finds what passes a filter of these lists and should not, or the other way round, by what the role says.
-pub(super) fn findings(role: Role, lists: &Lists) -> Vec<String> {
+pub(super) fn findings(role: Role, lists: &Allowlist) -> Vec<String> {
     let mut found = Vec::new();
-    let declared = Lists::of(role);
+    let declared = Allowlist::of(role);
     for number in (0..NUMBERS).chain([X32 + libc::SYS_read, X32 + libc::SYS_execve]) {
         for probe in probes(&declared, number) {
             found.extend(check(role, lists, &probe));
@@ -83,16 +83,16 @@ pub(super) fn findings(role: Role, lists: &Lists) -> Vec<String> {
 /// Finds the same for what one call, or one ioctl, can be asked.
 pub(super) fn findings_at(
     role: Role,
-    lists: &Lists,
+    lists: &Allowlist,
     what: &Widened,
 ) -> impl Iterator<Item = String> {
-    probes(&Lists::of(role), what.number)
+    probes(&Allowlist::of(role), what.number)
         .into_iter()
         .filter(|probe| what.request.is_none_or(|request| probe.arguments[1] == request))
         .filter_map(move |probe| check(role, lists, &probe))
 }
 
-fn check(role: Role, lists: &Lists, probe: &Probe) -> Option<String> {
+fn check(role: Role, lists: &Allowlist, probe: &Probe) -> Option<String> {
     let verdict = attempt(
         || lists.load(),
         || {
@@ -115,7 +115,7 @@ fn check(role: Role, lists: &Lists, probe: &Probe) -> Option<String> {
 }
 
 /// Returns what to try of a call: what is allowed, and everything that differs from that in one bit.
-fn probes(lists: &Lists, number: c_long) -> Vec<Probe> {
+fn probes(lists: &Allowlist, number: c_long) -> Vec<Probe> {
     if number == libc::SYS_ioctl {
         return ioctls(lists);
     }
@@ -194,7 +194,7 @@ fn allows(only: Only, arguments: &[u64; 6]) -> bool {
     }
 }
 
-fn ioctls(lists: &Lists) -> Vec<Probe> {
+fn ioctls(lists: &Allowlist) -> Vec<Probe> {
     let near = |it: c_ulong| (0..32).map(move |bit| it ^ 1 << bit).chain([it]);
     let known = super::attempts::IOCTLS.iter().map(|(_, request)| *request);
     let requests: BTreeSet<c_ulong> =
@@ -211,7 +211,7 @@ fn ioctls(lists: &Lists) -> Vec<Probe> {
 }
 
 /// Returns the number of a call of the old interface. The system calls of 32-bit programs have other numbers: `getpid` is 20 there, and 39 here.
-fn old_interface(role: Role, lists: &Lists) -> Option<String> {
+fn old_interface(role: Role, lists: &Allowlist) -> Option<String> {
     let verdict = attempt(|| lists.load(), super::deeds::by_interrupt);
     (verdict == Verdict::Out).then(|| format!("{role:?}: int 0x80 passes"))
 }
@@ -230,8 +230,8 @@ impl std::fmt::Display for Widened {
 }
 
 /// Makes each limited call of a role without its limit, and ioctls with one more.
-pub(super) fn widened(role: Role) -> Vec<(Widened, Lists)> {
-    let lists = Lists::of(role);
+pub(super) fn widened(role: Role) -> Vec<(Widened, Allowlist)> {
+    let lists = Allowlist::of(role);
     let limited = lists.calls.iter().filter(|call| !matches!(call.only, Only::Any));
     let mut all: Vec<_> = limited
         .map(|call| {

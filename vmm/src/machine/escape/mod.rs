@@ -32,7 +32,7 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use super::{Role, build, roles, signals};
 use crate::sandbox;
-use limits::Lists;
+use limits::Allowlist;
 
 const CHILD: &str = "BULKHEAD_TEST_ESCAPE_DIR";
 const NAME: &str =
@@ -138,7 +138,7 @@ fn tool(dir: &Path) {
 
     let mut found = Vec::new();
     for role in Role::ALL {
-        let lists = Lists::of(role);
+        let lists = Allowlist::of(role);
         found.extend(attempts::findings(&world, role, &lists));
         found.extend(limits::findings(role, &lists));
     }
@@ -163,7 +163,7 @@ fn planted(world: &World) -> Vec<String> {
             }
         }
         for (call, number) in attempts::PLANTED {
-            let lists = Lists::of(role).with(*number);
+            let lists = Allowlist::of(role).with(*number);
             if attempts::findings(world, role, &lists).next().is_none() {
                 unnoticed.push(format!("{role:?}: no attempt notices a filter that allows {call}"));
             }

@@ -306,7 +306,7 @@ fn a_hostile_peer_and_its_guest_can_have_no_more_than_a_megabyte_of_interrupt_da
     };
     assert!(held(&remote) <= 1 << 20, "{} bytes", held(&remote));
     let longer = remote.arrived(interrupt_packet(0x81, &vec![1; INTERRUPT_MAX + 1]));
-    assert_eq!(longer, Err(Broken::LongInterrupt(INTERRUPT_MAX + 1)));
+    assert_eq!(longer, Err(StreamViolation::LongInterrupt(INTERRUPT_MAX + 1)));
 }
 
 #[test]
@@ -318,5 +318,5 @@ fn a_device_that_goes_is_detached_acknowledged_and_may_come_again() {
     let effects = remote.submit(transfer(6, 0x81, Request::Bulk(Payload::In(4))));
     assert_eq!(effects, [complete(6, Status::Error, &[])]);
     assert!(remote.arrived(connect()).is_ok());
-    assert_eq!(remote.arrived(connect()), Err(Broken::SecondDevice));
+    assert_eq!(remote.arrived(connect()), Err(StreamViolation::SecondDevice));
 }

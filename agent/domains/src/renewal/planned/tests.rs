@@ -22,10 +22,10 @@ fn seat(front: &str) -> SeatFacts {
 }
 
 /// Clocks that show this many seconds after five to seven, when this agent has run for as long.
-fn at(seconds: u64) -> Now {
+fn at(seconds: u64) -> ClockReading {
     let five_to_seven = i64::from(SEVEN) * 60 - 300;
-    let local = Local(five_to_seven + i64::try_from(seconds).unwrap());
-    Now { time: Duration::from_secs(seconds), local }
+    let local = LocalTime(five_to_seven + i64::try_from(seconds).unwrap());
+    ClockReading { time: Duration::from_secs(seconds), local }
 }
 
 /// Renewals that were looked at five minutes before seven.
@@ -62,7 +62,7 @@ fn who_has_the_desktop_in_front_is_asked_at_the_start_and_once_more_and_it_begin
     }
     assert_eq!(asked, [300, 340]);
     assert!(said[0].starts_with("LAB begins anew in 59 s."), "{said:?}");
-    assert_eq!(begun, [(360, "lab".to_owned(), Due::Time)]);
+    assert_eq!(begun, [(360, "lab".to_owned(), DueReason::Time)]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn who_works_elsewhere_or_left_the_desktop_idle_is_told_and_not_asked() {
     let domains = [domain("lab", Some(SECOND))];
     let mut renewals = Renewals::default();
     // Long after seven: ten minutes after somebody worked there.
-    let later = |seconds: u64| Now { local: at(3600 + seconds).local, ..at(seconds) };
+    let later = |seconds: u64| ClockReading { local: at(3600 + seconds).local, ..at(seconds) };
     assert_eq!(renewals.look(later(600), &domains, &seat("lab")), []);
     let told = renewals.look(later(601), &domains, &seat("lab"));
     let [Effect::Tell { text, .. }] = &told[..] else { panic!("{told:?}") };
@@ -140,14 +140,14 @@ fn a_desktop_that_an_earlier_agent_started_counts_as_used_and_its_time_as_come_m
     let found = DomainFacts { vmm_age: Some(Duration::from_secs(3600)), ..domain("lab", None) };
     let mut renewals = Renewals::default();
     renewals.taken_up(std::slice::from_ref(&found));
-    let five_past = Now { local: at(600).local, ..at(1) };
+    let five_past = ClockReading { local: at(600).local, ..at(1) };
     let asked = renewals.look(five_past, std::slice::from_ref(&found), &seat("lab"));
     assert!(matches!(&asked[..], [Effect::Ask { .. }]), "{asked:?}");
     // At five to seven nothing has come; ten minutes later nobody has worked there, for all that is known.
     let idle = DomainFacts { vmm_age: Some(SECOND), ..found };
     let mut renewals = Renewals::default();
     renewals.taken_up(std::slice::from_ref(&idle));
-    let noon = |seconds: u64| Now { local: at(5 * 3600 + seconds).local, ..at(seconds) };
+    let noon = |seconds: u64| ClockReading { local: at(5 * 3600 + seconds).local, ..at(seconds) };
     assert_eq!(renewals.look(noon(1), std::slice::from_ref(&idle), &seat("lab")), []);
     let told = renewals.look(noon(600), std::slice::from_ref(&idle), &seat("lab"));
     assert!(matches!(&told[..], [Effect::Tell { .. }]), "{told:?}");
@@ -161,7 +161,7 @@ fn each_renewal_ends_on_the_record_with_why_it_began_and_how_it_went() {
     renewals.may_begin("lab").unwrap();
     renewals.began("lab", why, SECOND);
     assert!(renewals.may_begin("lab").unwrap_err().contains("being renewed already"));
-    renewals.began("store", RenewalReason::Due(Due::Idle), SECOND);
+    renewals.began("store", RenewalReason::Due(DueReason::Idle), SECOND);
     let starting = DomainFacts { state: State::Gated, ..domain("lab", None) };
     assert_eq!(renewals.ended(&[starting], SECOND * 5), []);
     let off = DomainFacts { state: State::Off, ..domain("store", None) };
@@ -180,7 +180,7 @@ fn each_renewal_ends_on_the_record_with_why_it_began_and_how_it_went() {
         ]
     );
     renewals.may_begin("lab").unwrap();
-    renewals.began("lab", RenewalReason::Due(Due::Time), SECOND);
+    renewals.began("lab", RenewalReason::Due(DueReason::Time), SECOND);
     let left = Some("the agent ended before it did");
     assert_eq!(renewals.end(SECOND * 9), [ended("lab", Outcome::Begun, left, None, "time")]);
 }

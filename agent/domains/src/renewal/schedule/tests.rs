@@ -10,27 +10,27 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// Returns a day's clock: 2026-11-28, this late.
-fn clock(hours: i64, minutes: i64) -> Local {
-    Local(20_785 * DAY + hours * HOUR.cast_signed() + minutes * 60)
+fn clock(hours: i64, minutes: i64) -> LocalTime {
+    LocalTime(20_785 * DAY + hours * HOUR.cast_signed() + minutes * 60)
 }
 
 /// A PC with one domain that runs, and clocks that are moved.
 struct World {
     schedule: Schedule,
-    now: Now,
+    now: ClockReading,
     runs: Option<Runs>,
     /// What was begun.
-    begun: Vec<Due>,
+    begun: Vec<DueReason>,
 }
 
 impl World {
-    fn new(rules: Rules, local: Local) -> Self {
-        let now = Now { time: seconds(1000), local };
+    fn new(rules: Rules, local: LocalTime) -> Self {
+        let now = ClockReading { time: seconds(1000), local };
         let runs = Some(Runs { since: now.time, used: None });
         Self { schedule: Schedule::new(rules, local), now, runs, begun: Vec::new() }
     }
 
-    fn shifts(local: Local) -> Self {
+    fn shifts(local: LocalTime) -> Self {
         Self::new(Rules { at: SHIFTS.to_vec(), when_idle: None }, local)
     }
 
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    fn set(&mut self, local: Local) {
+    fn set(&mut self, local: LocalTime) {
         self.now.local = local;
         self.look();
     }
@@ -88,12 +88,12 @@ fn a_domain_begins_anew_at_each_of_its_times_a_minute_after_it_was_said() {
     assert_eq!(world.counts(), None);
     world.pass(seconds(1));
     let counts = world.counts().unwrap();
-    assert_eq!((counts.due, counts.left, counts.may_put_off), (Due::Time, COUNTDOWN, true));
+    assert_eq!((counts.due, counts.left, counts.may_put_off), (DueReason::Time, COUNTDOWN, true));
     world.pass(seconds(59));
     assert_eq!(world.counts().unwrap().left, seconds(1));
     assert!(world.begun.is_empty());
     world.pass(seconds(1));
-    assert_eq!(world.begun, [Due::Time]);
+    assert_eq!(world.begun, [DueReason::Time]);
     world.pass(seconds(24 * HOUR));
     assert_eq!(world.begun.len(), 4, "three times a day");
 }
@@ -111,7 +111,7 @@ fn a_renewal_is_put_off_once_and_then_it_happens() {
     assert!(!world.counts().unwrap().may_put_off);
     assert!(!world.put_off(), "not again");
     world.pass(COUNTDOWN);
-    assert_eq!(world.begun, [Due::Time]);
+    assert_eq!(world.begun, [DueReason::Time]);
     // The next one can be put off again.
     world.pass(seconds(8 * HOUR) - PUT_OFF - COUNTDOWN);
     assert!(world.counts().unwrap().may_put_off);
@@ -128,7 +128,7 @@ fn a_countdown_that_the_pc_slept_through_runs_from_its_start() {
     assert!(world.begun.is_empty(), "nobody can have seen it");
     assert_eq!(world.counts().unwrap().left, whole);
     world.pass(COUNTDOWN);
-    assert_eq!(world.begun, [Due::Time]);
+    assert_eq!(world.begun, [DueReason::Time]);
     // Where none runs there is none to begin.
     world.schedule.count_anew(world.now.time);
     assert_eq!(world.counts(), None);
@@ -174,7 +174,7 @@ fn a_domain_that_does_not_run_when_its_time_comes_or_began_anew_since_is_left_as
 #[test]
 fn what_runs_since_before_its_time_is_due_for_the_agent_that_takes_it_up() {
     let rules = || Rules { at: SHIFTS.to_vec(), when_idle: None };
-    let taken_up = |since: Local| {
+    let taken_up = |since: LocalTime| {
         let mut world = World::new(rules(), clock(7, 30));
         world.schedule = Schedule::new(rules(), since);
         world.look();
@@ -228,9 +228,9 @@ fn a_desktop_that_was_used_and_stands_idle_begins_anew_and_one_that_was_not_does
     world.pass(seconds(30 * 60 - 1));
     assert_eq!(world.counts(), None);
     world.pass(seconds(1));
-    assert_eq!(world.counts().unwrap().due, Due::Idle);
+    assert_eq!(world.counts().unwrap().due, DueReason::Idle);
     world.pass(COUNTDOWN);
-    assert_eq!(world.begun, [Due::Idle]);
+    assert_eq!(world.begun, [DueReason::Idle]);
     world.pass(seconds(9 * HOUR));
     assert_eq!(world.begun.len(), 1, "it was not used since");
 }
@@ -255,7 +255,7 @@ fn who_works_there_again_before_an_idle_desktop_begins_anew_keeps_it() {
     world.pass(seconds(30 * 60) - PUT_OFF);
     assert!(world.put_off());
     world.pass(PUT_OFF + COUNTDOWN);
-    assert_eq!(world.begun, [Due::Idle]);
+    assert_eq!(world.begun, [DueReason::Idle]);
 }
 
 #[test]
@@ -264,12 +264,13 @@ fn a_time_of_day_that_comes_while_an_idle_desktop_is_counted_down_is_not_lost() 
     let mut world = World::new(rules, clock(6, 58));
     world.work();
     world.pass(seconds(90));
-    assert_eq!(world.counts().unwrap().due, Due::Idle);
+    assert_eq!(world.counts().unwrap().due, DueReason::Idle);
     world.pass(seconds(29));
     world.pass(seconds(1));
     world.work();
     assert!(
-        world.begun == [Due::Time] || world.counts().is_some_and(|counts| counts.due == Due::Time)
+        world.begun == [DueReason::Time]
+            || world.counts().is_some_and(|counts| counts.due == DueReason::Time)
     );
     world.pass(COUNTDOWN);
     assert_eq!(world.begun.len(), 1, "once for both");
@@ -282,7 +283,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 }
 
 /// Returns how often one of the times lies after `from` and not after `to`.
-fn times_between(rules: &Rules, from: Local, to: Local) -> usize {
+fn times_between(rules: &Rules, from: LocalTime, to: LocalTime) -> usize {
     std::iter::successors(rules.first_after(from), |at| rules.first_after(*at))
         .take_while(|at| *at <= to)
         .count()
@@ -307,7 +308,7 @@ proptest! {
         start in 0..3 * DAY,
         steps in prop::collection::vec(1_u64..1800, 1..300),
     ) {
-        let mut world = World::new(rules.clone(), Local(start));
+        let mut world = World::new(rules.clone(), LocalTime(start));
         for step in steps {
             let before = world.now.local;
             world.now.time += seconds(step);
@@ -325,13 +326,13 @@ proptest! {
         within in any::<bool>(),
     ) {
         let slack = SLACK.as_secs().cast_signed();
-        let mut world = World::new(rules.clone(), Local(start));
-        let (mut highest, mut last_passed) = (Local(start), Local(start));
+        let mut world = World::new(rules.clone(), LocalTime(start));
+        let (mut highest, mut last_passed) = (LocalTime(start), LocalTime(start));
         for (step, set) in steps {
             world.now.time += seconds(step);
-            world.now.local = Local(world.now.local.plus(seconds(step)).0 + set);
+            world.now.local = LocalTime(world.now.local.plus(seconds(step)).0 + set);
             if within {
-                world.now.local = world.now.local.max(Local(highest.0 - slack));
+                world.now.local = world.now.local.max(LocalTime(highest.0 - slack));
             }
             let due = is_due(&mut world);
             let (local, next) = (world.now.local, world.schedule.next.unwrap());
@@ -343,7 +344,7 @@ proptest! {
                 prop_assert_eq!(due, times_between(&rules, highest, local) > 0);
             }
             prop_assert!(next > local && next.0 - local.0 <= rules.longest_gap() + slack);
-            prop_assert_eq!(Some(next), rules.first_after(Local(next.0 - 1)), "one of its times");
+            prop_assert_eq!(Some(next), rules.first_after(LocalTime(next.0 - 1)), "one of its times");
             highest = highest.max(local);
         }
     }
@@ -361,11 +362,11 @@ proptest! {
                 0 => world.pass(seconds(time)),
                 1 => { world.put_off(); }
                 2 => world.work(),
-                _ => world.set(Local(world.now.local.0 - i64::try_from(time).unwrap())),
+                _ => world.set(LocalTime(world.now.local.0 - i64::try_from(time).unwrap())),
             }
             let of_time = |stage: Stage| matches!(
                 stage,
-                Stage::Counting { due: Due::Time, .. } | Stage::PutOff { due: Due::Time, .. }
+                Stage::Counting { due: DueReason::Time, .. } | Stage::PutOff { due: DueReason::Time, .. }
             );
             match (of_time(world.schedule.stage), due_since) {
                 (true, None) => due_since = Some(world.now.time),

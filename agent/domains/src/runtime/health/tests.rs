@@ -17,7 +17,7 @@ use super::super::super::boot::{BootFiles, hardware, install_with};
 use super::super::super::host_network::Rule;
 use super::super::super::lifecycle::{Event, Exit, FAILURES_MAX, State};
 use super::super::super::process::{Identity, VmmProcess, start_time};
-use super::super::super::record::{StartedAs, VmmRecord};
+use super::super::super::record::{LaunchRecord, VmmRecord};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Ward {
     pc: FakePc,
     runtime: DomainRuntime,
-    shared: Shared,
+    shared: SupervisorContext,
     reports: mpsc::Receiver<(usize, Report)>,
 }
 
@@ -70,7 +70,7 @@ impl Ward {
         let machine = Machine::parse("machine.toml", machine, context).unwrap();
         let (reporter, reports) = mpsc::channel();
         let runtime = DomainRuntime::new(0, policy, hardware, SECOND, Ok(None), &parts);
-        let shared = Shared {
+        let shared = SupervisorContext {
             parts,
             epoch: Moment::now(),
             reporter,
@@ -127,7 +127,7 @@ impl Ward {
         let start = start_time(pid).unwrap();
         let vmm = VmmProcess::find(Identity { pid, start }).unwrap();
         let started =
-            StartedAs { spec: String::new(), sandbox_id: None, functions: Vec::new(), image };
+            LaunchRecord { spec: String::new(), sandbox_id: None, functions: Vec::new(), image };
         self.runtime.record = Some(VmmRecord::new("clinical", &vmm, started));
         self.runtime.vmm = Some(vmm);
         self.take_up()

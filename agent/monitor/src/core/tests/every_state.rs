@@ -83,18 +83,20 @@ impl Small {
             (Some(Fault::KeepsWhatBreakGlassAllowed), _) => {
                 out.retain(|output| !matches!(output, Output::Revoke(_, Cause::BreakGlass)));
             }
-            (Some(Fault::PermitsWithoutRecord), Input::Written(id, Written::Lost))
+            (Some(Fault::PermitsWithoutRecord), Input::Written(id, EntryOutcome::Lost))
                 if out.contains(&Output::Deny(id, Denial::Unrecorded)) =>
             {
                 out = vec![Output::Permit(id)];
             }
-            (Some(Fault::PermitsTwice), Input::Written(id, Written::OnDisk)) if out.is_empty() => {
+            (Some(Fault::PermitsTwice), Input::Written(id, EntryOutcome::OnDisk))
+                if out.is_empty() =>
+            {
                 out.push(Output::Permit(id));
             }
             (Some(Fault::LeavesQuestions), _) => {
                 out.retain(|output| !matches!(output, Output::Hide(_)));
             }
-            (Some(Fault::DeniesTheRecord), Input::Written(id, Written::OnDisk))
+            (Some(Fault::DeniesTheRecord), Input::Written(id, EntryOutcome::OnDisk))
                 if out.contains(&Output::Deny(id, Denial::Stale)) =>
             {
                 out = vec![Output::Deny(id, Denial::Unrecorded)];
@@ -141,8 +143,8 @@ impl Small {
                 self.agreed.remove(&id);
             }
             Input::Kept(kept) => self.kept = kept,
-            Input::Written(_, Written::OnDisk) => self.kept = true,
-            Input::Written(_, Written::Lost) => self.kept = false,
+            Input::Written(_, EntryOutcome::OnDisk) => self.kept = true,
+            Input::Written(_, EntryOutcome::Lost) => self.kept = false,
             _ => {}
         }
     }
@@ -178,7 +180,7 @@ impl Small {
                     return Err("a permit for what is not recorded".to_owned());
                 };
                 self.effects.insert((id, (basis.policy, basis.break_glass)));
-                input == Input::Written(id, Written::OnDisk)
+                input == Input::Written(id, EntryOutcome::OnDisk)
                     && runs.contains(&id.mediator)
                     && self.core.in_force.holds(basis, *now)
             }
@@ -193,7 +195,7 @@ impl Small {
                 }
                 Input::Written(_, written) => {
                     self.recording.remove(&id);
-                    (denial == Denial::Unrecorded) == (written != Written::OnDisk)
+                    (denial == Denial::Unrecorded) == (written != EntryOutcome::OnDisk)
                 }
                 _ => true,
             },
@@ -244,9 +246,9 @@ impl World for Small {
                 Input::Authorize(request, basis(1, false), NOTHING, false),
                 Input::Authorize(request, basis(1, true), ANSWER, false),
                 Input::Authorize(request, basis(2, false), ANSWER, false),
-                Input::Written(request, Written::OnDisk),
-                Input::Written(request, Written::Lost),
-                Input::Written(request, Written::Withheld),
+                Input::Written(request, EntryOutcome::OnDisk),
+                Input::Written(request, EntryOutcome::Lost),
+                Input::Written(request, EntryOutcome::Withheld),
                 Input::Started(request.mediator),
                 Input::Died(request.mediator),
             ];

@@ -57,7 +57,7 @@ fn a_version_that_came_back_is_proved_as_well_before_it_is_said_to_be_back() {
 fn what_worked_before_dpkg_was_asked_is_held_against_both_versions_also_after_a_power_cut() {
     let mut ward = Ward::with_a_way_back();
     let domains = ["clinical".to_owned()].into();
-    let worked = Some(Worked { domains, policy: Some(7), ..Worked::default() });
+    let worked = Some(WorkingState { domains, policy: Some(7), ..WorkingState::default() });
     ward.pc.worked.clone_from(&worked);
     ward.offer(2, 1, "2.0", false).unwrap();
     ward.pc.no_agent = true;

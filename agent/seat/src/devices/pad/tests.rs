@@ -81,7 +81,7 @@ impl Play {
     }
 
     /// Puts a finger in the middle, which lies there for long enough to move at once.
-    fn resting(facts: Facts) -> Self {
+    fn resting(facts: EventCapabilities) -> Self {
         let mut play = Self::new(facts);
         assert_eq!(play.sum(touch(down(0, 1, MIDDLE.0, MIDDLE.1))), Sum::default());
         play.wait(300);

@@ -9,7 +9,7 @@ fn device() -> Description {
         product: 0x1200,
         serial: None,
         port: Some("1-4.2".to_owned()),
-        abilities: Abilities { keyboard: true, pointer: false },
+        abilities: InputRoles { keyboard: true, pointer: false },
     }
 }
 

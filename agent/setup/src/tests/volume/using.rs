@@ -46,7 +46,7 @@ fn whoever_begins_to_write_while_the_state_is_copied_or_mounted_loses_nothing() 
 fn the_lock_of_a_setup_is_not_in_the_state_that_it_moves() {
     let ward = Ward::with_second_disk();
     let lock = ward.at("run/bulkhead-setup.lock");
-    let other = crate::alone::Alone::take(&lock).unwrap();
+    let other = crate::alone::SetupLock::take(&lock).unwrap();
     let report = ward.run(&ward.encrypting());
     expect(&report, SetupResult::Refused, &["somebody else runs setup"]);
     drop(other);

@@ -15,7 +15,7 @@ use base::layout::Layout;
 /// What is wanted of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wanted {
+pub enum DesiredState {
     /// The domain is to run.
     Run,
     /// That it runs, with another VMM than the one that is there.
@@ -25,18 +25,18 @@ pub enum Wanted {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct DesiredStateRecord {
     /// The boot it was said in: with the next one everything begins anew.
     boot: String,
-    wanted: Wanted,
+    wanted: DesiredState,
 }
 
-impl Wanted {
+impl DesiredState {
     /// Reads what an earlier agent wrote down; `None` if there is nothing that can be read.
     #[must_use]
     pub fn read(layout: &Layout, domain: &str) -> Option<Self> {
         let path = layout.wanted(domain);
-        let written: Option<Written> = durable::read(&path).unwrap_or_else(|error| {
+        let written: Option<DesiredStateRecord> = durable::read(&path).unwrap_or_else(|error| {
             tracing::warn!(domain, "cannot read {}: {error}", path.display());
             None
         });
@@ -48,7 +48,10 @@ impl Wanted {
     /// # Errors
     /// What was there before is there still.
     pub fn write(self, layout: &Layout, domain: &str) -> io::Result<()> {
-        durable::write(&layout.wanted(domain), &Written { boot: boot_id(), wanted: self })
+        durable::write(
+            &layout.wanted(domain),
+            &DesiredStateRecord { boot: boot_id(), wanted: self },
+        )
     }
 
     /// Forgets it: the next agent begins anew.
@@ -69,17 +72,17 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         let layout = Layout { images: at("images"), state: at("state"), runtime: at("run") };
         layout.create_runtime(&["clinical"]).unwrap();
-        assert_eq!(Wanted::read(&layout, "clinical"), None);
-        for wanted in [Wanted::Run, Wanted::Restart, Wanted::Off] {
+        assert_eq!(DesiredState::read(&layout, "clinical"), None);
+        for wanted in [DesiredState::Run, DesiredState::Restart, DesiredState::Off] {
             wanted.write(&layout, "clinical").unwrap();
-            assert_eq!(Wanted::read(&layout, "clinical"), Some(wanted));
+            assert_eq!(DesiredState::read(&layout, "clinical"), Some(wanted));
         }
         let path = layout.wanted("clinical");
         for other in [r#"{"boot":"another","wanted":"off"}"#, "{", r#"{"wanted":"off"}"#] {
             std::fs::write(&path, other).unwrap();
-            assert_eq!(Wanted::read(&layout, "clinical"), None);
+            assert_eq!(DesiredState::read(&layout, "clinical"), None);
         }
-        Wanted::forget(&layout, "clinical");
+        DesiredState::forget(&layout, "clinical");
         assert!(!path.exists());
     }
 }
