@@ -161,7 +161,7 @@ fn helpers_come_while_requests_wait_and_go_when_none_does() {
 }
 
 #[test]
-fn four_requests_of_a_disk_that_hangs_are_with_it_at_once_and_a_reset_waits_for_all() {
+fn three_helpers_hang_in_a_disk_at_once_and_the_device_lets_go_when_the_last_has_come_back() {
     let image = image();
     let mut reads = 0;
     let disk = FuseDisk::over(image.path(), SECTORS * 512, move |_| {
