@@ -10,7 +10,8 @@ use super::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX, OFFERED_FOR, UNASKED};
 use super::{DomainIndex, Paste, Time};
 use crate::grant::PermittedContent;
 use crate::vdagent::spec::capability;
-use crate::vdagent::{Capabilities, Outbox, Reader, media_type, number};
+use crate::vdagent::{Capabilities, Outbox, media_type, number};
+use ::vdagent::Reader;
 
 /// What is offered to a guest's programs.
 #[derive(Clone, Debug)]

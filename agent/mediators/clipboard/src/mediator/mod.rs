@@ -44,7 +44,8 @@ use worker_link::Job;
 
 use crate::grant::Secret;
 pub use crate::grant::{DomainIndex, Paste};
-use crate::vdagent::{Message, Outbox, Read};
+use crate::vdagent::{Message, Outbox};
+use ::vdagent::Read;
 use clipboard_content as content;
 use crossing::{Crossing, Pressed, Stage};
 use guest::Guest;

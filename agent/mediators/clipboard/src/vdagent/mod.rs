@@ -1,25 +1,10 @@
-//! The SPICE agent's protocol ("vdagent"), the end that is not in the guest. Without I/O.
+//! What is written to guests, in the SPICE agent's protocol. Without I/O.
 //!
-//! ```text
-//!  guest's bytes --Reader--> Message             Outbox --chunks--> guest
-//!    chunk  = port, size, part of a message         Message, or clipboard content, 2 KiB a chunk
-//!    message = protocol, type, opaque, size, body
-//! ```
-//! | message | from the guest | to the guest |
-//! | --- | --- | --- |
-//! | announce capabilities | yes | yes, when asked and at the start |
-//! | clipboard grab, release, request, content | yes | yes |
-//! | monitors' configuration | | yes |
-//! | anything else (file transfer, sound, mouse) | skipped, never kept | never |
-//!
-//! The reader is total: a stream that makes no sense ends with [`Malformed`], and whatever a header declares, no more than
-//! [`spec::SMALL_MAX`] bytes are kept, or of clipboard content what [`Reader::expect`] allowed.
+//! The protocol's messages and numbers, and what reads them, are the crate [`vdagent`](::vdagent)'s.
 
-mod message;
+mod media_types;
 mod outbox;
-mod reader;
-pub mod spec;
 
-pub use message::{Capabilities, Message, media_type, number};
+pub use ::vdagent::{Capabilities, Message, spec};
+pub use media_types::{media_type, number};
 pub use outbox::Outbox;
-pub use reader::{Malformed, Read, Reader};

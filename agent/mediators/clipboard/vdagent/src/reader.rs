@@ -225,8 +225,8 @@ impl Reader {
     }
 
     /// Returns how many bytes are kept.
-    #[cfg(test)]
-    pub(crate) fn kept(&self) -> usize {
+    #[must_use]
+    pub fn kept(&self) -> usize {
         match &self.state {
             State::Small { body, .. } => body.capacity(),
             State::Content { bytes, .. } => bytes.capacity(),
