@@ -19,12 +19,15 @@
 //! | | 24 | 8 | bytes of the PNG that follows; 0 if there is none |
 //! | | 32 | | the PNG |
 //!
+//! What is said to a worker of another role is in a module of its own: [`clipboard`].
+//!
 //! Numbers are little-endian. Both readers are total: what is not exactly this is no job, and no answer.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod clipboard;
 mod job;
 mod role;
 pub mod usb;
@@ -63,6 +66,14 @@ pub const FILES_MAX: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is no message of this version's: {0}")]
 pub struct Malformed(&'static str);
+
+impl Malformed {
+    /// Makes one that says what is wrong with it.
+    #[must_use]
+    pub const fn new(why: &'static str) -> Self {
+        Self(why)
+    }
+}
 
 /// Splits `N` bytes off the front.
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
