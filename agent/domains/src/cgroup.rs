@@ -36,6 +36,10 @@ const WEIGHT_WORKERS: u32 = 50;
 const ONE_PROCESSOR: &str = "100000 100000";
 /// Processes in the workers' group to which no other may be added by what is in there. Workers enter it from outside, which this does not count.
 const WORKERS_FORK_MAX: &str = "1";
+/// Threads in the group of one domain's workers: one for its clipboard, a few for each USB device.
+const DOMAIN_WORKERS_PIDS_MAX: u32 = 128;
+/// Memory of one domain's workers together, in bytes: what was copied (32 MiB), and a few MiB for each process.
+const DOMAIN_WORKERS_MEMORY_MAX: u64 = 128 << 20;
 /// Controllers the domains' groups use.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "io", "pids"];
 /// The processors that run what is in a group.
@@ -47,6 +51,8 @@ pub struct Cgroups {
     base: PathBuf,
     /// That of what decodes pictures. Beside the domains', among which an agent looks for guests.
     workers: PathBuf,
+    /// That in which each domain's workers have a group.
+    domain_workers: PathBuf,
 }
 
 /// Why there are no cgroups.
@@ -94,7 +100,8 @@ impl Cgroups {
         enable_controllers(&parent);
         enable_controllers(&base);
         let workers = parent.join(workers_of(runtime));
-        Ok(Self { base, workers })
+        let domain_workers = parent.join(domain_workers_of(runtime));
+        Ok(Self { base, workers, domain_workers })
     }
 
     /// Makes a domain's group, or finds it again. Limits whose controller is missing are left out
@@ -106,14 +113,7 @@ impl Cgroups {
     ) -> Result<(DomainGroup, Vec<&'static str>), CgroupError> {
         let path = self.base.join(name);
         make(&path)?;
-        let mut missing = Vec::new();
-        let swaps = Path::new(SWAPS).exists();
-        for (file, value) in settings(limits) {
-            let needless = file == SWAP_MAX && !swaps;
-            if write(&path.join(file), &value).is_err() && !needless {
-                missing.push(file);
-            }
-        }
+        let missing = limit(&path, settings(limits));
         Ok((DomainGroup { path }, one_weight_suffices(missing)))
     }
 
@@ -124,15 +124,27 @@ impl Cgroups {
     /// The kernel refuses the group.
     pub fn workers(&self, memory: u64) -> Result<(&Path, Vec<&'static str>), CgroupError> {
         make(&self.workers)?;
-        let mut missing = Vec::new();
-        let swaps = Path::new(SWAPS).exists();
-        for (file, value) in worker_settings(memory) {
-            let needless = file == SWAP_MAX && !swaps;
-            if write(&self.workers.join(file), &value).is_err() && !needless {
-                missing.push(file);
-            }
-        }
+        let missing = limit(&self.workers, worker_settings(memory, WORKERS_FORK_MAX.to_owned()));
         Ok((&self.workers, missing))
+    }
+
+    /// Makes the group of the workers that read this domain's guest, or finds it again: all of them together have their own memory and one processor's time,
+    /// which they take from no other domain's. Limits whose controller is missing are left out and named in the second part.
+    ///
+    /// # Errors
+    /// The kernel refuses the group.
+    pub fn workers_of_domain(
+        &self,
+        name: &str,
+    ) -> Result<(PathBuf, Vec<&'static str>), CgroupError> {
+        make(&self.domain_workers)?;
+        enable_controllers(&self.domain_workers);
+        let path = self.domain_workers.join(name);
+        make(&path)?;
+        let settings =
+            worker_settings(DOMAIN_WORKERS_MEMORY_MAX, DOMAIN_WORKERS_PIDS_MAX.to_string());
+        let missing = limit(&path, settings);
+        Ok((path, missing))
     }
 
     /// Finds a domain's group, with the limits it has.
@@ -161,8 +173,11 @@ impl Cgroups {
 impl Drop for Cgroups {
     /// Removes the groups that are empty: that of the domains if no guest runs on.
     fn drop(&mut self) {
-        for group in [&self.workers, &self.base] {
-            if let Err(error) = fs::remove_dir(group) {
+        let of_domains = fs::read_dir(&self.domain_workers).into_iter().flatten().flatten();
+        let of_domains = of_domains.map(|group| group.path()).filter(|path| path.is_dir());
+        let groups = [&self.domain_workers, &self.workers, &self.base].into_iter().cloned();
+        for group in of_domains.chain(groups.filter(|group| group.is_dir())) {
+            if let Err(error) = fs::remove_dir(&group) {
                 tracing::debug!(group = %group.display(), "not removed: {error}");
             }
         }
@@ -229,14 +244,30 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn worker_settings(memory: u64) -> [(&'static str, String); 5] {
+/// Writes the limits of a group; returns the files of those that the kernel does not have.
+fn limit(
+    group: &Path,
+    settings: impl IntoIterator<Item = (&'static str, String)>,
+) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    let swaps = Path::new(SWAPS).exists();
+    for (file, value) in settings {
+        let needless = file == SWAP_MAX && !swaps;
+        if write(&group.join(file), &value).is_err() && !needless {
+            missing.push(file);
+        }
+    }
+    missing
+}
+
+fn worker_settings(memory: u64, pids: String) -> [(&'static str, String); 5] {
     [
         ("cpu.weight", WEIGHT_WORKERS.to_string()),
         ("cpu.max", ONE_PROCESSOR.to_owned()),
         ("memory.max", memory.to_string()),
-        // A picture from a desktop is written to no disk of the host's.
+        // What was copied in a desktop is written to no disk of the host's.
         (SWAP_MAX, "0".to_owned()),
-        ("pids.max", WORKERS_FORK_MAX.to_owned()),
+        ("pids.max", pids),
     ]
 }
 
@@ -272,6 +303,11 @@ fn group_of(runtime: &Path) -> String {
 /// Returns the name of the group of an agent's workers, which is no group of domains, whatever the runtime directory.
 fn workers_of(runtime: &Path) -> String {
     format!("bulkhead.workers{}", runtime.display().to_string().replace('/', "-"))
+}
+
+/// Returns the name of the group in which each domain's workers have one.
+fn domain_workers_of(runtime: &Path) -> String {
+    format!("bulkhead.workers.domains{}", runtime.display().to_string().replace('/', "-"))
 }
 
 fn enable_controllers(group: &Path) {
@@ -321,7 +357,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (base, workers) = (dir.path().join("domains"), dir.path().join("workers"));
         fs::create_dir(&base).unwrap();
-        let cgroups = Cgroups { base: base.clone(), workers: workers.clone() };
+        let domain_workers = dir.path().join("domain-workers");
+        let cgroups = Cgroups { base: base.clone(), workers: workers.clone(), domain_workers };
         fs::create_dir(&workers).unwrap();
         let files = ["cpu.weight", "cpu.max", "memory.max", SWAP_MAX, "pids.max"];
         for file in files {
@@ -340,6 +377,33 @@ mod tests {
         }
         drop(cgroups);
         assert!(!workers.exists() && !base.exists());
+    }
+
+    #[test]
+    fn each_domains_workers_have_a_group_of_their_own_beside_the_domains_and_it_goes_with_the_agent()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (base, workers, domain_workers) = (at("domains"), at("workers"), at("domain-workers"));
+        fs::create_dir(&base).unwrap();
+        let cgroups = Cgroups { base, workers, domain_workers: domain_workers.clone() };
+        let files = ["cpu.weight", "cpu.max", "memory.max", SWAP_MAX, "pids.max"];
+        for name in ["clinical", "internet"] {
+            fs::create_dir_all(domain_workers.join(name)).unwrap();
+            files
+                .iter()
+                .for_each(|file| fs::write(domain_workers.join(name).join(file), "").unwrap());
+            let (path, missing) = cgroups.workers_of_domain(name).unwrap();
+            assert_eq!((&path, missing), (&domain_workers.join(name), vec![]));
+            let values = files.map(|file| fs::read_to_string(path.join(file)).unwrap());
+            assert_eq!(values, ["50", "100000 100000", "134217728", "0", "128"]);
+            files.iter().for_each(|file| fs::remove_file(path.join(file)).unwrap());
+        }
+        assert!(cgroups.names().is_empty(), "no guest is looked for in there");
+        drop(cgroups);
+        assert!(!domain_workers.exists());
+        let runtime = Path::new("/run/bulkhead");
+        assert_eq!(domain_workers_of(runtime), "bulkhead.workers.domains-run-bulkhead");
     }
 
     #[test]
