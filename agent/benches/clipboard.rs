@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use base::sockets::SocketEndpoint;
 use clipboard::mediator::Hotkey;
-use clipboard::service::{Clipboard, ClipboardEvent, Command as ClipboardCommand, Program};
+use clipboard::service::{
+    Clipboard, ClipboardEvent, Command as ClipboardCommand, Domain, Program, Workers,
+};
 use clipboard::vdagent::spec::{CHUNK_MAX, capability, content, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
@@ -158,10 +160,14 @@ impl Decided {
     fn start(dir: &Path) -> Self {
         let policy = Arc::new(Policy::parse("bench", &policy()).unwrap());
         let path = |name: &str| dir.join(format!("{name}.sock"));
-        let endpoints =
-            ["clinical", "internet"].map(|n| (n.to_owned(), SocketEndpoint::Listen(path(n))));
-        let worker = Program::read(Path::new(WORKER)).unwrap();
-        let clipboard = clipboard::service::start(endpoints.into(), policy, Some(worker)).unwrap();
+        let domains = ["clinical", "internet"].map(|name| Domain {
+            name: name.to_owned(),
+            endpoint: SocketEndpoint::Listen(path(name)),
+            group: None,
+        });
+        let worker = || Some(Program::read(Path::new(WORKER)).unwrap());
+        let workers = Workers { reading: worker(), decoding: worker() };
+        let clipboard = clipboard::service::start(domains.into(), policy, workers).unwrap();
         let guests = ["clinical", "internet"].map(|name| Guest::connect(&path(name)));
         let this = Self { clipboard, guests };
         thread::sleep(Duration::from_millis(200));

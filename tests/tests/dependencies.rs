@@ -291,7 +291,7 @@ fn the_two_programs_share_no_crate_of_the_command_line() {
 /// Crates that decode pictures, and ours that stands on them.
 const DECODERS: &[&str] =
     &["image", "png", "tiff", "zune-jpeg", "fdeflate", "flate2", "weezl", "bulkhead-pictures"];
-/// All of ours that may be in the program that reads guests' pictures, and has their USB devices.
+/// All of ours that may be in the program that reads what guests say and show, and has their USB devices.
 const WORKER: &[&str] = &[
     "bulkhead-pictures",
     "bulkhead-ratelimit",
@@ -300,6 +300,7 @@ const WORKER: &[&str] = &[
     "bulkhead-usbexport",
     "bulkhead-usbfilter",
     "bulkhead-usbredir",
+    "bulkhead-vdagent",
     "bulkhead-worker-link",
 ];
 /// What the filter needs where it is tested alone: cargo does not tell in which of a workspace's builds a feature is wanted.

@@ -16,7 +16,7 @@
 //! | `program` | updates of Bulkhead that came by a bundle |
 //! | `service` | the unit, the modules it wants, who has which role |
 //! | `usb` | USB controllers, and whether they withhold what is plugged in |
-//! | `worker` | what decodes pictures that are pasted |
+//! | `worker` | what reads guests' clipboards, and decodes pictures that are pasted |
 //! | `numbers` | whether the users of VMMs and of the worker are nobody else's to take |
 //! | `clock` | the time, and what it is read from |
 //! | `audit_log` | the log, and its disk |

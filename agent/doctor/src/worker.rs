@@ -1,16 +1,20 @@
-//! Whether pictures can be pasted and USB devices used: the program that decodes each of the first and serves each of the second, started here as the agent starts it.
+//! Whether anything can be copied and pasted, and USB devices used: the program that reads guests' clipboards, decodes pictures and serves devices, started here as the
+//! agent starts it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use clipboard::service::Program;
 use clipboard::service::decoding::Worker;
+use clipboard::service::reader::ReaderProcess;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Uid;
 use policy::language::MediaType;
-use worker_link::{Job, Kind, USER, USER_NAME};
+use worker_link::clipboard::Event;
+use worker_link::{Job, Kind, USER, USER_FIRST, USER_NAME};
 use workers::reserved_user;
 
 use super::{Finding, SystemPaths, repair};
@@ -21,13 +25,19 @@ use config::machine::Machine;
 pub(super) const PROGRAM: &str = "bulkhead-worker";
 /// What it means for the ward that there is none.
 const MEANS: &str =
-    "no picture is pasted between the desktops, text is, and no USB device reaches a desktop";
+    "nothing is copied or pasted between the desktops, and no USB device reaches a desktop";
 /// The same where nothing is pasted, as there is one domain.
 const MEANS_TO_ONE: &str = "no USB device reaches the desktop";
 const REINSTALL: &str =
     "`apt install --reinstall ./bulkhead_*.deb`, and `systemctl restart bulkhead-agent`";
-/// How long it may take to decode one pixel, in milliseconds.
+/// How long it may take to read one message, and to decode one pixel, in milliseconds.
 const PATIENCE: u16 = 10_000;
+/// A guest's agent that says what it can do, which is nothing.
+const ANNOUNCEMENT: &[u8] =
+    b"\x01\0\0\0\x1c\0\0\0\x01\0\0\0\x06\0\0\0\0\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0";
+/// Where more is said of it.
+const SAYS: &str =
+    "what it says itself stands above, and in the agent's log (`journalctl -u bulkhead-agent`)";
 /// A grey pixel.
 const PICTURE: &[u8] = b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00\x00\x0dIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x00\x00\x00\x00:~\x9bU\x00\x00\x00\x0aIDATx\x9cch\x00\x00\x00\x82\x00\x81w\xcdr\xb6\x00\x00\x00\x00IEND\xaeB`\x82";
 
@@ -63,17 +73,20 @@ pub(super) fn examine(
     findings
 }
 
-/// Has it decode a picture.
+/// Has it read a guest, and decode a picture.
 fn starts(system: &SystemPaths, program: &Path, means: &str) -> Finding {
     let check = "worker";
     let at = program.display();
-    match decodes(program) {
-        Ok(()) if Uid::effective().is_root() => {
-            Finding::ok(check, format!("{at} closed its sandbox and decoded a picture"))
-        }
+    match works(program) {
+        Ok(()) if Uid::effective().is_root() => Finding::ok(
+            check,
+            format!("{at} closed its sandbox, read a message and decoded a picture"),
+        ),
         Ok(()) => Finding::warn(
             check,
-            format!("{at} decoded a picture; its user and its namespaces were not looked at"),
+            format!(
+                "{at} read a message and decoded a picture; its user and its namespaces were not looked at"
+            ),
             "run this command as root",
         ),
         Err(why) => {
@@ -94,17 +107,40 @@ fn starts(system: &SystemPaths, program: &Path, means: &str) -> Finding {
     }
 }
 
-fn decodes(program: &Path) -> Result<(), String> {
+fn works(program: &Path) -> Result<(), String> {
     let mut program = Program::read(program).map_err(|error| format!("cannot be read: {error}"))?;
+    reads(&program)?;
+    decodes(&mut program)
+}
+
+/// Has it read what a guest says, as the workers of the first domain do.
+fn reads(program: &Program) -> Result<(), String> {
+    let does_not_start = |error: io::Error| format!("does not start: {error}");
+    let (mut guest, stream) = UnixStream::pair().map_err(does_not_start)?;
+    let reader = ReaderProcess::start(program, USER_FIRST, stream.into());
+    let reader = reader.map_err(does_not_start)?;
+    // One that has ended by now has said nothing, which is found next.
+    let _ = guest.write_all(ANNOUNCEMENT);
+    let mut said = [PollFd::new(reader.fd(), PollFlags::POLLIN)];
+    poll(&mut said, PollTimeout::from(PATIENCE))
+        .map_err(|errno| format!("cannot be waited for: {errno}"))?;
+    match reader.next() {
+        Ok(Some(Event::Announce { request: false, capabilities: 0 })) => Ok(()),
+        Ok(None) => Err("reads one message for ten seconds, and longer".to_owned()),
+        Ok(Some(_)) | Err(_) => Err(format!("does not read a sound message; {SAYS}")),
+    }
+}
+
+fn decodes(program: &mut Program) -> Result<(), String> {
     let job = Job { kind: Kind::Png, most: 4096 };
-    let started = Worker::start(&mut program, job, PICTURE);
+    let started = Worker::start(program, job, PICTURE);
     let mut worker = started.map_err(|error| format!("does not start: {error}"))?;
     let mut ended = [PollFd::new(worker.fd(), PollFlags::POLLIN)];
     poll(&mut ended, PollTimeout::from(PATIENCE))
         .map_err(|errno| format!("cannot be waited for: {errno}"))?;
     match worker.outcome(MediaType::ImagePng) {
         None => Err("decodes one pixel for ten seconds, and longer".to_owned()),
-        Some(Err(_)) => Err("does not decode a sound picture; what it says itself stands above, and in the agent's log (`journalctl -u bulkhead-agent`)".to_owned()),
+        Some(Err(_)) => Err(format!("does not decode a sound picture; {SAYS}")),
         Some(Ok(_)) => Ok(()),
     }
 }
@@ -160,7 +196,9 @@ fn user(system: &SystemPaths) -> Finding {
     let check = "worker-user";
     let accounts = Accounts::in_directory(&system.root.join("etc"));
     let look = || -> io::Result<Finding> {
-        Ok(match (reserved_user::taken_by(&accounts)?, reserved_user::is_reserved(&accounts)?) {
+        // Who has one of the others `vmm-users` says.
+        let taken = reserved_user::taken_by(&accounts, &(USER..=USER))?;
+        Ok(match (taken, reserved_user::is_reserved(&accounts)?) {
             (Some(taken), _) => Finding::warn(check, taken, reserved_user::REMEDY),
             (None, true) => Finding::ok(check, format!("{USER} is {USER_NAME}'s")),
             (None, false) => Finding::warn(

@@ -8,6 +8,10 @@
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
 mod desktops;
+mod rogue_decoders;
+mod rogue_readers;
+mod taken;
+mod ward;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

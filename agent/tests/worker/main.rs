@@ -9,6 +9,7 @@
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
 mod groups;
+mod readers;
 mod usb;
 
 use std::fs;

@@ -6,6 +6,7 @@
 //! | role | what it does | what it is given | module |
 //! | --- | --- | --- | --- |
 //! | `picture` | decodes one picture, and ends | the job and the answer, two files in memory | [`picture`] |
+//! | `clipboard` | reads what one guest says of its clipboard | that guest's stream, the channel to the agent, and a file in memory for content | [`clipboard`] |
 //! | `usb` | serves one USB device to the VMM of one domain | the stream to the VMM, a channel to the agent; by that the device's open node, and the job | [`usb`] |
 //!
 //! What each may ask the kernel for is in its `calls`, each with its reason; any other system call is its end.
@@ -14,8 +15,12 @@
 #![deny(clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
+mod clipboard;
 mod enclosure;
+#[cfg(test)]
+mod filter_tests;
 mod picture;
+mod standard;
 mod usb;
 
 use std::io::{self, Write as _};
@@ -25,7 +30,6 @@ use sandboxing::SandboxError;
 use worker_link::{Malformed, NO_JOB, Role};
 
 use enclosure::Arguments;
-pub use picture::CALLS as PICTURE_CALLS;
 pub use usb::{CALLS as USB_CALLS, IOCTLS_OF_A_PART, IOCTLS_OF_A_WHOLE};
 
 /// Why there is no answer.
@@ -88,7 +92,7 @@ fn run() -> Result<(), WorkerError> {
     let arguments = Arguments::read(std::env::args_os().skip(1)).ok_or(WorkerError::NoRole)?;
     match arguments.role {
         Role::Picture => picture::run(&arguments),
-        Role::Clipboard => Err(WorkerError::NoRole),
+        Role::Clipboard => clipboard::run(&arguments),
         Role::Usb => usb::run(&arguments),
     }
 }

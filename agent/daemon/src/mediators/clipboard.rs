@@ -18,15 +18,17 @@ use crate::{DaemonError, record};
 use base::accounts::Accounts;
 use base::layout::{CLIPBOARD_PORT, Layout};
 use base::sockets::SocketEndpoint;
-use clipboard::service::{CLIPBOARD, Clipboard, ClipboardEvent, Command, Program, decoding};
+use clipboard::service::{
+    CLIPBOARD, Clipboard, ClipboardEvent, Command, Domain, Program, Workers, decoding,
+};
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::Answer;
-use domains::cgroup::Cgroups;
+use domains::cgroup::{CgroupError, Cgroups};
 use printable::explain;
 use workers::reserved_user;
 
-/// What decodes pictures.
+/// What reads guests' clipboards, and decodes pictures.
 const WORKER: &str = "bulkhead-worker";
 
 /// How long a question waits at most: longer than the mediator does.
@@ -58,24 +60,28 @@ impl Start for ClipboardClient {
 
     fn start(place: Place<'_>) -> Result<Self, DaemonError> {
         let Place { machine, layout, policy, cgroups } = place;
-        let endpoints = machine.domains.iter().map(|entry| {
-            let endpoint = match entry.kind {
+        let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
+        let domains = machine.domains.iter().map(|entry| Domain {
+            name: entry.name.clone(),
+            endpoint: match entry.kind {
                 Kind::External => SocketEndpoint::Listen(layout.vdagent_socket(&entry.name)),
                 Kind::Vm(_) => {
                     SocketEndpoint::Connect(layout.port_socket(&entry.name, CLIPBOARD_PORT))
                 }
-            };
-            (entry.name.clone(), endpoint)
+            },
+            group: cgroups.and_then(|cgroups| group(cgroups.workers_of_domain(&entry.name))),
         });
-        let endpoints: Vec<(String, SocketEndpoint)> = endpoints.collect();
-        let names: Vec<String> = endpoints.iter().map(|(name, _)| name.clone()).collect();
-        let worker = worker(cgroups);
-        if let Err(error) = &worker {
+        let workers = program().map(|program| Workers {
+            decoding: Some(decoding(program.clone(), cgroups)),
+            reading: Some(program),
+        });
+        if let Err(error) = &workers {
             tracing::warn!(
-                "no picture is pasted between domains: {error}: install {WORKER} beside bulkhead-agent and restart it"
+                "nothing is copied or pasted between domains: {error}: install {WORKER} beside bulkhead-agent and restart it"
             );
         }
-        let clipboard = clipboard::service::start(endpoints, Arc::clone(policy), worker.ok())
+        let workers = workers.unwrap_or_default();
+        let clipboard = clipboard::service::start(domains.collect(), Arc::clone(policy), workers)
             .map_err(|source| DaemonError::Mediator { what: "clipboard", source })?;
         let agents = vec![false; names.len()];
         let operations = Operations::default();
@@ -83,37 +89,46 @@ impl Start for ClipboardClient {
     }
 }
 
-/// Reads the program that decodes pictures, which is nowhere but beside this one. Where it cannot have what holds it besides its own
-/// sandbox, the log says so once.
-fn worker(cgroups: Option<&Cgroups>) -> io::Result<Program> {
+/// Reads the workers' program, which is nowhere but beside this one. Where its numbers are somebody else's too, the log says so once.
+fn program() -> io::Result<Program> {
     let path = config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?;
     let program = Program::read(&path)?;
-    match reserved_user::taken_by(&Accounts::host()) {
+    match reserved_user::taken_by(&Accounts::host(), &reserved_user::ALL) {
         Ok(None) => {}
         Ok(Some(taken)) => tracing::warn!("{taken}: {}", reserved_user::REMEDY),
-        Err(error) => tracing::warn!("whether the workers' user is free is not known: {error}"),
+        Err(error) => tracing::warn!("whether the workers' users are free is not known: {error}"),
     }
-    let group = match cgroups.map(|cgroups| cgroups.workers(decoding::GROUP_MEMORY_MAX)) {
-        // That there are none is said already.
-        None => None,
-        Some(Ok((group, missing))) => {
-            if !missing.is_empty() {
-                tracing::warn!("what decodes pictures has no limit on {}", missing.join(", "));
-            }
-            Some(group.to_owned())
-        }
-        Some(Err(error)) => {
-            tracing::warn!(
-                "what decodes pictures runs without limits of a cgroup: {}",
-                explain(&error)
-            );
-            None
-        }
-    };
-    Ok(match group {
+    Ok(program)
+}
+
+/// Has what decodes pictures run in its cgroup.
+fn decoding(program: Program, cgroups: Option<&Cgroups>) -> Program {
+    let group = cgroups.and_then(|cgroups| {
+        let made = cgroups.workers(decoding::GROUP_MEMORY_MAX);
+        group(made.map(|(path, missing)| (path.to_owned(), missing)))
+    });
+    match group {
         Some(group) => program.in_cgroup(group),
         None => program,
-    })
+    }
+}
+
+/// Returns a cgroup of workers. Where it cannot have what holds them besides their own sandbox, the log says so once.
+fn group(made: Result<(PathBuf, Vec<&'static str>), CgroupError>) -> Option<PathBuf> {
+    match made {
+        Ok((group, missing)) => {
+            if !missing.is_empty() {
+                let (group, missing) = (group.display(), missing.join(", "));
+                tracing::warn!("the workers in the cgroup {group} have no limit on {missing}");
+            }
+            Some(group)
+        }
+        Err(error) => {
+            let error = explain(&error);
+            tracing::warn!("workers run without limits of a cgroup: {error}");
+            None
+        }
+    }
 }
 
 impl Duties for ClipboardClient {

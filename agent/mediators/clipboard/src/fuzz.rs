@@ -6,10 +6,12 @@ use fuzzinput::FuzzInput;
 use monitor::Denial;
 use policy::Policy;
 
+use crate::mediator::played::PlayedReader;
 use crate::mediator::{ClipboardEvent, ClipboardMediator, Hotkey, Output, Time};
+use worker_link::clipboard::Event;
 
-/// Gives a mediator between the starter policy's domains what the input says: bytes from guests, hotkeys, time. Panics are what
-/// is looked for.
+/// Gives a mediator between the starter policy's domains what the input says: bytes from guests, through their readers, what readers make up, hotkeys,
+/// time. Panics are what is looked for.
 pub fn mediator(input: &[u8]) {
     let Ok(policy) =
         Policy::parse("fuzz", include_str!("../../../../policy/tools/src/starter.toml"))
@@ -19,8 +21,10 @@ pub fn mediator(input: &[u8]) {
     let names: Vec<String> = policy.domains().iter().map(|d| d.name.to_string()).collect();
     let mut mediator = ClipboardMediator::new(&names, Arc::new(policy));
     let mut now = Time::ZERO;
+    let mut readers: Vec<Option<PlayedReader>> = Vec::new();
     for guest in 0..names.len() {
         mediator.connected(guest);
+        readers.push(Some(PlayedReader::default()));
     }
     let (mut authorised, mut decodes) = (Vec::new(), 0);
     let mut input = FuzzInput::new(input);
@@ -47,7 +51,12 @@ pub fn mediator(input: &[u8]) {
                 mediator.tick(now);
             }
             5 => mediator.disconnected(guest, now),
-            6 => mediator.connected(guest),
+            6 => {
+                mediator.connected(guest);
+                if let Some(reader) = readers.get_mut(guest) {
+                    *reader = Some(PlayedReader::default());
+                }
+            }
             7 => mediator.locked(now),
             8 => mediator.record_lost(now),
             9 => {
@@ -55,15 +64,50 @@ pub fn mediator(input: &[u8]) {
                 let outcome = clipboard_content::of_worker(bytes.to_vec().into(), changes);
                 mediator.decoded(decodes, outcome, now);
             }
-            _ => mediator.received(guest, bytes, now),
-        }
-        for output in mediator.outputs() {
-            match output {
-                Output::Report(ClipboardEvent::Authorize(request)) => {
-                    authorised.push(request.grant)
+            10 => {
+                // What no guest said.
+                let mut content = |length: u32| {
+                    Ok(vec![b'x'; usize::try_from(length.min(4096)).unwrap_or_default()].into())
+                };
+                if let Ok(event) = Event::read(bytes)
+                    && mediator.heard(guest, event, &mut content, now).is_err()
+                {
+                    mediator.reader_failed(guest, now);
                 }
-                Output::Decode(id, ..) => decodes = id,
-                _ => {}
+            }
+            _ => {
+                if let Some(Some(reader)) = readers.get_mut(guest) {
+                    reader.received(bytes, now);
+                }
+            }
+        }
+        // Each output is carried out, and what readers say to it, which ends.
+        for _ in 0..4 {
+            for (guest, reader) in readers.iter_mut().enumerate() {
+                if let Some(reader) = reader
+                    && reader.tell(&mut mediator, guest, now).is_err()
+                {
+                    mediator.reader_failed(guest, now);
+                }
+            }
+            for output in mediator.outputs() {
+                match output {
+                    Output::Report(ClipboardEvent::Authorize(request)) => {
+                        authorised.push(request.grant)
+                    }
+                    Output::Decode(id, ..) => decodes = id,
+                    Output::Tell(guest, command) => {
+                        if let Some(Some(reader)) = readers.get_mut(guest) {
+                            reader.command(command);
+                        }
+                    }
+                    Output::Disconnect(guest, _) => {
+                        if let Some(reader) = readers.get_mut(guest) {
+                            *reader = None;
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
         if let Some(outbox) = mediator.outbox(guest) {

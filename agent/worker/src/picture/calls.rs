@@ -1,56 +1,14 @@
 //! Which system calls a worker that decodes may make once it has read its first byte, and why.
 
-use sandboxing::libc;
-use sandboxing::{Call, Only, call};
+use sandboxing::{Call, call};
 
-const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
-/// What decides what is mapped, and how: the kind of mapping (bits 0 to 3), and whatever takes memory that is not touched, cannot be given back, or is not
-/// counted in the address space.
-const MAPPING: u64 = 0xf
-    | (libc::MAP_ANONYMOUS
-        | libc::MAP_GROWSDOWN
-        | libc::MAP_HUGETLB
-        | libc::MAP_LOCKED
-        | libc::MAP_POPULATE) as u64;
-/// Memory of its own: no file, whatever the descriptor says, and nothing that stays when it is unmapped, as shared memory does of which one page is still mapped.
-const OWN_MEMORY: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
-const GIVEN_BACK: u64 = libc::MADV_DONTNEED as u64;
-const ABORT: u64 = libc::SIGABRT as u64;
-/// `fcntl` with F_GETFD.
-const IS_OPEN: u64 = 1;
-/// FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAIT_BITSET, within the process (128) or not, by either clock (256).
-const WAIT_AND_WAKE: &[u64] = &[0, 128, 1, 129, 9, 137, 265, 393];
-/// What the standard library looks at when memory is touched that is not there, and what ends a process that gives up.
-const FAULTS: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64, ABORT];
-/// Standard error, which goes nowhere by then.
-const SAYS: u64 = 2;
+use crate::standard::STANDARD;
 
-/// All of them. None opens, makes, maps or passes on a file, none makes a process, a thread or a socket, none waits for anybody else; memory is had for
-/// this process alone, and only within its address space.
-pub const CALLS: &[Call] = &[
-    call!(SYS_read, "the job"),
-    call!(SYS_pwrite64, "the answer"),
-    call!(
-        SYS_mmap,
-        Only::Bits(&[(2, EXECUTABLE, 0), (3, MAPPING, OWN_MEMORY)]),
-        "memory allocator: pixels"
-    ),
-    call!(SYS_mprotect, Only::Without(&[(2, EXECUTABLE)]), "memory allocator"),
-    call!(SYS_munmap, "memory allocator"),
-    call!(SYS_mremap, "memory allocator: a picture that grows as it is written"),
-    call!(SYS_madvise, Only::OneOf(2, &[GIVEN_BACK]), "memory allocator"),
-    call!(SYS_brk, "memory allocator"),
-    call!(SYS_getrandom, "keys of the standard library's hash tables"),
-    call!(SYS_futex, Only::OneOf(1, WAIT_AND_WAKE), "locks of the standard library's"),
-    call!(SYS_fcntl, Only::Exactly(1, IS_OPEN), "checks of the standard library's"),
-    call!(SYS_close, "the job, when it is read"),
-    call!(SYS_write, Only::Exactly(0, SAYS), "a panic, which nobody hears"),
-    call!(SYS_rt_sigprocmask, "abort path: memory that is not to be had"),
-    call!(SYS_gettid, "abort path"),
-    call!(SYS_getpid, "abort path"),
-    call!(SYS_tgkill, Only::OwnThreads(&[ABORT]), "abort path"),
-    call!(SYS_rt_sigaction, Only::OneOf(0, FAULTS), "the end by a memory fault or by giving up"),
-    call!(SYS_rt_sigreturn, "the end by a memory fault"),
-    call!(SYS_sigaltstack, "the end of the program"),
-    call!(SYS_exit_group, "the end of the program"),
-];
+/// What it asks for besides what every worker's standard library does. None opens, makes, maps or passes on a file, none makes a process, a thread or a
+/// socket, none waits for anybody else; memory is had for this process alone, and only within its address space.
+const OWN: &[Call] = &[call!(SYS_read, "the job"), call!(SYS_pwrite64, "the answer")];
+
+/// Returns all of them.
+pub(super) fn calls() -> Vec<Call> {
+    [OWN, STANDARD].concat()
+}

@@ -17,7 +17,7 @@ use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, JOB_HEADER, Job, MEMORY_MA
 use super::enclosure::{Arguments, Enclosed};
 use super::{WorkerError, step};
 
-pub use calls::CALLS;
+use calls::calls;
 
 /// File descriptors: the standard streams, what they are copied to, and the one that Landlock is set up by.
 const FILES_MAX: u64 = 8;
@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
         memory: Some(MEMORY_MAX),
         processor_time: Some(TIME_MAX.as_secs()),
     };
-    let (job, answer) = Enclosed::enter(arguments, &limits)?.filter(CALLS, &[])?;
+    let (job, answer) = Enclosed::enter(arguments, &limits)?.filter(&calls(), &[])?;
     decode(job.into(), &answer.into())
 }
 

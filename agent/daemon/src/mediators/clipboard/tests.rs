@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::audit::events::{ClipboardPaste, Verdict};
 use clipboard::mediator::{ClipboardMediator, Outcome, Output, Time};
-use clipboard::vdagent::spec::{capability, content, kind};
+use clipboard::vdagent::spec::{capability, content};
 use control::protocol::ClipboardState;
 use monitor::Stop;
 use monitor::mediator_thread::Ends;
 use policy::decide::Decision;
+use worker_link::clipboard::Event;
 
 use super::super::mediator::Mediator;
 use super::super::tests::{NOT_RUNNING, dies, ends, entry, monitor, of, policy_with, seat, told};
@@ -23,31 +24,25 @@ fn policy() -> Arc<Policy> {
     policy_with(rule)
 }
 
-fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-fn message(kind: u32, body: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(body.len()).unwrap();
-    [words(&[1, size + 20, 1, kind, 0, 0, size]), body.to_vec()].concat()
-}
-
 /// What the clipboard wants once something was copied and pasted.
 fn wanted() -> Request<Paste> {
     let names = ["clinical".to_owned(), "internet".to_owned()];
     let mut mediator = ClipboardMediator::new(&names, policy());
     let now = Time::from_secs(1);
-    let able = 1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
+    let capabilities = 1 << capability::CLIPBOARD_BY_DEMAND;
+    let hears = |mediator: &mut ClipboardMediator, guest: usize, event: Event| {
+        let mut content = |_| Ok(b"x".to_vec().into());
+        mediator.heard(guest, event, &mut content, now).unwrap();
+    };
     for guest in [FROM, TO] {
         mediator.connected(guest);
-        let announces = message(kind::ANNOUNCE_CAPABILITIES, &words(&[0, able]));
-        mediator.received(guest, &announces, now);
+        hears(&mut mediator, guest, Event::Announce { request: false, capabilities });
     }
-    let text = words(&[0, content::UTF8_TEXT]);
-    mediator.received(FROM, &message(kind::CLIPBOARD_GRAB, &text), now);
+    let (number, kind) = (1, content::UTF8_TEXT);
+    hears(&mut mediator, FROM, Event::Grab(vec![kind]));
     mediator.hotkey(Hotkey::Copy, FROM, None, now);
-    let gives = [&text[..], b"x"].concat();
-    mediator.received(FROM, &message(kind::CLIPBOARD, &gives), now);
+    hears(&mut mediator, FROM, Event::Ready { number });
+    hears(&mut mediator, FROM, Event::Content { number, kind, length: 1 });
     mediator.hotkey(Hotkey::Paste, TO, None, now);
     let wanted = mediator.outputs().into_iter().find_map(|output| match output {
         Output::Report(ClipboardEvent::Authorize(request)) => Some(request),

@@ -4,11 +4,12 @@ use crate::mediator::ClipboardEvent;
 use audit::events::ClipboardCopied;
 
 use super::limits::HELD_FOR;
-use super::words::{Outcome, label, no_agent, nothing_copied, too_often};
-use super::{ClipboardMediator, DomainIndex, Guest, Held, Pull, Ticket, Time, hash};
+use super::words::{Outcome, label, nothing_copied, too_often};
+use super::{ClipboardMediator, DomainIndex, Guest, Held, Output, Pull, Ticket, Time, hash};
 use crate::grant::Secret;
 use crate::vdagent::number;
 use clipboard_content as content;
+use worker_link::clipboard::Command;
 
 impl ClipboardMediator {
     pub(super) fn copy(&mut self, from: DomainIndex, ticket: Option<Ticket>, now: Time) {
@@ -18,47 +19,25 @@ impl ClipboardMediator {
             return self.complete(ticket, too_often());
         }
         if !self.guests.get(from).is_some_and(Guest::has_agent) {
-            return self.complete(ticket, no_agent(&shown));
+            return self.complete(ticket, self.no_agent(from));
         }
-        let Some(guest) = self.guests.get_mut(from) else { return };
-        let Some(media_type) = guest.best() else {
+        let Some(media_type) = self.guests.get(from).and_then(Guest::best) else {
             return self.complete(ticket, nothing_copied(&shown));
         };
-        let asked = !guest.reader.awaits_late_answer();
-        if !asked {
-            // Pressing again does not make the wait begin anew.
-            guest.waits_since.get_or_insert(now);
-        } else if !guest.ask(media_type) {
-            return self.complete(ticket, no_agent(&shown));
-        }
-        self.pull = Some(Pull { from, media_type, ticket, asked, since: now, heard: now });
+        let Some(number) = self.announce_request(from, now) else { return };
+        let (since, heard, asked) = (now, now, false);
+        self.pull = Some(Pull { from, media_type, ticket, number, asked, since, heard });
     }
 
-    /// Carries out the copy hotkey that waited for an answer, as that has come. The guest is asked also if nobody wants the
-    /// answer any more, since what it is asked depends on the hotkeys pressed in it alone.
-    pub(super) fn ask_at_last(&mut self, index: DomainIndex, now: Time) {
-        let Some(guest) = self.guests.get_mut(index) else { return };
-        if guest.waits_since.take().is_none() {
-            return;
-        }
-        let media_type = guest.best().filter(|media_type| guest.ask(*media_type));
-        match (&mut self.pull, media_type) {
-            (Some(pull), Some(media_type)) if pull.from == index => {
-                (pull.media_type, pull.asked) = (media_type, true);
-                (pull.since, pull.heard) = (now, now);
-            }
-            (Some(pull), None) if pull.from == index => {
-                self.pull_failed("has nothing in its clipboard any more", now);
-            }
-            _ => guest.reader.give_up(),
-        }
+    /// Has nobody wait for the answer to a request any more.
+    pub(super) fn give_up(&mut self, pull: &Pull) {
+        let command = Command::GiveUp { number: pull.number };
+        self.out.push(Output::Tell(pull.from, command));
     }
 
     pub(super) fn pull_failed(&mut self, why: &str, now: Time) {
         let Some(pull) = self.pull.take() else { return };
-        if let Some(guest) = self.guests.get_mut(pull.from) {
-            guest.reader.give_up();
-        }
+        self.give_up(&pull);
         let name = self.name(pull.from);
         let words = format!("Not copied: {} {why}.", label(&self.policy, &name));
         self.complete(pull.ticket, Outcome::no(words));
@@ -73,7 +52,7 @@ impl ClipboardMediator {
     }
 
     pub(super) fn content(&mut self, index: DomainIndex, kind: u32, bytes: Secret, now: Time) {
-        let Some(pull) = self.pull.take_if(|pull| pull.from == index) else { return };
+        let Some(pull) = self.pull.take_if(|pull| pull.from == index && pull.asked) else { return };
         if number(pull.media_type) != Some(kind) || bytes.is_empty() {
             self.pull = Some(pull);
             return self.pull_failed("has nothing in its clipboard any more", now);

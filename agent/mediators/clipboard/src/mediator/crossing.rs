@@ -23,7 +23,7 @@ use monitor::{Basis, Denial, Owed, Permit, Request};
 use policy::decide::Decision;
 use policy::language::MediaType;
 
-use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
+use super::words::{LOG, Outcome, TAKES_NOTHING};
 use super::{ClipboardEvent, ClipboardMediator, DomainIndex, Output, Ticket, Time};
 use crate::grant::{Paste, Secret};
 use clipboard_content::Rejected;
@@ -216,8 +216,7 @@ impl ClipboardMediator {
         let to = permit.grant().to;
         let Some(guest) = self.guests.get_mut(to).filter(|guest| guest.has_agent()) else {
             self.not_delivered(to, "its agent is gone");
-            let name = self.name(to);
-            return self.complete(ticket, no_agent(label(&self.policy, &name)).by(&by));
+            return self.complete(ticket, self.no_agent(to).by(&by));
         };
         let words = if guest.offer(permit, now) {
             Outcome::yes(format!("Ready: {what}.\nPress Ctrl+V where it belongs."))

@@ -6,12 +6,12 @@ use monitor::Permit;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
-use super::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX, OFFERED_FOR, UNASKED};
+use super::limits::{AGAIN, FAULT_ENTRIES, OFFERED_FOR};
+use super::requests::Requests;
 use super::{DomainIndex, Paste, Time};
 use crate::grant::PermittedContent;
 use crate::vdagent::spec::capability;
 use crate::vdagent::{Capabilities, Outbox, media_type, number};
-use ::vdagent::Reader;
 
 /// What is offered to a guest's programs.
 #[derive(Clone, Debug)]
@@ -37,7 +37,6 @@ pub(super) enum Withdrawn {
 pub(super) struct Guest {
     pub(super) name: String,
     pub(super) connected: bool,
-    pub(super) reader: Reader,
     pub(super) outbox: Outbox,
     /// What its agent can do; none before it said so.
     pub(super) capabilities: Option<Capabilities>,
@@ -46,9 +45,10 @@ pub(super) struct Guest {
     pub(super) offer: Option<Offer>,
     /// What is on its way to a program that asked for it, whatever became of the offer since.
     pub(super) sending: Option<Offer>,
-    /// Since when a copy hotkey waits for the answer to an earlier request.
-    pub(super) waits_since: Option<Time>,
-    pub(super) unasked: RateLimiter,
+    /// What it was asked for, as its reader was told.
+    pub(super) requests: Requests,
+    /// Nothing can be started that reads its stream.
+    pub(super) unread: bool,
     faults: Faults,
 }
 
@@ -63,27 +63,27 @@ impl Guest {
         Self {
             name,
             connected: false,
-            reader: Reader::default(),
             outbox: Outbox::of(domain),
             capabilities: None,
             grabbed: Vec::new(),
             offer: None,
             sending: None,
-            waits_since: None,
-            unasked: RateLimiter::new(UNASKED),
+            requests: Requests::default(),
+            unread: false,
             faults: Faults { in_a_row: 0, entries: RateLimiter::new(FAULT_ENTRIES) },
         }
     }
 
     pub(super) fn connect(&mut self) {
         self.disconnect();
-        self.connected = true;
+        (self.connected, self.unread) = (true, false);
         self.outbox.announce(true);
     }
 
     pub(super) fn disconnect(&mut self) {
         self.connected = false;
-        self.reader = Reader::default();
+        // Its reader ends with it.
+        self.requests = Requests::default();
         self.outbox.clear();
         self.sending = None;
         self.forget();
@@ -94,8 +94,7 @@ impl Guest {
         self.capabilities = None;
         self.grabbed.clear();
         self.offer = None;
-        self.waits_since = None;
-        self.reader.forget();
+        self.requests.waiting = None;
     }
 
     /// Returns whether there is an agent that knows clipboards.
@@ -110,7 +109,6 @@ impl Guest {
         }
         self.capabilities = Some(capabilities);
         let selection = capabilities.has(capability::CLIPBOARD_SELECTION);
-        self.reader.set_selection(selection);
         self.outbox.set_selection(selection);
     }
 
@@ -145,15 +143,6 @@ impl Guest {
         .find(|wanted| self.grabbed.contains(wanted))
     }
 
-    /// Asks for its clipboard as this type. `false`: it does not take anything.
-    pub(super) fn ask(&mut self, media_type: MediaType) -> bool {
-        let asked = self.outbox.ask(media_type);
-        if asked {
-            self.reader.expect(HELD_MAX);
-        }
-        asked
-    }
-
     /// Offers what is permitted to its programs, in the guest's own kind of lines. `false`: it does not take anything.
     pub(super) fn offer(&mut self, permit: Permit<Paste>, now: Time) -> bool {
         let content = Arc::new(PermittedContent::by(permit, self.ends_lines_with_crlf()));
@@ -165,7 +154,7 @@ impl Guest {
     }
 
     /// Handles a program's request for what is offered, or for something that is not; returns whether it gets it for the first time.
-    pub(super) fn requests(&mut self, wanted: u32) -> bool {
+    pub(super) fn requests_content(&mut self, wanted: u32) -> bool {
         let is_asked_for = |offer: &&mut Offer| number(offer.content.media_type()) == Some(wanted);
         let Some(offer) = self.offer.as_mut().filter(is_asked_for) else {
             self.outbox.send_no_content();
@@ -197,14 +186,18 @@ impl Guest {
         if offer.is_some() || ended.is_some() { Withdrawn::Done } else { Withdrawn::Nothing }
     }
 
-    /// Disconnects it, as its stream made no sense. Returns when it may try again, and how many such times are to be written down now, if any are.
-    pub(super) fn fault(&mut self, now: Time) -> (Time, Option<u64>) {
+    /// Disconnects it, as its stream made no sense or could not be read. Returns when it may try again.
+    pub(super) fn pause(&mut self, now: Time) -> Time {
         self.disconnect();
         let (least, most) = AGAIN;
         let pause = least.saturating_mul(1 << self.faults.in_a_row.min(10)).min(most);
         self.faults.in_a_row = self.faults.in_a_row.saturating_add(1);
-        let count = self.faults.entries.admit(now).map(|before| before.saturating_add(1));
-        (now.saturating_add(pause), count)
+        now.saturating_add(pause)
+    }
+
+    /// Returns how many times its stream made no sense are to be written down now, this one among them, if any are.
+    pub(super) fn faults_to_record(&mut self, now: Time) -> Option<u64> {
+        self.faults.entries.admit(now).map(|before| before.saturating_add(1))
     }
 
     pub(super) fn behaves(&mut self) {

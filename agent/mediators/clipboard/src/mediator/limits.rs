@@ -21,9 +21,19 @@ pub const PREPARING_AFTER: Time = Time::from_millis(700);
 pub const ASK_FOR: Time = Time::from_secs(20);
 /// Hotkeys that count in one direction. People do not paste faster; what presses keys for them does.
 pub const HOTKEYS: Rate = Rate { burst: 20, every: Time::from_secs(3) };
-/// Bytes that a guest may send unasked at once; as many again each second. What is more waits in its own queue.
-pub const UNASKED: Rate =
-    Rate { burst: 256 << 10, every: Time::from_nanos(1_000_000_000 / (256 << 10)) };
+/// Bytes that a guest may send unasked; its reader keeps to it.
+pub use ::vdagent::UNASKED;
+/// What is taken from one guest's reader at once, and as much again each second: more than it says of a guest that uses its allowance up. What is more
+/// waits in its own queue, and holds itself up.
+pub const EVENTS: Rate = Rate { burst: 10_000, every: Time::from_micros(100) };
+/// What is taken from one guest's reader before the next guest is served.
+pub const EVENTS_IN_A_ROW: usize = 64;
+/// How often a reader is started for one guest, whatever becomes of its stream.
+pub const STARTS: Rate = Rate { burst: 4, every: Time::from_secs(1) };
+/// Log lines on one guest's reader; those in between are counted.
+pub const COMPLAINTS: Rate = Rate { burst: 2, every: Time::from_secs(60) };
+/// How long the reader of a guest that hung up may take to read what that had sent.
+pub const HANG_UP: Time = Time::from_secs(5);
 /// The shortest and the longest time a guest whose stream made no sense is left alone.
 pub const AGAIN: (Time, Time) = (Time::from_secs(1), Time::from_secs(60));
 /// Audit entries on one guest's broken streams; those in between are counted.

@@ -14,8 +14,10 @@
 //!   person copied out of it and pasted.
 //! - A picture is decoded elsewhere, by a worker that lives for it; what that says is judged, and allows nothing by itself.
 //! - At most one content is held and one is being decided on; each guest is offered at most one.
+//! - Each guest's stream is read by a worker that sees no other's ([`vdagent::GuestReader`](::vdagent::GuestReader) is what it does), and what that says
+//!   is believed of its guest alone, and as much as that guest would be.
 //! - Answers name no request: a guest has one request at a time to answer. A copy hotkey that comes while the answer to an earlier one
-//!   is due waits until that came and was dropped; if it does not come, the stream is renewed.
+//!   is due waits until its reader says that this came and was dropped; if it does not come, the stream is renewed.
 //! - Withdrawn is withdrawn: what a guest asked for and has not read is taken back, if need be by ending its stream in the middle of
 //!   the message (see [`crate::vdagent`], `outbox`).
 //!
@@ -26,11 +28,15 @@ mod crossing;
 mod guest;
 mod judge;
 pub mod limits;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod played;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod withdrawal;
 mod words;
 
+use std::io;
 use std::sync::Arc;
 
 use audit::AuditEvent;
@@ -41,17 +47,19 @@ use policy::language::MediaType;
 use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
 use worker_link::Job;
+use worker_link::clipboard::{Command, Event};
+use zeroize::Zeroizing;
 
 use crate::grant::Secret;
 pub use crate::grant::{DomainIndex, Paste};
-use crate::vdagent::{Message, Outbox};
-use ::vdagent::Read;
+use crate::vdagent::{Capabilities, Outbox};
 use clipboard_content as content;
 use crossing::{Crossing, Pressed, Stage};
 use guest::Guest;
 use limits::{HELD_MAX, HOTKEYS, PULL_MAX, PULL_SILENCE};
+pub use requests::ReaderFault;
 pub use words::Outcome;
-use words::{SILENT, label, no_agent, too_often};
+use words::{INTERRUPTED, SILENT, label, too_often};
 
 /// Time since a moment of the caller's choice.
 pub type Time = std::time::Duration;
@@ -93,6 +101,8 @@ pub enum ClipboardEvent {
 pub enum Output {
     /// Close this guest's connection, and make none before then.
     Disconnect(DomainIndex, Time),
+    /// Tell this guest's reader, if it has one.
+    Tell(DomainIndex, Command),
     /// Have a worker decode this picture; what came of it is told to [`ClipboardMediator::decoded`] with this number.
     Decode(u64, Job, Secret),
     /// End the worker of this number: nobody waits for it any more.
@@ -106,10 +116,19 @@ struct Pull {
     from: DomainIndex,
     media_type: MediaType,
     ticket: Option<Ticket>,
-    /// Whether the guest was asked; if not, the answer to an earlier request has to come first.
+    /// The request's number.
+    number: u32,
+    /// Whether the guest was asked; if not, its reader has not said yet that it may be.
     asked: bool,
     since: Time,
     heard: Time,
+}
+
+impl Pull {
+    /// Returns whether it is the one of this guest with this request.
+    fn is(&self, from: DomainIndex, number: u32) -> bool {
+        self.from == from && self.number == number
+    }
 }
 
 #[derive(Debug)]
@@ -167,16 +186,10 @@ impl ClipboardMediator {
         self.guests.get_mut(guest).map(|guest| &mut guest.outbox)
     }
 
-    /// Checks that a guest is connected and may be read from; if not, returns when it may be again.
-    pub fn may_read(&mut self, guest: DomainIndex, now: Time) -> Result<(), Time> {
-        let pulled = self.pulls_from(guest);
-        let guest = self.guests.get_mut(guest);
-        if guest
-            .is_some_and(|guest| pulled || guest.reader.drains() || guest.unasked.is_available(now))
-        {
-            return Ok(());
-        }
-        Err(now.saturating_add(Time::from_millis(50)))
+    /// Returns whether a guest's stream has begun, and was not ended since.
+    #[must_use]
+    pub fn is_connected(&self, guest: DomainIndex) -> bool {
+        self.guests.get(guest).is_some_and(|guest| guest.connected)
     }
 
     /// Returns whether a guest's agent has announced itself.
@@ -223,44 +236,24 @@ impl ClipboardMediator {
         }
     }
 
-    /// Takes bytes from a guest, of any length and content.
-    pub fn received(&mut self, index: DomainIndex, mut bytes: &[u8], now: Time) {
-        let pulled = self.pulls_from(index);
-        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
-            return;
-        };
-        // At most one content's worth for each copy hotkey.
-        if !pulled && !guest.reader.drains() {
-            guest.unasked.take(u32::try_from(bytes.len()).unwrap_or(u32::MAX), now);
-        }
-        loop {
-            let Some(guest) = self.guests.get_mut(index) else { return };
-            match guest.reader.read(&mut bytes) {
-                Ok(None) => return,
-                Ok(Some(read)) => self.read(index, read, now),
-                Err(problem) => {
-                    let (again, count) = guest.fault(now);
-                    if let Some(count) = count {
-                        let (domain, problem) = (guest.name.clone(), problem.to_string());
-                        let event = ClipboardStreamRefused { domain, problem, times: count };
-                        self.report(ClipboardEvent::Note(event.into()));
-                    }
-                    self.out.push(Output::Disconnect(index, again));
-                    if self.pulls_from(index) {
-                        self.pull_failed("sent something that is no clipboard", now);
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn read(&mut self, index: DomainIndex, read: Read, now: Time) {
+    /// Takes what a guest's reader says, whatever that is. `content` reads so many bytes of what it wrote down, and is called if somebody waits for that.
+    ///
+    /// # Errors
+    /// No reader that does what it is meant to says that: it is to be ended, as [`Self::reader_failed`] says.
+    pub fn heard(
+        &mut self,
+        index: DomainIndex,
+        event: Event,
+        content: &mut dyn FnMut(u32) -> io::Result<Zeroizing<Vec<u8>>>,
+        now: Time,
+    ) -> Result<(), ReaderFault> {
         let screen = self.screen;
-        let Some(guest) = self.guests.get_mut(index) else { return };
-        match read {
-            Read::Message(Message::Announce { request, capabilities }) => {
-                guest.announced(request, capabilities);
+        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
+            return Ok(());
+        };
+        match event {
+            Event::Announce { request, capabilities } => {
+                guest.announced(request, Capabilities(capabilities));
                 guest.behaves();
                 if let Some(size) = screen {
                     guest.monitor(size);
@@ -269,28 +262,74 @@ impl ClipboardMediator {
                     self.pull_failed("was restarted", now);
                 }
             }
-            Read::Message(Message::Grab(types)) => guest.grabs(&types),
-            Read::Message(Message::Release) => guest.grabbed.clear(),
-            Read::Message(Message::Request(number)) => {
-                if guest.requests(number) {
+            Event::Grab(types) => guest.grabs(&types),
+            Event::Release => guest.grabbed.clear(),
+            Event::Request(number) => {
+                if guest.requests_content(number) {
                     let event = ClipboardTaken { domain: guest.name.clone() };
                     self.report(ClipboardEvent::Note(event.into()));
                 }
             }
-            // Only ever sent by us.
-            Read::Message(Message::Monitor { .. }) | Read::Unasked => {}
-            Read::Progress => {
-                if let Some(pull) = &mut self.pull {
+            Event::Ready { number } => self.ask(index, number, now)?,
+            Event::Progress { number } => {
+                guest.requests.progresses(number)?;
+                if let Some(pull) = self.pull.as_mut().filter(|pull| pull.is(index, number)) {
                     pull.heard = now;
                 }
             }
-            Read::Content { kind, bytes } => self.content(index, kind, Arc::new(bytes), now),
-            Read::Late => self.ask_at_last(index, now),
-            Read::TooLarge { bytes } => {
-                let size = content::size(usize::try_from(bytes).unwrap_or(usize::MAX));
-                let most = content::size(usize::try_from(HELD_MAX).unwrap_or(usize::MAX));
-                self.pull_failed(&format!("has {size} in its clipboard, more than {most}"), now);
+            Event::Content { number, kind, length } => {
+                guest.requests.answered(number)?;
+                if self.pull.as_ref().is_some_and(|pull| pull.is(index, number)) {
+                    let bytes = content(length.min(HELD_MAX)).map_err(ReaderFault::Content)?;
+                    self.content(index, kind, Arc::new(bytes), now);
+                }
             }
+            Event::TooLarge { number, bytes } => {
+                guest.requests.answered(number)?;
+                if self.pull.as_ref().is_some_and(|pull| pull.is(index, number)) {
+                    let size = content::size(usize::try_from(bytes).unwrap_or(usize::MAX));
+                    let most = content::size(usize::try_from(HELD_MAX).unwrap_or(usize::MAX));
+                    let why = format!("has {size} in its clipboard, more than {most}");
+                    self.pull_failed(&why, now);
+                }
+            }
+            Event::Nonsense(problem) => {
+                let again = guest.pause(now);
+                if let Some(times) = guest.faults_to_record(now) {
+                    let (domain, problem) = (guest.name.clone(), problem.to_string());
+                    let event = ClipboardStreamRefused { domain, problem, times };
+                    self.report(ClipboardEvent::Note(event.into()));
+                }
+                self.out.push(Output::Disconnect(index, again));
+                if self.pulls_from(index) {
+                    self.pull_failed("sent something that is no clipboard", now);
+                }
+            }
+            Event::Ended => {
+                self.disconnected(index, now);
+                self.out.push(Output::Disconnect(index, now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles that what reads a guest's stream died, or says what cannot be: the stream is ended, and what was copied from it fails.
+    pub fn reader_failed(&mut self, index: DomainIndex, now: Time) {
+        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
+            return;
+        };
+        let again = guest.pause(now);
+        self.out.push(Output::Disconnect(index, again));
+        if self.pulls_from(index) {
+            self.pull_failed(INTERRUPTED, now);
+        }
+    }
+
+    /// Handles that nothing can be started that reads a guest's stream, so that it has no clipboard for the time being.
+    pub fn reader_missing(&mut self, index: DomainIndex, now: Time) {
+        self.reader_failed(index, now);
+        if let Some(guest) = self.guests.get_mut(index) {
+            guest.unread = true;
         }
     }
 
@@ -341,9 +380,8 @@ impl ClipboardMediator {
         if !self.allowed(from, to, now) {
             return self.complete(ticket, too_often());
         }
-        let shown = label(&self.policy, &self.name(to)).to_owned();
         if !self.guests.get(to).is_some_and(Guest::has_agent) {
-            return self.complete(ticket, no_agent(&shown));
+            return self.complete(ticket, self.no_agent(to));
         }
         self.judge(Pressed { from, to, media_type, content, sha256, ticket }, now);
     }
@@ -361,9 +399,7 @@ impl ClipboardMediator {
             self.complete(ticket, Outcome::no("Not pasted: it was not wanted any more."));
         }
         if let Some(pull) = self.pull.take() {
-            if let Some(guest) = self.guests.get_mut(pull.from) {
-                guest.reader.give_up();
-            }
+            self.give_up(&pull);
             self.complete(pull.ticket, Outcome::no("Not copied: it was not wanted any more."));
         }
     }
@@ -372,8 +408,8 @@ impl ClipboardMediator {
     pub fn tick(&mut self, now: Time) {
         self.expire(now);
         for index in 0..self.guests.len() {
-            let since = self.guests.get(index).and_then(|guest| guest.waits_since);
-            if since.is_some_and(|since| now >= since + PULL_SILENCE) {
+            let waiting = self.guests.get(index).and_then(|guest| guest.requests.waiting);
+            if waiting.is_some_and(|waiting| now >= waiting.since + PULL_SILENCE) {
                 // It has had its time twice. What it may still say on this stream is not waited for.
                 self.renew(index, SILENT, now);
             }
@@ -410,8 +446,8 @@ impl ClipboardMediator {
             guest.offer.iter().chain(sending).map(|offer| offer.until)
         });
         let held = self.held.as_ref().map(|held| held.until);
-        let waiting =
-            self.guests.iter().filter_map(|guest| Some(guest.waits_since? + PULL_SILENCE));
+        let waiting = self.guests.iter().filter_map(|guest| guest.requests.waiting);
+        let waiting = waiting.map(|waiting| waiting.since + PULL_SILENCE);
         pull.into_iter().chain(waiting).chain(crossing).chain(held).chain(offers).min()
     }
 
@@ -422,7 +458,7 @@ impl ClipboardMediator {
         let crossing = self.crossing.as_ref().map_or(0, Crossing::kept);
         let guests = self.guests.iter().map(|guest| {
             let offer = guest.offer.as_ref().map_or(0, |offer| offer.content.bytes().len());
-            guest.reader.kept() + guest.outbox.kept() + offer
+            guest.outbox.kept() + offer
         });
         held + crossing + guests.sum::<usize>()
     }
@@ -439,6 +475,14 @@ impl ClipboardMediator {
     /// Ends a hotkey's operation with this outcome.
     fn complete(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
         self.report(ClipboardEvent::Completed(ticket, outcome));
+    }
+
+    /// Returns that this domain can neither copy nor paste, and why.
+    fn no_agent(&self, index: DomainIndex) -> Outcome {
+        let name = self.name(index);
+        let label = label(&self.policy, &name);
+        let unread = self.guests.get(index).is_some_and(|guest| guest.unread);
+        if unread { words::unread(label) } else { words::no_agent(label) }
     }
 
     fn name(&self, index: DomainIndex) -> String {

@@ -7,7 +7,7 @@ use policy::Policy;
 use policy::decide::{Decision, Paste};
 
 use super::guest::{Offer, Withdrawn};
-use super::words::{Outcome, TAKEN_BACK};
+use super::words::{INTERRUPTED, Outcome, TAKEN_BACK};
 use super::{ClipboardEvent, ClipboardMediator, DomainIndex, Output, Time};
 
 impl ClipboardMediator {
@@ -79,7 +79,7 @@ impl ClipboardMediator {
             match guest.withdraw(|offer| ends(&name, offer)) {
                 Withdrawn::Nothing => continue,
                 Withdrawn::Done => {}
-                Withdrawn::Cut => self.renew(index, "was interrupted; copy it there again", now),
+                Withdrawn::Cut => self.renew(index, INTERRUPTED, now),
             }
             from.push(index);
         }

@@ -60,6 +60,9 @@ pub(super) const TAKEN_BACK: &str =
 /// Why a paste that is permitted is not offered.
 pub(super) const TAKES_NOTHING: &str = "the desktop does not take anything";
 
+/// Why a copy fails whose guest's stream was ended.
+pub(super) const INTERRUPTED: &str = "was interrupted; copy it there again";
+
 /// Why a copy fails.
 pub(super) const SILENT: &str = "does not hand over what it has in its clipboard";
 
@@ -76,5 +79,12 @@ pub(super) fn too_often() -> Outcome {
 pub(super) fn no_agent(label: &str) -> Outcome {
     Outcome::no(format!(
         "{label} cannot copy or paste: no clipboard agent runs there.\nIT: install the package spice-vdagent in it."
+    ))
+}
+
+/// What is said of a domain whose stream nothing reads.
+pub(super) fn unread(label: &str) -> Outcome {
+    Outcome::no(format!(
+        "{label} cannot copy or paste: what reads its clipboard does not start.\nIT: `bulkhead doctor` says why."
     ))
 }

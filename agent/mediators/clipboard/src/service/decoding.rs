@@ -16,8 +16,6 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, Job, MEMORY_MAX, Role, USER};
 use workers::group::Group;
@@ -25,6 +23,7 @@ use workers::process::words;
 use workers::{Process, Program};
 use zeroize::Zeroizing;
 
+use super::memory;
 use crate::grant::Secret;
 use clipboard_content::{self as content, Changes, Rejected, Sanitized};
 
@@ -53,15 +52,13 @@ impl Worker {
     /// There is no memory, process or descriptor for it, or this PC does not run the program.
     pub fn start(program: &mut Program, job: Job, picture: &[u8]) -> io::Result<Self> {
         let group = program.group().map(|group| (group.clone(), group.killed_for_memory()));
-        let input = memory("bulkhead-picture")?;
+        let input = memory::file("bulkhead-picture")?;
         (&input).write_all(&job.header())?;
         (&input).write_all(picture)?;
         (&input).seek(SeekFrom::Start(0))?;
-        let length = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
-        seal(&input, length | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL)?;
-        let answer = memory("bulkhead-answer")?;
-        answer.set_len(ANSWER_BYTES + u64::from(job.most))?;
-        seal(&answer, length | SealFlag::F_SEAL_SEAL)?;
+        memory::seal(&input)?;
+        let length = ANSWER_BYTES + u64::from(job.most);
+        let answer = memory::of_length("bulkhead-answer", length)?;
         // It is silent from before it reads its job.
         let ours = answer.try_clone()?;
         let process = Process::start(program, Role::Picture, USER, input.into(), ours.into())?;
@@ -136,16 +133,6 @@ impl Worker {
 enum Unanswered {
     Refused(worker_link::Refused),
     Failed(String),
-}
-
-fn memory(name: &str) -> io::Result<File> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    Ok(File::from(memfd_create(name, flags)?))
-}
-
-fn seal(file: &File, seals: SealFlag) -> io::Result<()> {
-    fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(())
 }
 
 /// The worker that is at work, if any, and those that are ending.

@@ -2,21 +2,23 @@
 //!
 //! ```text
 //!  VMM's port com.redhat.spice.0 <--connects-- AgentConnection --+
-//!                                                                +--> service thread: ClipboardMediator --> daemon: audit, words, questions
-//!  external guest --connects--> vdagent.sock AgentConnection -+
+//!                                                 |  ^           +--> service thread: ClipboardMediator --> daemon: audit, words, questions
+//!  external guest --connects--> vdagent.sock AgentConnection -----+          ^
+//!                                    reads:       |  writes: Outbox          |
+//!                                                 +--> reader, a process of that guest alone
 //! ```
 //! On a thread of its own, so that content that is cleaned and hashed holds up neither a desktop nor the supervisor. It and the daemon
-//! speak by messages; neither waits for the other. A picture is decoded in a process of its own ([`decoding`]).
+//! speak by messages; neither waits for the other. No guest's bytes are read here: each guest's stream is read by a process of its own ([`reader`]), and a
+//! picture is decoded by one that sees no guest ([`decoding`]).
 
 mod agent_connection;
 pub mod decoding;
-#[cfg(test)]
-mod rogue_tests;
-#[cfg(test)]
-mod tests;
-mod worker;
+mod memory;
+pub mod reader;
+mod thread;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::mediator::ClipboardEvent;
@@ -24,7 +26,7 @@ use crate::mediator::{DomainIndex, Hotkey, Paste, Ticket};
 use monitor::{Denial, MediatorId, MediatorThread, Permit};
 use policy::Policy;
 
-use worker::Service;
+use thread::Service;
 pub use workers::Program;
 
 use base::sockets::SocketEndpoint;
@@ -56,15 +58,31 @@ pub type Clipboard = MediatorThread<Command, ClipboardEvent>;
 /// What the monitor knows the mediator by.
 pub const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 
-/// Starts the thread for these domains. `worker` is the program that decodes pictures; without it none crosses.
+/// A domain whose guest may copy and paste.
+#[derive(Debug)]
+pub struct Domain {
+    /// Its name.
+    pub name: String,
+    /// Where its guest's agent is met.
+    pub endpoint: SocketEndpoint,
+    /// The cgroup of its workers, if there is one.
+    pub group: Option<PathBuf>,
+}
+
+/// The workers' program, as it is started.
+#[derive(Debug, Default)]
+pub struct Workers {
+    /// What reads a guest's stream, in the cgroup of its domain; without it nothing is copied or pasted.
+    pub reading: Option<Program>,
+    /// What decodes pictures; without it none crosses.
+    pub decoding: Option<Program>,
+}
+
+/// Starts the thread for these domains, in the order that gives their workers their numbers.
 ///
 /// # Errors
 /// The process has no thread or file descriptor left, or a socket cannot be made.
-pub fn start(
-    domains: Vec<(String, SocketEndpoint)>,
-    policy: Arc<Policy>,
-    worker: Option<Program>,
-) -> io::Result<Clipboard> {
-    let service = |ends| Service::new(domains, policy, worker, ends);
+pub fn start(domains: Vec<Domain>, policy: Arc<Policy>, workers: Workers) -> io::Result<Clipboard> {
+    let service = |ends| Service::new(domains, policy, workers, ends);
     monitor::spawn(CLIPBOARD, service, |mut service| service.run())
 }

@@ -12,16 +12,22 @@
 //! | monitors' configuration | | yes |
 //! | anything else (file transfer, sound, mouse) | skipped, never kept | never |
 //!
-//! The reader is total: a stream that makes no sense ends with [`Malformed`], and whatever a header declares, no more than
-//! [`spec::SMALL_MAX`] bytes are kept, or of clipboard content what [`Reader::expect`] allowed.
+//! The reader is total: a stream that makes no sense ends with [`Nonsense`](worker_link::clipboard::Nonsense), and whatever a header declares, no more than
+//! [`spec::SMALL_MAX`] bytes are kept; clipboard content is passed on as it comes, if it was asked for and is no larger than was allowed.
 //!
-//! What is written to a guest is made where permits are (`clipboard::vdagent::Outbox`), not here.
+//! [`GuestReader`] is all that the worker of one guest does, but for its system calls. What is written to a guest is made where permits are
+//! (`clipboard::vdagent::Outbox`), not here.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
+mod guest_reader;
 mod message;
 mod reader;
 pub mod spec;
 
+pub use guest_reader::{GuestReader, Sink, UNASKED};
 pub use message::{Capabilities, Message};
-pub use reader::{Malformed, Read, Reader};
+pub use reader::{Read, Reader};
+
+/// Time since a moment of the caller's choice.
+pub type Time = std::time::Duration;

@@ -1,49 +1,29 @@
 //! From a guest's bytes to its messages.
 
-use zeroize::Zeroizing;
+use worker_link::clipboard::{GRAB_TYPES_MAX, Nonsense};
 
 use super::message::{Capabilities, Message};
 use super::spec::{
-    CHUNK_HEADER, GRAB_TYPES_MAX, MESSAGE_HEADER, MESSAGE_MAX, PORT_CLIENT, PORT_SERVER, PROTOCOL,
+    CHUNK_HEADER, MESSAGE_HEADER, MESSAGE_MAX, PORT_CLIENT, PORT_SERVER, PROTOCOL,
     SELECTION_CLIPBOARD, SMALL_MAX, kind,
 };
 
-/// Why a stream cannot be followed any further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// A chunk for neither of the two there are.
-    #[error("a chunk for port {0}, which does not exist")]
-    Port(u32),
-    /// Another version, or no message at all.
-    #[error("a message of protocol {0}, not {PROTOCOL}")]
-    Protocol(u32),
-    /// A size beyond reason.
-    #[error("a message of type {kind} that claims {size} bytes")]
-    Size {
-        /// The message's type.
-        kind: u32,
-        /// What it claims.
-        size: u32,
-    },
-    /// A body too short for its type.
-    #[error("a message of type {kind} with {size} bytes, too short for it")]
-    Short {
-        /// The message's type.
-        kind: u32,
-        /// Bytes of its body.
-        size: u32,
-    },
-}
-
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum Read<'a> {
     /// A whole message.
     Message(Message),
-    /// Part of the content that was asked for; the time it may take begins anew.
-    Progress,
-    /// The content that was asked for.
-    Content { kind: u32, bytes: Zeroizing<Vec<u8>> },
+    /// Part of the content that was asked for. It is the last part if it goes up to `size`.
+    Content {
+        /// The type of the content.
+        kind: u32,
+        /// Bytes of all of it.
+        size: u32,
+        /// Where in it the part begins.
+        at: u32,
+        /// The part.
+        bytes: &'a [u8],
+    },
     /// Content that is larger than allowed begins; it is skipped.
     TooLarge {
         /// Bytes it claims to have.
@@ -86,8 +66,8 @@ enum State {
     },
     Content {
         kind: u32,
-        size: usize,
-        bytes: Zeroizing<Vec<u8>>,
+        size: u32,
+        have: u32,
     },
     /// `asked`: of content that was asked for, and is not wanted after all.
     Skip {
@@ -100,7 +80,7 @@ impl State {
     const START: Self = Self::Header { bytes: [0; MESSAGE_HEADER], have: 0 };
 }
 
-/// Reassembles chunks and messages. `bytes kept <= max(SMALL_MAX, what was allowed by expect)`.
+/// Reassembles chunks and messages. `bytes kept <= SMALL_MAX`: content is passed on as it comes.
 #[derive(Debug)]
 pub struct Reader {
     chunk: [u8; CHUNK_HEADER],
@@ -110,7 +90,6 @@ pub struct Reader {
     state: State,
     selection: bool,
     answer: Answer,
-    shown: usize,
 }
 
 impl Default for Reader {
@@ -123,13 +102,9 @@ impl Default for Reader {
             state: State::START,
             selection: false,
             answer: Answer::None,
-            shown: 0,
         }
     }
 }
-
-/// Between two [`Read::Progress`], in bytes.
-const PROGRESS: usize = 64 * 1024;
 
 /// Moves bytes from `input` to `into` from `have` on, and returns whether that is full.
 fn fill(into: &mut [u8], have: &mut usize, input: &mut &[u8]) -> bool {
@@ -162,8 +137,8 @@ impl Reader {
 
     /// Refuses the answer from now on; what of it has come in is discarded, and so is what will.
     pub fn give_up(&mut self) {
-        if let State::Content { size, bytes, .. } = &self.state {
-            let left = u32::try_from(size.saturating_sub(bytes.len())).unwrap_or(u32::MAX);
+        if let State::Content { size, have, .. } = &self.state {
+            let left = size.saturating_sub(*have);
             self.state = if left == 0 { State::START } else { State::Skip { left, asked: true } };
             self.answer = Answer::None;
         } else if self.answer != Answer::None {
@@ -177,10 +152,16 @@ impl Reader {
         self.answer = Answer::None;
     }
 
-    /// Returns whether the answer to a request that was given up is still due. A request that is made now could be given that answer.
+    /// Returns whether the answer to a request is due, wanted or not. A request that is made now could be given that answer.
     #[must_use]
-    pub fn awaits_late_answer(&self) -> bool {
-        self.answer == Answer::Unwanted
+    pub fn awaits_answer(&self) -> bool {
+        self.answer != Answer::None
+    }
+
+    /// Returns whether the answer to a request is due and wanted.
+    #[must_use]
+    pub fn wants_answer(&self) -> bool {
+        matches!(self.answer, Answer::Wanted(_))
     }
 
     /// Returns whether what comes in is the rest of content that was asked for and is not wanted after all.
@@ -193,7 +174,7 @@ impl Reader {
     ///
     /// # Errors
     /// The stream makes no sense; nothing after this means anything.
-    pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Read>, Malformed> {
+    pub fn read<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Read<'a>>, Nonsense> {
         while !input.is_empty() {
             if self.chunk_left == 0 {
                 if fill(&mut self.chunk, &mut self.chunk_have, input) {
@@ -201,7 +182,7 @@ impl Reader {
                     self.port = word(&self.chunk, 0).unwrap_or_default();
                     self.chunk_left = word(&self.chunk, 4).unwrap_or_default();
                     if self.port != PORT_CLIENT && self.port != PORT_SERVER {
-                        return Err(Malformed::Port(self.port));
+                        return Err(Nonsense::Port(self.port));
                     }
                 }
                 continue;
@@ -229,12 +210,11 @@ impl Reader {
     pub fn kept(&self) -> usize {
         match &self.state {
             State::Small { body, .. } => body.capacity(),
-            State::Content { bytes, .. } => bytes.capacity(),
-            State::Header { .. } | State::ContentStart { .. } | State::Skip { .. } => 0,
+            _ => 0,
         }
     }
 
-    fn message(&mut self, input: &mut &[u8]) -> Result<Option<Read>, Malformed> {
+    fn message<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Read<'a>>, Nonsense> {
         while !input.is_empty() {
             match &mut self.state {
                 State::Header { bytes, have } => {
@@ -270,21 +250,17 @@ impl Reader {
                         return Ok(Some(read));
                     }
                 }
-                State::Content { kind, size, bytes } => {
-                    let want = size.saturating_sub(bytes.len());
-                    let (now, later) = input.split_at(want.min(input.len()));
-                    bytes.extend_from_slice(now); // within what was reserved
+                State::Content { kind, size, have } => {
+                    let (kind, size, at) = (*kind, *size, *have);
+                    let want = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
+                    let (bytes, later) = input.split_at(want.min(input.len()));
                     *input = later;
-                    if now.len() == want {
-                        let (kind, bytes) = (*kind, std::mem::take(bytes));
+                    *have = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+                    if *have >= size {
                         self.state = State::START;
                         self.answer = Answer::None;
-                        return Ok(Some(Read::Content { kind, bytes }));
                     }
-                    if bytes.len() >= self.shown.saturating_add(PROGRESS) {
-                        self.shown = bytes.len();
-                        return Ok(Some(Read::Progress));
-                    }
+                    return Ok(Some(Read::Content { kind, size, at, bytes }));
                 }
                 State::Skip { left, .. } => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
@@ -299,20 +275,20 @@ impl Reader {
         Ok(None)
     }
 
-    fn header(&mut self, bytes: &[u8]) -> Result<Option<Read>, Malformed> {
+    fn header(&mut self, bytes: &[u8]) -> Result<Option<Read<'static>>, Nonsense> {
         let at = |at| word(bytes, at).unwrap_or_default();
         let (protocol, kind, size) = (at(0), at(4), at(16));
         if protocol != PROTOCOL {
-            return Err(Malformed::Protocol(protocol));
+            return Err(Nonsense::Protocol(protocol));
         }
         if size > MESSAGE_MAX {
-            return Err(Malformed::Size { kind, size });
+            return Err(Nonsense::Size { kind, size });
         }
         self.state = match kind {
             kind::CLIPBOARD => {
                 let least = if self.selection { 8 } else { 4 };
                 if size < least {
-                    return Err(Malformed::Short { kind, size });
+                    return Err(Nonsense::Short { kind, size });
                 }
                 State::ContentStart { size: size - least, bytes: [0; 8], have: 0 }
             }
@@ -321,7 +297,7 @@ impl Reader {
             | kind::CLIPBOARD_REQUEST
             | kind::CLIPBOARD_RELEASE => {
                 if size > SMALL_MAX {
-                    return Err(Malformed::Size { kind, size });
+                    return Err(Nonsense::Size { kind, size });
                 }
                 if size == 0 {
                     self.state = State::START;
@@ -335,7 +311,12 @@ impl Reader {
         Ok(None)
     }
 
-    fn content_start(&mut self, size: u32, bytes: &[u8; 8], length: usize) -> Option<Read> {
+    fn content_start(
+        &mut self,
+        size: u32,
+        bytes: &[u8; 8],
+        length: usize,
+    ) -> Option<Read<'static>> {
         let kind = word(bytes, length.saturating_sub(4)).unwrap_or_default();
         let selection = if self.selection { bytes.first() } else { None };
         let ours = selection.is_none_or(|selection| *selection == SELECTION_CLIPBOARD);
@@ -346,13 +327,9 @@ impl Reader {
             Answer::Wanted(most) if size <= most => {
                 if size == 0 {
                     self.answer = Answer::None;
-                    return Some(Read::Content { kind, bytes: Zeroizing::default() });
+                    return Some(Read::Content { kind, size, at: 0, bytes: &[] });
                 }
-                let size = usize::try_from(size).ok()?;
-                // Whole at once: a buffer that grows leaves copies behind that nobody wipes.
-                let bytes = Zeroizing::new(Vec::with_capacity(size));
-                self.shown = 0;
-                self.state = State::Content { kind, size, bytes };
+                self.state = State::Content { kind, size, have: 0 };
                 None
             }
             Answer::Wanted(_) => {
@@ -368,8 +345,8 @@ impl Reader {
     }
 
     /// Reads a small message; `None` if it is about another selection, of no interest.
-    fn small(&self, kind: u32, body: &[u8]) -> Result<Option<Message>, Malformed> {
-        let short = || Malformed::Short { kind, size: u32::try_from(body.len()).unwrap_or(0) };
+    fn small(&self, kind: u32, body: &[u8]) -> Result<Option<Message>, Nonsense> {
+        let short = || Nonsense::Short { kind, size: u32::try_from(body.len()).unwrap_or(0) };
         if kind == kind::ANNOUNCE_CAPABILITIES {
             let request = word(body, 0).ok_or_else(short)? != 0;
             let capabilities = Capabilities(word(body, 4).unwrap_or_default());

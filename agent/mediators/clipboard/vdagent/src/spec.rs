@@ -70,5 +70,3 @@ pub const SMALL_MAX: u32 = 4096;
 /// Largest message a guest may declare, in bytes. What is not wanted is skipped without being kept, so this only ends
 /// streams that have lost their way.
 pub const MESSAGE_MAX: u32 = 256 << 20;
-/// Types of content that are read of one grab.
-pub const GRAB_TYPES_MAX: usize = 16;

@@ -94,7 +94,7 @@ fn a_guest_that_owes_an_answer_for_ever_is_connected_anew() {
     world.wait(PULL_SILENCE / 2);
     assert!(world.last_words().starts_with("Not copied: INTERNET does not hand over"));
     assert_eq!(world.disconnected, [(B, world.now)]);
-    world.mediator.connected(B);
+    world.connected(B);
     world.sends(B, &announce(true, CAPABLE));
     world.gets(B);
     world.copy_text(B, "on the new stream");
@@ -125,7 +125,7 @@ fn a_copy_of_nothing_of_another_type_or_of_too_much_fails_with_words() {
 fn without_an_agent_in_the_guest_the_chord_says_so() {
     let mut world = World::new(policy(&rule("b", "a", "allow")));
     for guest in [A, B] {
-        world.mediator.connected(guest);
+        world.connected(guest);
     }
     world.hotkey(Hotkey::Copy, B);
     assert!(world.last_words().contains("no clipboard agent runs there"));

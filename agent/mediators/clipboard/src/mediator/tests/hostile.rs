@@ -56,10 +56,14 @@ fn a_stream_that_makes_no_sense_is_closed_and_its_guest_left_alone_for_longer_ea
         assert!(pause >= AGAIN.0 && pause <= AGAIN.1);
         assert!(times < 6 || pause == AGAIN.1);
         // As a guest does that announces nothing, or the pause would begin anew.
-        world.mediator.connected(B);
+        world.connected(B);
         world.gets(B);
         // Selections, without an announcement that behaves.
         world.mediator.guests[B].announced(false, crate::vdagent::Capabilities(CAPABLE));
+        let now = world.now;
+        let reader = world.readers[B].as_mut().unwrap();
+        reader.received(&announce(false, CAPABLE), now);
+        reader.hush();
     }
     let refused =
         world.noted.iter().filter(|event| event.kind == "clipboard-stream-refused").count();
@@ -82,7 +86,7 @@ fn content_nobody_asked_for_is_not_kept() {
     world.sends(B, &claim(kind::CLIPBOARD, 200 << 20));
     for _ in 0..64 {
         world.sends(B, &[b'x'; 65536]);
-        assert!(world.mediator.kept() < 100_000, "{}", world.mediator.kept());
+        assert!(world.kept() < 100_000, "{}", world.kept());
     }
     assert!(world.disconnected.is_empty());
 }
@@ -95,7 +99,7 @@ fn a_claim_beyond_the_limit_is_refused_before_anything_is_kept() {
     world.sends(B, &claim(kind::CLIPBOARD, HELD_MAX + 9));
     world.sends(B, &words(&[0, TEXT]));
     assert!(world.last_words().contains("in its clipboard, more than"));
-    assert!(world.mediator.kept() < 100_000);
+    assert!(world.kept() < 100_000);
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn a_guest_that_floods_is_read_no_faster_than_its_allowance() {
     let flood = chunk(&[0; 0]).repeat(8192);
     let mut taken = 0usize;
     for _ in 0..1000 {
-        if world.mediator.may_read(B, world.now).is_ok() {
+        if world.unread_for(B).is_zero() {
             world.sends(B, &flood);
             taken += flood.len();
         }
@@ -125,7 +129,7 @@ fn a_guest_that_asks_without_reading_gets_one_answer_at_a_time() {
         world.sends(A, &request(TEXT));
         world.sends(A, &announce(true, CAPABLE));
     }
-    assert!(world.mediator.kept() < 2 * 900_000 + 200_000, "{}", world.mediator.kept());
+    assert!(world.kept() < 2 * 900_000 + 200_000, "{}", world.kept());
 }
 
 #[test]
@@ -169,20 +173,20 @@ fn a_connection_may_end_at_every_byte_of_a_copy_and_a_paste() {
     let copied_at = announce(true, CAPABLE).len() + grab(&[TEXT]).len();
     for end in 0..script.len() {
         let mut world = world();
-        world.mediator.disconnected(B, world.now);
-        world.mediator.connected(B);
+        world.disconnected(B);
+        world.connected(B);
         for (at, byte) in script.iter().enumerate().take(end) {
             if at == copied_at {
                 world.hotkey(Hotkey::Copy, B);
             }
             world.sends(B, &[*byte]);
         }
-        world.mediator.disconnected(B, world.now);
+        world.disconnected(B);
         world.settle();
         world.hotkey(Hotkey::Paste, A);
         assert!(world.to_record.is_empty(), "{end}");
         others_are_well(&mut world);
-        world.mediator.connected(B);
+        world.connected(B);
         world.sends(B, &announce(true, CAPABLE));
         world.gets(B);
         world.copy_text(B, text);

@@ -9,5 +9,6 @@ mod hostile;
 mod monitored;
 mod non_interference;
 mod properties;
+mod readers;
 mod taken_back;
 mod world;

@@ -20,7 +20,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use recorder::Recorder;
 
-use super::properties::{Model, Step, contents, guest, number};
+use super::properties::{Model, Step, contents, guest, lie, number};
 use super::world::{A, B, CAPABLE, TEXT, World, announce, policy_of, rule};
 use crate::mediator::{Paste, hash};
 use crate::service::{CLIPBOARD, Command};
@@ -58,6 +58,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         5 => (guest(), number()).prop_map(|(guest, number)| Step::Request(guest, number)),
         8 => (guest(), number()).prop_map(|(guest, number)| Step::Content(guest, number)),
         1 => (guest(), vec(any::<u8>(), 0..40)).prop_map(|(guest, bytes)| Step::Bytes(guest, bytes)),
+        4 => (guest(), lie()).prop_map(|(guest, event)| Step::Lies(guest, event)),
         1 => (0u64..70).prop_map(Step::Wait),
         1 => Just(Step::Lock),
         1 => guest().prop_map(Step::Reconnect),
@@ -222,7 +223,7 @@ impl Pair {
                 self.mailbox.clear();
                 self.world = World::new(Arc::clone(&self.policies[self.in_force]));
                 for guest in [A, B] {
-                    self.world.mediator.connected(guest);
+                    self.world.connected(guest);
                     self.world.sends(guest, &announce(true, CAPABLE));
                 }
             }

@@ -1,7 +1,7 @@
 //! What a guest is sent does not depend on another's clipboard that no rule lets cross to it.
 //!
 //! Two runs have the same hotkeys, answers, permits, policies, locks and times, and the same of one guest. The other guest does and has copied
-//! whatever it likes, in two ways. No policy lets anything cross from it, so that the one is sent the same bytes, its stream ends at the same
+//! whatever it likes, in two ways, and so does what reads it, should that be taken over. No policy lets anything cross from it, so that the one is sent the same bytes, its stream ends at the same
 //! times, and it is read from at the same times. What persons are told differs, and is meant to.
 
 use std::sync::Arc;
@@ -10,16 +10,20 @@ use policy::Policy;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::properties::lie;
 use super::world::{
     A, B, CAPABLE, TEXT, World, announce, give, grab, message, policy, request, rule,
 };
 use crate::mediator::{Hotkey, Time};
 use crate::vdagent::spec::kind;
+use worker_link::clipboard::Event;
 
 /// What a guest does.
 #[derive(Clone, Debug)]
 enum Guest {
     Says(Vec<u8>),
+    /// Its reader was taken over, and says this with this in its file.
+    Lies(Event, Vec<u8>),
     Reconnects,
 }
 
@@ -59,7 +63,8 @@ fn guest() -> impl Strategy<Value = Guest> {
         8 => (number(), content).prop_map(|(number, text)| give(number, text.as_bytes())),
         1 => vec(any::<u8>(), 0..40),
     ];
-    prop_oneof![12 => says.prop_map(Guest::Says), 1 => Just(Guest::Reconnects)]
+    let lies = (lie(), "[a-z]{0,40}").prop_map(|(event, text)| Guest::Lies(event, text.into()));
+    prop_oneof![12 => says.prop_map(Guest::Says), 6 => lies, 1 => Just(Guest::Reconnects)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -77,8 +82,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a guest can know after a step: the bytes it got in it, when its stream was ended, and whether what it sends is taken.
-type Known = (Vec<u8>, Vec<Time>, Result<(), Time>);
+/// What a guest can know after a step: the bytes it got in it, when its stream was ended, and for how long what it sends is not taken.
+type Known = (Vec<u8>, Vec<Time>, Time);
 
 struct Run {
     world: World,
@@ -96,9 +101,10 @@ impl Run {
     fn guest(&mut self, index: usize, does: &Guest) {
         match does {
             Guest::Says(bytes) => self.world.sends(index, bytes),
+            Guest::Lies(event, content) => self.world.lies(index, event, content),
             Guest::Reconnects => {
-                self.world.mediator.disconnected(index, self.world.now);
-                self.world.mediator.connected(index);
+                self.world.disconnected(index);
+                self.world.connected(index);
                 self.world.settle();
                 self.world.sends(index, &announce(true, CAPABLE));
             }
@@ -135,7 +141,7 @@ impl Run {
         world.written(B);
         let ends = world.disconnected.iter().filter(|(guest, _)| *guest == watched);
         let ends = ends.map(|(_, again)| *again).collect();
-        let taken = world.mediator.may_read(watched, world.now);
+        let taken = world.unread_for(watched);
         // A guest that reads takes all that is sent to it.
         let outbox = world.mediator.outbox(watched).unwrap();
         outbox.guest_took_all();

@@ -10,6 +10,7 @@ use super::world::{A, B, CAPABLE, World, announce, give, grab, message, policy, 
 use crate::mediator::limits::HELD_MAX;
 use crate::mediator::{Hotkey, Time, hash};
 use crate::vdagent::spec::{content, kind};
+use worker_link::clipboard::{Event, Nonsense};
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -22,6 +23,8 @@ pub(super) enum Step {
     Content(usize, u32),
     /// Any bytes.
     Bytes(usize, Vec<u8>),
+    /// Anything that a reader which was taken over may say; content is given a number of its own.
+    Lies(usize, Event),
     Answer(bool),
     Record(bool),
     Policy(usize),
@@ -51,6 +54,29 @@ pub(super) fn number() -> impl Strategy<Value = u32> {
     prop_oneof![4 => Just(content::UTF8_TEXT), 1 => 0u32..8]
 }
 
+/// What a reader may say that was taken over, numbers that can be among it.
+pub(super) fn lie() -> impl Strategy<Value = Event> {
+    let asked = || prop_oneof![8 => 0u32..6, 1 => any::<u32>()];
+    let why = (any::<u32>(), any::<u32>());
+    prop_oneof![
+        1 => (any::<bool>(), any::<u32>())
+            .prop_map(|(request, capabilities)| Event::Announce { request, capabilities }),
+        2 => any::<bool>()
+            .prop_map(|request| Event::Announce { request, capabilities: CAPABLE }),
+        2 => proptest::collection::vec(number(), 0..3).prop_map(Event::Grab),
+        2 => number().prop_map(Event::Request),
+        1 => Just(Event::Release),
+        4 => asked().prop_map(|number| Event::Ready { number }),
+        2 => asked().prop_map(|number| Event::Progress { number }),
+        6 => (asked(), number(), 0u32..12)
+            .prop_map(|(number, kind, length)| Event::Content { number, kind, length }),
+        1 => (asked(), any::<u32>())
+            .prop_map(|(number, bytes)| Event::TooLarge { number, bytes }),
+        1 => why.prop_map(|(kind, size)| Event::Nonsense(Nonsense::Size { kind, size })),
+        1 => Just(Event::Ended),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (any::<bool>(), guest()).prop_map(|(copy, guest)| Step::Hotkey(copy, guest)),
@@ -62,6 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (guest(), number()).prop_map(|(guest, number)| Step::Content(guest, number)),
         1 => (guest(), proptest::collection::vec(any::<u8>(), 0..40))
             .prop_map(|(guest, bytes)| Step::Bytes(guest, bytes)),
+        6 => (guest(), lie()).prop_map(|(guest, event)| Step::Lies(guest, event)),
         3 => proptest::bool::weighted(0.7).prop_map(Step::Answer),
         5 => proptest::bool::weighted(0.8).prop_map(Step::Record),
         2 => (0..policies().len()).prop_map(Step::Policy),
@@ -106,6 +133,16 @@ impl Model {
                 world.sends(*guest, &give(*number, &bytes));
             }
             Step::Bytes(guest, bytes) => world.sends(*guest, bytes),
+            Step::Lies(guest, event) => {
+                self.next += 1;
+                let content = format!("{guest}:{} in a lie", self.next).into_bytes();
+                if let Event::Content { length, .. } = event
+                    && let Some(bytes) = content.get(..*length as usize)
+                {
+                    self.given.push((hash(bytes), *guest, self.hotkeys.len()));
+                }
+                world.lies(*guest, event, &content);
+            }
             Step::Answer(yes) => {
                 if let Some((id, _)) = world.asked.pop() {
                     world.mediator.answered(id, *yes);
@@ -152,8 +189,8 @@ impl Model {
                 world.settle();
             }
             Step::Reconnect(guest) => {
-                world.mediator.disconnected(*guest, world.now);
-                world.mediator.connected(*guest);
+                world.disconnected(*guest);
+                world.connected(*guest);
                 world.settle();
                 world.sends(*guest, &announce(true, CAPABLE));
             }
@@ -208,7 +245,7 @@ proptest! {
                     );
                 }
             }
-            prop_assert!(world.mediator.kept() <= 3 * usize::try_from(HELD_MAX).unwrap());
+            prop_assert!(world.kept() <= 3 * usize::try_from(HELD_MAX).unwrap());
         }
     }
 
@@ -223,7 +260,7 @@ proptest! {
         let of_a = |step: &Step| matches!(
             step,
             Step::Hotkey(_, A) | Step::Announce(A, _) | Step::Grab(A, _) | Step::Request(A, _)
-                | Step::Release(A) | Step::Content(A, _) | Step::Bytes(A, _) | Step::Reconnect(A)
+                | Step::Release(A) | Step::Content(A, _) | Step::Bytes(A, _) | Step::Lies(A, _) | Step::Reconnect(A)
                 | Step::Answer(_) | Step::Record(_)
         );
         let run = |with_a: bool| {
@@ -253,7 +290,7 @@ proptest! {
             step,
             Step::Hotkey(_, A) | Step::Hotkey(false, B) | Step::Announce(A, _) | Step::Grab(A, _)
                 | Step::Request(A, _) | Step::Release(A) | Step::Content(A, _)
-                | Step::Bytes(A, _) | Step::Reconnect(A)
+                | Step::Bytes(A, _) | Step::Lies(A, _) | Step::Reconnect(A)
         );
         let run = |with_a: bool| {
             let mut world = World::ready(&rule("b", "a", "allow"));

@@ -7,8 +7,10 @@ use audit::events::Record;
 use monitor::{Denial, Request};
 use policy::Policy;
 use worker_link::Job;
+use worker_link::clipboard::Event;
 
 use crate::grant::Secret;
+use crate::mediator::played::PlayedReader;
 use crate::mediator::{ClipboardMediator, Hotkey, Outcome, Output, Paste, Time};
 use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
 use clipboard_content::{Changes, Rejected, Sanitized};
@@ -123,6 +125,10 @@ pub(super) fn give(number: u32, bytes: &[u8]) -> Vec<u8> {
 pub(super) struct World {
     pub(super) mediator: ClipboardMediator,
     pub(super) now: Time,
+    /// What reads each guest's stream, while it has one.
+    pub(super) readers: [Option<PlayedReader>; 2],
+    /// Whose reader was taken over, so that nothing it says need make sense any more.
+    taken_over: [bool; 2],
     /// Bytes each guest got that are no whole message yet.
     streams: [Vec<u8>; 2],
     /// Bytes that lay in a guest's socket when its stream was ended.
@@ -149,6 +155,8 @@ impl World {
         Self {
             mediator: ClipboardMediator::new(&["a".to_owned(), "b".to_owned()], policy),
             now: Time::from_secs(1),
+            readers: Default::default(),
+            taken_over: [false; 2],
             streams: Default::default(),
             left: Default::default(),
             wire: Default::default(),
@@ -167,38 +175,101 @@ impl World {
     pub(super) fn ready(rules: &str) -> Self {
         let mut world = Self::new(policy(rules));
         for guest in [A, B] {
-            world.mediator.connected(guest);
+            world.connected(guest);
             world.sends(guest, &announce(true, CAPABLE));
             world.gets(guest);
         }
         world
     }
 
+    /// Carries out what the mediator says, until that and the readers have no more to say.
     pub(super) fn settle(&mut self) {
-        for output in self.mediator.outputs() {
-            match output {
-                Output::Disconnect(guest, again) => {
-                    // What lies in the socket can still be read.
-                    self.left[guest].append(&mut self.streams[guest]);
-                    self.disconnected.push((guest, again));
+        loop {
+            for (guest, reader) in self.readers.iter_mut().enumerate() {
+                if let Some(reader) = reader
+                    && let Err(fault) = reader.tell(&mut self.mediator, guest, self.now)
+                {
+                    assert!(self.taken_over[guest], "{fault}");
+                    self.mediator.reader_failed(guest, self.now);
                 }
-                Output::Decode(id, job, picture) => self.to_decode.push((id, job, picture)),
-                Output::StopDecoding(id) => self.stopped.push(id),
-                Output::Report(ClipboardEvent::Authorize(request)) => self.to_record.push(request),
-                Output::Report(ClipboardEvent::Note(event)) => self.noted.push(event.record()),
-                Output::Report(ClipboardEvent::Completed(_, outcome)) => self.said.push(outcome),
-                Output::Report(ClipboardEvent::Ask(_, id, text)) => self.asked.push((id, text)),
-                Output::Report(ClipboardEvent::Withdraw(id)) => self.withdrawn.push(id),
-                Output::Report(ClipboardEvent::Agent(..) | ClipboardEvent::Preparing(_)) => {
-                    unreachable!("the service says that")
+            }
+            let outputs = self.mediator.outputs();
+            if outputs.is_empty() {
+                return;
+            }
+            outputs.into_iter().for_each(|output| self.carry_out(output));
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Disconnect(guest, again) => {
+                self.readers[guest] = None;
+                // What lies in the socket can still be read.
+                self.left[guest].append(&mut self.streams[guest]);
+                self.disconnected.push((guest, again));
+            }
+            Output::Tell(guest, command) => {
+                if let Some(reader) = &mut self.readers[guest] {
+                    reader.command(command);
                 }
+            }
+            Output::Decode(id, job, picture) => self.to_decode.push((id, job, picture)),
+            Output::StopDecoding(id) => self.stopped.push(id),
+            Output::Report(ClipboardEvent::Authorize(request)) => self.to_record.push(request),
+            Output::Report(ClipboardEvent::Note(event)) => self.noted.push(event.record()),
+            Output::Report(ClipboardEvent::Completed(_, outcome)) => self.said.push(outcome),
+            Output::Report(ClipboardEvent::Ask(_, id, text)) => self.asked.push((id, text)),
+            Output::Report(ClipboardEvent::Withdraw(id)) => self.withdrawn.push(id),
+            Output::Report(ClipboardEvent::Agent(..) | ClipboardEvent::Preparing(_)) => {
+                unreachable!("the service says that")
             }
         }
     }
 
+    /// A guest's stream begins, with a reader of its own.
+    pub(super) fn connected(&mut self, guest: usize) {
+        self.readers[guest] = Some(PlayedReader::default());
+        self.taken_over[guest] = false;
+        self.mediator.connected(guest);
+    }
+
+    /// A guest's stream has ended.
+    pub(super) fn disconnected(&mut self, guest: usize) {
+        self.readers[guest] = None;
+        self.mediator.disconnected(guest, self.now);
+    }
+
     pub(super) fn sends(&mut self, guest: usize, bytes: &[u8]) {
-        self.mediator.received(guest, bytes, self.now);
+        if let Some(reader) = &mut self.readers[guest] {
+            reader.received(bytes, self.now);
+        }
         self.settle();
+    }
+
+    /// A guest's reader that was taken over says this, with this in its file.
+    pub(super) fn lies(&mut self, guest: usize, event: &Event, content: &[u8]) {
+        self.taken_over[guest] = true;
+        let mut read = |length: u32| {
+            let part = content.get(..length as usize).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+            Ok(part.to_vec().into())
+        };
+        if self.mediator.heard(guest, event.clone(), &mut read, self.now).is_err() {
+            self.mediator.reader_failed(guest, self.now);
+        }
+        self.settle();
+    }
+
+    /// How long a guest is not read from; forever if there is nobody to read it.
+    pub(super) fn unread_for(&mut self, guest: usize) -> Time {
+        let now = self.now;
+        self.readers[guest].as_mut().map_or(Time::MAX, |reader| reader.wait(now))
+    }
+
+    /// How many bytes are kept of guests' content, by their readers too.
+    pub(super) fn kept(&self) -> usize {
+        let readers = self.readers.iter().flatten().map(PlayedReader::kept);
+        self.mediator.kept() + readers.sum::<usize>()
     }
 
     /// What has come to a guest since the last call.

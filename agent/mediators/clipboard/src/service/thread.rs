@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use crate::mediator::limits::EVENTS_IN_A_ROW;
 use crate::mediator::{ClipboardMediator, Output, Time};
 use clipboard_content::Rejected;
 use clock::{Alarm, Moment};
@@ -11,24 +12,25 @@ use monitor::mediator_thread::Ends;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
-use zeroize::Zeroize;
+use worker_link::clipboard::Event;
 
 use super::agent_connection::{AgentConnection, Transferred};
-use super::decoding::Workers;
-use super::{ClipboardEvent, Command, Program};
-use base::sockets::SocketEndpoint;
+use super::decoding;
+use super::reader::Reader;
+use super::{ClipboardEvent, Command, Domain, Workers};
 
-/// Bytes read from a guest, or made ready for one, at a time.
+/// Bytes made ready for a guest at a time.
 const BATCH: usize = 64 * 1024;
 
 pub(super) struct Service {
     names: Vec<String>,
     connections: Vec<AgentConnection>,
+    /// What reads each guest's stream.
+    readers: Vec<Reader>,
     mediator: ClipboardMediator,
-    workers: Workers,
+    decoders: decoding::Workers,
     epoch: Moment,
     alarm: Alarm,
-    buffer: Vec<u8>,
     /// Whose agents the daemon knows of.
     agents: Vec<bool>,
     /// Whether the daemon knows of a picture that is being decoded.
@@ -43,8 +45,8 @@ const WRITES: usize = 4;
 /// What may be done with a guest's connection, by the last wait.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ready {
-    read: bool,
     write: bool,
+    hung_up: bool,
 }
 
 /// What a polled descriptor is.
@@ -60,31 +62,32 @@ enum Polled {
 
 impl Service {
     pub(super) fn new(
-        domains: Vec<(String, SocketEndpoint)>,
+        domains: Vec<Domain>,
         policy: Arc<Policy>,
-        worker: Option<Program>,
+        workers: Workers,
         daemon: Ends<Command, ClipboardEvent>,
     ) -> io::Result<Self> {
         let mut names = Vec::new();
         let mut connections = Vec::new();
-        for (name, endpoint) in domains {
+        let mut readers = Vec::new();
+        for (index, Domain { name, endpoint, group }) in domains.into_iter().enumerate() {
             connections.push(AgentConnection::new(endpoint, &name)?);
+            readers.push(Reader::new(name.clone(), index, workers.reading.as_ref(), group));
             names.push(name);
         }
         let mediator = ClipboardMediator::new(&names, policy);
         let (epoch, alarm) = (Moment::now(), Alarm::new()?);
-        let buffer = vec![0; BATCH];
         let agents = vec![false; names.len()];
-        let workers = Workers::new(worker);
+        let decoders = decoding::Workers::new(workers.decoding);
         let preparing = false;
         Ok(Self {
             names,
             connections,
+            readers,
             mediator,
-            workers,
+            decoders,
             epoch,
             alarm,
-            buffer,
             agents,
             preparing,
             daemon,
@@ -114,7 +117,7 @@ impl Service {
             for (index, ready) in ready.into_iter().enumerate() {
                 self.serve(index, ready);
             }
-            if let Some((id, outcome)) = self.workers.ended() {
+            if let Some((id, outcome)) = self.decoders.ended() {
                 self.mediator.decoded(id, outcome, self.now());
             }
             self.mediator.tick(self.now());
@@ -143,13 +146,21 @@ impl Service {
 
     fn serve(&mut self, index: usize, ready: Ready) {
         let now = self.now();
-        let Some(connection) = self.connections.get_mut(index) else { return };
-        if connection.connect(now) {
+        let (Some(connection), Some(reader)) =
+            (self.connections.get_mut(index), self.readers.get_mut(index))
+        else {
+            return;
+        };
+        reader.reap();
+        if reader.wait(now).is_zero() && connection.connect(now) {
             tracing::debug!(
                 domain = self.names.get(index).map(String::as_str),
                 "clipboard connected"
             );
             self.mediator.connected(index);
+            if !reader.start(connection.to_be_read(), now) {
+                return self.mediator.reader_missing(index, now);
+            }
             return self.write(index);
         }
         if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| outbox.waits_for_guest())
@@ -158,20 +169,45 @@ impl Service {
             // Before what it says now: it may ask again, having got what it asked for.
             outbox.guest_took_all();
         }
-        if ready.read && self.mediator.may_read(index, now).is_ok() {
-            match connection.read(&mut self.buffer) {
-                Transferred::Bytes(count) => {
-                    if let Some(bytes) = self.buffer.get_mut(..count) {
-                        self.mediator.received(index, bytes, now);
-                        bytes.zeroize();
-                    }
-                }
-                Transferred::Nothing => {}
-                Transferred::Disconnected => return self.gone(index),
-            }
+        if ready.hung_up {
+            connection.hung_up(now);
+        }
+        self.hear(index, now);
+        let connection = self.connections.get(index);
+        if connection.and_then(AgentConnection::until).is_some_and(|until| now >= until) {
+            return self.gone(index);
         }
         if ready.write {
             self.write(index);
+        }
+    }
+
+    /// Takes what a guest's reader says.
+    fn hear(&mut self, index: usize, now: Time) {
+        for _ in 0..EVENTS_IN_A_ROW {
+            // The stream of one that has failed, or whose stream made no sense, has ended.
+            let Some(reader) = self.readers.get_mut(index) else { return };
+            if !self.mediator.is_connected(index) {
+                return;
+            }
+            let event = match reader.next(now) {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(error) => {
+                    reader.failed(&error, now);
+                    return self.mediator.reader_failed(index, now);
+                }
+            };
+            let content_came = matches!(event, Event::Content { .. });
+            let heard =
+                self.mediator.heard(index, event, &mut |length| reader.content(length), now);
+            if content_came {
+                reader.give_back();
+            }
+            if let Err(fault) = heard {
+                reader.failed(&fault, now);
+                return self.mediator.reader_failed(index, now);
+            }
         }
     }
 
@@ -188,17 +224,50 @@ impl Service {
             match connection.write(outbox, BATCH) {
                 Transferred::Bytes(_) => {}
                 Transferred::Nothing => return,
-                Transferred::Disconnected => return self.gone(index),
+                Transferred::Disconnected => {
+                    // What it said before that is read all the same.
+                    let now = self.now();
+                    if let Some(connection) = self.connections.get_mut(index) {
+                        connection.hung_up(now);
+                    }
+                    return;
+                }
             }
         }
     }
 
     fn gone(&mut self, index: usize) {
         let now = self.now();
-        if let Some(connection) = self.connections.get_mut(index) {
-            connection.disconnect(now);
-        }
+        self.disconnect(index, now);
         self.mediator.disconnected(index, now);
+    }
+
+    /// Ends a guest's stream, and what reads it. There is none before `again`.
+    fn disconnect(&mut self, index: usize, again: Time) {
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.disconnect(again);
+        }
+        if let Some(reader) = self.readers.get_mut(index) {
+            reader.end();
+        }
+    }
+
+    fn tell(&mut self, index: usize, command: worker_link::clipboard::Command) {
+        let now = self.now();
+        let Some(reader) = self.readers.get_mut(index) else { return };
+        match reader.tell(command) {
+            Ok(()) => {}
+            // It has ended. What it said before that is heard first.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) => {}
+            Err(error) => {
+                reader.failed(&error, now);
+                self.mediator.reader_failed(index, now);
+            }
+        }
     }
 
     fn carry_out(&mut self) {
@@ -225,18 +294,15 @@ impl Service {
 
     fn carry_out_one(&mut self, output: Output) {
         match output {
-            Output::Disconnect(index, again) => {
-                if let Some(connection) = self.connections.get_mut(index) {
-                    connection.disconnect(again);
-                }
-            }
+            Output::Disconnect(index, again) => self.disconnect(index, again),
+            Output::Tell(index, command) => self.tell(index, command),
             Output::Decode(id, job, picture) => {
                 // Of several pastes that came at once only the last is waited for.
-                if self.mediator.decodes(id) && !self.workers.start(id, job, picture) {
+                if self.mediator.decodes(id) && !self.decoders.start(id, job, picture) {
                     self.mediator.decoded(id, Err(Rejected::NotDecoded), self.now());
                 }
             }
-            Output::StopDecoding(id) => self.workers.stop(id),
+            Output::StopDecoding(id) => self.decoders.stop(id),
             Output::Report(event) => self.send(event),
         }
     }
@@ -253,14 +319,6 @@ impl Service {
         let mut wanted: Vec<(PollFlags, bool)> = Vec::new();
         for index in 0..self.connections.len() {
             let mut flags = PollFlags::empty();
-            match self.mediator.may_read(index, now) {
-                Ok(()) => flags |= PollFlags::POLLIN,
-                Err(again) => {
-                    if self.connections.get(index).is_some_and(AgentConnection::is_connected) {
-                        sooner(again);
-                    }
-                }
-            }
             let mut reads = false;
             if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| !outbox.is_empty()) {
                 reads = outbox.waits_for_guest();
@@ -268,25 +326,38 @@ impl Service {
             }
             wanted.push((flags, reads));
         }
+        // Of each guest how long nothing is taken of what its reader says, and how long none is started.
+        let pauses: Vec<(Time, Time)> =
+            self.readers.iter_mut().map(|reader| (reader.pause(now), reader.wait(now))).collect();
         let mut fds: Vec<(Polled, BorrowedFd<'_>, PollFlags)> =
             vec![(Polled::Other, self.daemon.fd(), PollFlags::POLLIN)];
-        fds.extend(self.workers.fds().map(|fd| (Polled::Other, fd, PollFlags::POLLIN)));
-        for (index, (connection, (flags, reads))) in
-            self.connections.iter().zip(&wanted).enumerate()
+        fds.extend(self.decoders.fds().map(|fd| (Polled::Other, fd, PollFlags::POLLIN)));
+        for (reader, (pause, _)) in self.readers.iter().zip(&pauses) {
+            fds.extend(reader.ending().map(|fd| (Polled::Other, fd, PollFlags::POLLIN)));
+            match reader.fd() {
+                Some(fd) if pause.is_zero() => fds.push((Polled::Other, fd, PollFlags::POLLIN)),
+                Some(_) => sooner(now.saturating_add(*pause)),
+                None => {}
+            }
+        }
+        for (index, (connection, ((flags, reads), (_, pause)))) in
+            self.connections.iter().zip(wanted.iter().zip(&pauses)).enumerate()
         {
             if let Some(queue) = connection.read_notifier().filter(|_| *reads) {
                 fds.push((Polled::Reads(index), queue, PollFlags::POLLIN));
             }
-            if let Some(stream) = connection.stream() {
-                // One that may be neither read nor written waits, hung up or not.
-                if !flags.is_empty() {
-                    fds.push((Polled::Stream(index), stream, *flags));
-                }
+            if let Some(until) = connection.until() {
+                sooner(until);
+            } else if let Some(stream) = connection.stream() {
+                // With nothing to be written it is polled for its end.
+                fds.push((Polled::Stream(index), stream, *flags));
+            } else if !pause.is_zero() {
+                sooner(now.saturating_add(*pause));
             } else if let Some(listener) = connection.listener(now) {
                 fds.push((Polled::Other, listener, PollFlags::POLLIN));
             }
             if let Some(due) = connection.due(now) {
-                sooner(due);
+                sooner(due.max(now.saturating_add(*pause)));
             }
         }
         self.alarm.set(until.map(|until| self.epoch + until))?;
@@ -298,15 +369,12 @@ impl Service {
             Err(error) => return Err(error),
         }
         let mut ready = vec![Ready::default(); self.connections.len()];
-        for ((what, _, asked), polled) in fds.iter().zip(&polled) {
+        for ((what, ..), polled) in fds.iter().zip(&polled) {
             let found = polled.revents().unwrap_or(PollFlags::empty());
             match what {
                 Polled::Stream(index) => {
                     let Some(place) = ready.get_mut(*index) else { continue };
-                    // A guest that hung up is found by reading it; if nothing may be read, that waits as well.
-                    let over = PollFlags::POLLHUP | PollFlags::POLLERR;
-                    place.read = asked.contains(PollFlags::POLLIN)
-                        && found.intersects(PollFlags::POLLIN | over);
+                    place.hung_up |= found.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
                     place.write |= found.contains(PollFlags::POLLOUT);
                 }
                 Polled::Reads(index) => {

@@ -1,21 +1,16 @@
-//! Programs in the worker's place that do what a worker does that was taken over, with more rights than it has: they are in no sandbox.
+//! Programs in the place of the worker that decodes, which do what one does that was taken over, with more rights than it has: they are in no sandbox.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use clock::Moment;
-
+use clipboard::service::{ClipboardEvent, Command, Program, Workers};
+use clipboard::vdagent::spec::{content, kind};
 use worker_link::{ANSWER_HEADER, Answer, Kind};
 
-use super::ClipboardEvent;
-use super::Command;
-use super::Program;
-use super::tests::{PICTURES, Ward, until};
-use crate::vdagent::spec::{content, kind};
+use crate::ward::{PICTURES, Ward, script, until, worker};
 
-const SAMPLE: &[u8] = include_bytes!("../../pictures/src/samples/out-meta.png");
+const SAMPLE: &[u8] = include_bytes!("../../mediators/clipboard/pictures/src/samples/out-meta.png");
 
 fn png() -> Vec<u8> {
     pictures::encode_anew(Kind::Png, SAMPLE, 1 << 20).unwrap().png.to_vec()
@@ -30,14 +25,16 @@ fn answer(content: &[u8]) -> Vec<u8> {
     [&header(content.len())[..], content].concat()
 }
 
-/// A program that runs this; `answer` in it is a file that holds the answer.
-fn rogue(dir: &Path, script: &str, answer: &[u8]) -> Program {
-    let (program, file) = (dir.join("rogue"), dir.join("answer"));
+/// A program that runs this; `ANSWER` in it is a file that holds the answer.
+fn rogue(dir: &Path, does: &str, answer: &[u8]) -> Program {
+    let file = dir.join("answer");
     fs::write(&file, answer).unwrap();
-    let script = script.replace("ANSWER", &file.display().to_string());
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    Program::script(program)
+    script(dir, &does.replace("ANSWER", &file.display().to_string()))
+}
+
+/// A ward whose pictures are decoded by this.
+fn decoded_by(decoding: Option<Program>) -> Ward {
+    Ward::with(PICTURES, Workers { reading: Some(worker()), decoding })
 }
 
 /// What was pasted is denied; the clinical guest was not told of anything, and text crosses as if nothing had been.
@@ -90,14 +87,14 @@ fn whatever_stands_in_the_workers_place_gets_nothing_across_but_a_picture_that_t
     ];
     for (what, script, answer) in cases {
         let dir = tempfile::tempdir().unwrap();
-        let mut ward = Ward::with(PICTURES, Some(rogue(dir.path(), script, &answer)));
+        let mut ward = decoded_by(Some(rogue(dir.path(), script, &answer)));
         ward.pastes(content::IMAGE_PNG, SAMPLE);
         denied_and_all_is_well(ward, what);
     }
-    let mut ward = Ward::with(PICTURES, Some(Program::script("/nonexistent/worker".into())));
+    let mut ward = decoded_by(Some(Program::script("/nonexistent/worker".into())));
     ward.pastes(content::IMAGE_PNG, SAMPLE);
     denied_and_all_is_well(ward, "no program");
-    let mut ward = Ward::with(PICTURES, None);
+    let mut ward = decoded_by(None);
     ward.pastes(content::IMAGE_PNG, SAMPLE);
     denied_and_all_is_well(ward, "none");
 }
@@ -107,7 +104,7 @@ fn a_program_in_the_workers_place_can_put_another_picture_there_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let answer = answer(&png());
     let program = rogue(dir.path(), "cat ANSWER; exit 0", &answer);
-    let mut ward = Ward::with(PICTURES, Some(program));
+    let mut ward = decoded_by(Some(program));
     ward.pastes(content::IMAGE_PNG, b"\x89PNG\r\n\x1a\n of which nobody knows what it is");
     ward.said("Ready");
     let grab = until(&mut ward.clinical, kind::CLIPBOARD_GRAB);
@@ -126,20 +123,20 @@ fn one_that_never_answers_is_killed_when_the_screen_is_locked_and_holds_up_nobod
     let dir = tempfile::tempdir().unwrap();
     let told = dir.path().join("pid");
     let script = format!("echo $$ > {}; exec sleep 600", told.display());
-    let mut ward = Ward::with(PICTURES, Some(rogue(dir.path(), &script, &[])));
+    let mut ward = decoded_by(Some(rogue(dir.path(), &script, &[])));
     ward.pastes(content::IMAGE_PNG, SAMPLE);
-    let deadline = Moment::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let pid = loop {
         match fs::read_to_string(&told) {
             Ok(text) if text.ends_with('\n') => break text.trim().to_owned(),
-            _ => assert!(Moment::now() < deadline, "it does not start"),
+            _ => assert!(Instant::now() < deadline, "it does not start"),
         }
         std::thread::sleep(Duration::from_millis(5));
     };
     ward.clipboard.send(Command::Locked);
     denied_and_all_is_well(ward, "one that never answers");
     while is_alive(&pid) {
-        assert!(Moment::now() < deadline, "process {pid} is still there");
+        assert!(Instant::now() < deadline, "process {pid} is still there");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -149,11 +146,11 @@ fn an_agent_that_ends_while_a_picture_is_decoded_leaves_an_entry_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let told = dir.path().join("started");
     let script = format!("echo > {}; exec sleep 600", told.display());
-    let mut ward = Ward::with(PICTURES, Some(rogue(dir.path(), &script, &[])));
+    let mut ward = decoded_by(Some(rogue(dir.path(), &script, &[])));
     ward.pastes(content::IMAGE_PNG, SAMPLE);
-    let deadline = Moment::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !told.exists() {
-        assert!(Moment::now() < deadline, "it does not start");
+        assert!(Instant::now() < deadline, "it does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
     ward.clipboard.stop(monitor::Stop::GiveBack);

@@ -1,0 +1,145 @@
+//! What a guest's reader says that can be, and that cannot.
+
+use worker_link::clipboard::Event;
+
+use super::world::{A, B, CAPABLE, TEXT, World, allowed, announce, give, grab, pasted};
+use crate::mediator::Hotkey;
+use crate::mediator::limits::{AGAIN, PULL_SILENCE};
+
+fn content(number: u32, length: usize) -> Event {
+    Event::Content { number, kind: TEXT, length: u32::try_from(length).unwrap() }
+}
+
+/// B's stream is ended, what was to be copied from it is not, and the next stream copies and pastes.
+fn only_its_stream_is_lost(mut world: World, what: &str) {
+    assert_eq!(world.disconnected.len(), 1, "{what}");
+    let (guest, again) = world.disconnected[0];
+    assert_eq!((guest, again - world.now), (B, AGAIN.0), "{what}");
+    assert!(world.to_record.is_empty() && world.gets(A).is_empty(), "{what}");
+    world.connected(B);
+    world.sends(B, &announce(true, CAPABLE));
+    world.gets(B);
+    world.copy_text(B, "goes on");
+    world.hotkey(Hotkey::Paste, A);
+    world.record(true);
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"goes on", "{what}");
+}
+
+// Shows: C-9.
+#[test]
+fn a_reader_that_says_what_cannot_be_loses_its_guests_stream_and_nothing_crosses() {
+    let cases: [(&str, Event); 9] = [
+        ("a request that was not made may be made", Event::Ready { number: 2 }),
+        ("the request may be made again", Event::Ready { number: 1 }),
+        ("no request may be made", Event::Ready { number: 0 }),
+        ("content of a request to come", content(2, 4)),
+        ("content of no request", content(0, 4)),
+        ("content of any request", content(u32::MAX, 4)),
+        ("content that is not there", content(1, 5)),
+        ("progress of another request", Event::Progress { number: 7 }),
+        ("too much of another request", Event::TooLarge { number: 2, bytes: 1 }),
+    ];
+    for (what, lie) in cases {
+        let mut world = allowed();
+        world.sends(B, &grab(&[TEXT]));
+        world.hotkey(Hotkey::Copy, B);
+        world.gets(B);
+        world.lies(B, &lie, b"made");
+        let words = "Not copied: INTERNET was interrupted; copy it there again.";
+        assert_eq!(world.last_words(), words, "{what}");
+        world.hotkey(Hotkey::Paste, A);
+        assert!(world.last_words().starts_with("Nothing to paste."), "{what}");
+        only_its_stream_is_lost(world, what);
+    }
+}
+
+#[test]
+fn content_is_taken_once_and_only_while_somebody_waits_for_it() {
+    let mut world = allowed();
+    world.copy_text(B, "the one");
+    world.lies(B, &content(1, 5), b"other");
+    only_its_stream_is_lost(world, "twice");
+    let mut world = allowed();
+    world.lies(B, &content(1, 5), b"before any hotkey");
+    only_its_stream_is_lost(world, "without a hotkey");
+    // What was given up may be on its way, and counts for nothing.
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    world.hotkey(Hotkey::Copy, B);
+    world.wait(PULL_SILENCE);
+    world.lies(B, &content(1, 4), b"late");
+    assert!(world.disconnected.is_empty());
+    world.hotkey(Hotkey::Paste, A);
+    assert!(world.last_words().starts_with("Nothing to paste."));
+}
+
+#[test]
+fn a_reader_that_says_nothing_more_is_waited_for_as_long_as_its_guest_would_be() {
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    world.readers[B] = None;
+    world.hotkey(Hotkey::Copy, B);
+    assert!(
+        world.gets(B).is_empty(),
+        "the guest is not asked before its reader says that it may be"
+    );
+    world.wait(PULL_SILENCE);
+    assert!(world.last_words().starts_with("Not copied: INTERNET does not hand over"));
+    assert_eq!(world.disconnected, [(B, world.now)], "and begins anew");
+}
+
+#[test]
+fn a_reader_makes_up_what_its_guest_could_have_said_and_no_more() {
+    let mut world = allowed();
+    world.lies(B, &Event::Grab(vec![TEXT]), b"");
+    world.hotkey(Hotkey::Copy, B);
+    world.gets(B);
+    world.lies(B, &content(1, 6), b"made up");
+    world.hotkey(Hotkey::Paste, A);
+    assert_eq!(world.to_record.len(), 1, "it is judged as if it had been copied there");
+    world.record(false);
+    assert!(world.gets(A).is_empty(), "and does not cross without its permit");
+    // Another's content it gets as its guest would: with what was pasted there, and on the record.
+    let mut world = allowed();
+    world.lies(B, &Event::Request(TEXT), b"");
+    assert!(
+        world.gets(B).iter().all(|got| got.content().is_none_or(|(_, bytes)| bytes.is_empty()))
+    );
+    assert!(!world.noted.iter().any(|event| event.kind == "clipboard-taken"));
+}
+
+#[test]
+fn a_hotkey_that_overtakes_what_a_reader_says_is_the_one_that_counts() {
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    let reader = world.readers[B].take();
+    // Three hotkeys before the reader has said anything of the first.
+    for _ in 0..3 {
+        world.hotkey(Hotkey::Copy, B);
+    }
+    world.readers[B] = reader;
+    for number in [1, 2] {
+        world.lies(B, &Event::Ready { number }, b"");
+        assert!(world.gets(B).is_empty(), "request {number} is not wanted any more");
+    }
+    world.lies(B, &Event::Ready { number: 3 }, b"");
+    assert_eq!(world.gets(B).len(), 1);
+    world.lies(B, &content(3, 4), b"this");
+    assert!(world.last_words().starts_with("Copied from INTERNET"));
+    world.sends(B, &give(TEXT, b"unasked"));
+    world.hotkey(Hotkey::Paste, A);
+    world.record(true);
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"this");
+}
+
+#[test]
+fn a_domain_whose_stream_nothing_reads_says_so_and_works_again_when_something_does() {
+    let mut world = allowed();
+    world.mediator.reader_missing(B, world.now);
+    world.settle();
+    world.hotkey(Hotkey::Copy, B);
+    assert!(world.last_words().starts_with("INTERNET cannot copy or paste: what reads"));
+    only_its_stream_is_lost(world, "none");
+}

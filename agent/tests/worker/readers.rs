@@ -1,0 +1,223 @@
+//! The worker that reads a guest's stream, in its sandbox.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use clipboard::service::reader::ReaderProcess;
+use clipboard::vdagent::spec::{capability, content, kind};
+use worker_link::clipboard::{Command as Told, Event, MEMORY_MAX, Nonsense};
+use worker_link::{CONTENT_MAX, user_of_domain};
+
+use super::*;
+
+const CAPABLE: u32 = 1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn message(kind: u32, body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(body.len()).unwrap();
+    [words(&[1, size + 20, 1, kind, 0, 0, size]), body.to_vec()].concat()
+}
+
+/// A reader, and its guest.
+struct Pair {
+    reader: ReaderProcess,
+    guest: UnixStream,
+    /// What the agent writes to.
+    stream: UnixStream,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let (guest, stream) = UnixStream::pair().unwrap();
+        // As the agent has it, with which the worker shares it.
+        stream.set_nonblocking(true).unwrap();
+        let program = Program::read(&program()).unwrap();
+        let user = user_of_domain(1).unwrap();
+        let reader =
+            ReaderProcess::start(&program, user, stream.try_clone().unwrap().into()).unwrap();
+        Self { reader, guest, stream }
+    }
+
+    /// That has announced itself, so that its sandbox is closed.
+    fn at_work() -> Self {
+        let mut pair = Self::start();
+        pair.says(&message(kind::ANNOUNCE_CAPABILITIES, &words(&[0, CAPABLE])));
+        let announced = Event::Announce { request: false, capabilities: CAPABLE };
+        assert_eq!(pair.hears().unwrap(), announced);
+        pair
+    }
+
+    fn says(&mut self, bytes: &[u8]) {
+        self.guest.write_all(bytes).unwrap();
+    }
+
+    /// The next event; an error at the reader's end.
+    fn hears(&self) -> std::io::Result<Event> {
+        loop {
+            if let Some(event) = self.reader.next()? {
+                return Ok(event);
+            }
+            let mut said = [PollFd::new(self.reader.fd(), PollFlags::POLLIN)];
+            assert_eq!(
+                poll(&mut said, PollTimeout::from(30_000u16)).unwrap(),
+                1,
+                "it says nothing"
+            );
+        }
+    }
+
+    fn answers(&mut self, bytes: &[u8]) {
+        let body = [&words(&[0, content::UTF8_TEXT]), bytes].concat();
+        self.says(&message(kind::CLIPBOARD, &body));
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.reader.id()).unwrap())
+    }
+}
+
+#[test]
+fn a_reader_tells_what_its_guest_says_and_writes_down_what_it_was_asked_for() {
+    let mut pair = Pair::at_work();
+    pair.answers(b"unasked");
+    let large = b"0123456789abcdef".repeat(CONTENT_MAX as usize / 16);
+    for (number, text) in [(1, &b"a text"[..]), (2, &large), (3, b"another")] {
+        pair.says(&message(kind::CLIPBOARD_GRAB, &words(&[0, content::UTF8_TEXT])));
+        assert_eq!(pair.hears().unwrap(), Event::Grab(vec![content::UTF8_TEXT]));
+        pair.reader.tell(Told::Expect { number, most: CONTENT_MAX }).unwrap();
+        assert_eq!(pair.hears().unwrap(), Event::Ready { number });
+        let length = u32::try_from(text.len()).unwrap();
+        std::thread::scope(|scope| {
+            let mut guest = pair.guest.try_clone().unwrap();
+            let body = [&words(&[0, content::UTF8_TEXT]), text].concat();
+            scope.spawn(move || guest.write_all(&message(kind::CLIPBOARD, &body)).unwrap());
+            let came = loop {
+                match pair.hears().unwrap() {
+                    Event::Progress { number: of } => assert_eq!(of, number),
+                    event => break event,
+                }
+            };
+            assert_eq!(came, Event::Content { number, kind: content::UTF8_TEXT, length });
+        });
+        assert!(*pair.reader.content(length).unwrap() == text, "{} bytes", text.len());
+        pair.reader.give_back();
+        let rest = pair.reader.content(length).unwrap();
+        assert!(rest.iter().all(|byte| *byte == 0), "nothing of it is left");
+    }
+}
+
+#[test]
+fn a_reader_says_how_its_guests_stream_ended_and_is_gone() {
+    let pair = Pair::at_work();
+    drop(pair.guest);
+    let pair = Pair { guest: UnixStream::pair().unwrap().0, ..pair };
+    assert_eq!(pair.hears().unwrap(), Event::Ended);
+    assert!(pair.hears().is_err());
+    let mut pair = Pair::at_work();
+    pair.says(&words(&[7, 7]));
+    assert_eq!(pair.hears().unwrap(), Event::Nonsense(Nonsense::Port(7)));
+    assert!(pair.hears().is_err());
+}
+
+#[test]
+fn a_reader_at_work_is_nobody_nowhere_and_sees_one_guest() {
+    // What somebody forgot to close in the agent.
+    let leaked = fs::File::open("/etc/hostname").unwrap();
+    fcntl(&leaked, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let pair = Pair::at_work();
+    drop(leaked);
+    let pid = pair.pid();
+    let at = |name: &str| format!("/proc/{pid}/{name}");
+    let status = fs::read_to_string(at("status")).unwrap();
+    assert_eq!(field(&status, "Seccomp:"), "2");
+    assert_eq!(field(&status, "NoNewPrivs:"), "1");
+    assert_eq!(field(&status, "Threads:"), "1");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(&field(&status, set), 16), Ok(0), "{set}");
+    }
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let user = user_of_domain(1).unwrap().to_string();
+    for ids in ["Uid:", "Gid:"] {
+        assert!(field(&status, ids).split_whitespace().all(|id| id == user), "{status}");
+    }
+    assert_eq!(field(&status, "Groups:"), "");
+    assert_eq!(u64::from_str_radix(&field(&status, "CapBnd:"), 16), Ok(0));
+    let limits = fs::read_to_string(at("limits")).unwrap();
+    for (limit, most) in [
+        ("Max core file size", 0),
+        ("Max open files", 10),
+        ("Max address space", MEMORY_MAX),
+        ("Max file size", u64::from(CONTENT_MAX)),
+        ("Max locked memory", 0),
+        ("Max nice priority", 0),
+        ("Max realtime priority", 0),
+    ] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[..2], [most.to_string(), most.to_string()], "{limit}");
+    }
+    for namespace in ["mnt", "net", "ipc", "uts", "cgroup"] {
+        let own = fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
+        assert_ne!(fs::read_link(at(&format!("ns/{namespace}"))).unwrap(), own);
+    }
+    assert_eq!(fs::read_dir(at("root")).unwrap().count(), 0, "it sees files");
+    assert_eq!(fs::read_to_string(at("oom_score_adj")).unwrap().trim(), "1000");
+    let mut held: Vec<String> = fs::read_dir(at("fd"))
+        .unwrap()
+        .map(|fd| fs::read_link(fd.unwrap().path()).unwrap().display().to_string())
+        .collect();
+    held.sort();
+    // The content, standard error, the channel and the guest's stream.
+    assert_eq!(held.len(), 4, "{held:?}");
+    assert!(held[0].starts_with("/dev/null") && held[1].starts_with("/memfd:bulkhead-content"));
+    assert!(held[2].starts_with("socket:") && held[3].starts_with("socket:"), "{held:?}");
+    let guest = fs::read_link(format!("/proc/self/fd/{}", {
+        use std::os::fd::AsRawFd as _;
+        pair.stream.as_raw_fd()
+    }));
+    assert!(held.contains(&guest.unwrap().display().to_string()));
+}
+
+#[test]
+fn a_reader_that_is_killed_is_an_end_and_its_guest_can_be_told_nothing_by_it() {
+    let mut pair = Pair::at_work();
+    kill(pair.pid(), Signal::SIGKILL).unwrap();
+    assert!(pair.hears().is_err());
+    drop(pair.reader);
+    drop(pair.stream);
+    let mut rest = Vec::new();
+    let _ = pair.guest.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn a_reader_goes_on_after_it_was_stopped() {
+    let pair = Pair::at_work();
+    let message = message(kind::CLIPBOARD_RELEASE, &[0; 4]);
+    // So many that it waits for the agent, and then for a time.
+    let count = 300_000 / message.len();
+    std::thread::scope(|scope| {
+        let mut guest = pair.guest.try_clone().unwrap();
+        scope.spawn(move || guest.write_all(&message.repeat(count)).unwrap());
+        let mut heard = 0;
+        let mut hears = |more: usize| {
+            for _ in 0..more.min(count - heard) {
+                assert_eq!(pair.hears().unwrap(), Event::Release);
+                heard += 1;
+            }
+        };
+        for more in [0, 1000, 7500, 1000] {
+            hears(more);
+            std::thread::sleep(Duration::from_millis(20));
+            kill(pair.pid(), Signal::SIGSTOP).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            kill(pair.pid(), Signal::SIGCONT).unwrap();
+        }
+        hears(count);
+    });
+}
