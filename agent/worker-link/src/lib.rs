@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use answer::{ANSWER_HEADER, ANSWER_MAGIC, Answer, MADE_OPAQUE, Refused, TURNED};
 pub use job::{JOB_HEADER, JOB_MAGIC, Job, Kind};
-pub use role::{Role, USER_FIRST, user_of_domain};
+pub use role::{ENVIRONMENT, Role, USER_FIRST, user_of_domain};
 
 /// User and group of the workers that see no guest. Those of a domain have numbers below ([`user_of_domain`]); domains' VMMs have those from 64000 on (`domains::spec`).
 pub const USER: u32 = 63_999;

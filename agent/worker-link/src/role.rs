@@ -34,6 +34,10 @@ impl Role {
     }
 }
 
+/// All of a worker's environment: its threads share one heap of the C library's. That opens a file of `/proc` before it makes another one smaller, which a
+/// worker may not.
+pub const ENVIRONMENT: [(&str, &str); 1] = [("MALLOC_ARENA_MAX", "1")];
+
 /// The lowest number that a worker runs under: there are 63 for domains, from here to below [`USER`].
 pub const USER_FIRST: u32 = USER - 63;
 

@@ -6,7 +6,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use worker_link::{NO_JOB, Role};
+use worker_link::{ENVIRONMENT, NO_JOB, Role};
 
 use super::program::Program;
 
@@ -35,6 +35,7 @@ impl Process {
             .command(role, user)
             .arg0("bulkhead-worker")
             .env_clear()
+            .envs(ENVIRONMENT)
             .current_dir("/")
             .stdin(stdin)
             .stdout(stdout)
@@ -112,9 +113,28 @@ fn open(child: &Child) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_worker_has_its_environment_and_nothing_of_the_agents() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        // As the kernel has it: a shell adds to its own.
+        fs::write(&script, "#!/bin/sh\ntr '\\0' '\\n' < /proc/$$/environ\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let (mut said, theirs) = io::pipe().unwrap();
+        let stdin = fs::File::open("/dev/null").unwrap().into();
+        let program = Program::script(script);
+        let _process = Process::start(&program, Role::Usb, 7, stdin, theirs.into()).unwrap();
+        let mut text = String::new();
+        said.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "MALLOC_ARENA_MAX=1\n");
+    }
 
     #[test]
     fn a_worker_of_another_version_is_named_so() {

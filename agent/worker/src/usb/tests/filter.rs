@@ -75,6 +75,12 @@ fn map(protection: i32, flags: i32) {
     drop(MmapRegion::<()>::build(None, PAGE, protection, flags));
 }
 
+/// As the library's thread may: in pieces that are no mapping of their own.
+fn uses_memory() {
+    let piece = |size: u8| vec![size; 60 << 10];
+    std::thread::spawn(move || drop((0..100).map(piece).collect::<Vec<_>>())).join().unwrap();
+}
+
 /// Whether it fails is another question.
 fn tried<T>(_: T) {}
 
@@ -103,6 +109,7 @@ const DEEDS: &[Deed] = &[
     ("open a device", opens_a_device, true),
     ("map memory of its own", |_| map(DATA, OWN), true),
     ("start a thread", |_| std::thread::spawn(|| ()).join().unwrap(), true),
+    ("have memory in a second thread, and give it back", |_| uses_memory(), true),
     ("map shared memory", |_| map(DATA, libc::MAP_SHARED | libc::MAP_ANONYMOUS), false),
     ("map a file, whichever", |_| map(DATA, libc::MAP_SHARED), false),
     ("map a file for itself, whichever", |_| map(DATA, libc::MAP_PRIVATE), false),
@@ -128,6 +135,7 @@ fn load(ioctls: &[(libc::c_ulong, &str)]) {
 fn child(name: &str, variable: &str, value: &str) -> Program {
     let mut child = Program::new(std::env::current_exe().unwrap());
     child.args([name, "--exact", "--nocapture"]).env(variable, value).stdout(Stdio::null());
+    child.envs(worker_link::ENVIRONMENT);
     child
 }
 
