@@ -194,7 +194,7 @@ impl UsbClient {
 
 /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
 fn broker(place: Place<'_>) -> Result<Usb, String> {
-    let Place { machine, layout, policy, .. } = place;
+    let Place { machine, layout, policy, cgroups } = place;
     // What an earlier agent has kept from the host's drivers is given back by nobody else.
     let left = layout.usb_switches().exists();
     if machine.seat == Seat::None && policy.usb().is_empty() && !left {
@@ -215,7 +215,10 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         Domain {
             name: entry.name.clone(),
             sockets: layout.usb_sockets(&entry.name).map(endpoint).collect(),
-            workers: workers.map(|(program, user)| DomainWorkers { program, user }),
+            workers: workers.map(|(program, user)| {
+                let made = cgroups.and_then(|cgroups| cgroups.workers_of_domain(&entry.name).ok());
+                DomainWorkers { program: in_cgroup(program, made.map(|(group, _)| group)), user }
+            }),
         }
     });
     let setup = Setup {
@@ -234,6 +237,14 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
 /// Reads the program that serves USB devices, which is nowhere but beside this one.
 fn program() -> io::Result<Program> {
     Program::read(&config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?)
+}
+
+/// Has the program run in the domain's cgroup, where the clipboard's reader is. What limits that lacks, and why there is none, was said when that was started.
+fn in_cgroup(program: Program, group: Option<PathBuf>) -> Program {
+    match group {
+        Some(group) => program.in_cgroup(group),
+        None => program,
+    }
 }
 
 /// Has the monitor decide on a verdict, and returns what the broker is told. The entry says no more than what the policy gives: nothing has to
