@@ -93,6 +93,7 @@ fn a_worker_that_serves_a_usb_device_is_its_domains_nowhere_and_may_do_nothing_e
             ("Max file size", 0),
             ("Max open files", 16),
             ("Max address space", 512u64 << 20),
+            ("Max processes", 32),
             ("Max locked memory", 0),
             ("Max nice priority", 0),
             ("Max realtime priority", 0),

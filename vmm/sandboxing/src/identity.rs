@@ -26,6 +26,8 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Processor time, in seconds, if it is limited: who uses more is killed.
     pub processor_time: Option<u64>,
+    /// How many threads its user may have, in all of its processes, if that is limited: of a process that was started by root, whose user is not others'.
+    pub threads: Option<u64>,
 }
 
 pub(super) fn no_new_privileges() -> Result<(), SandboxError> {
@@ -81,6 +83,12 @@ pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), SandboxError> {
     setresuid(uid, uid, uid).map_err(step("change the user"))?;
     // Changing the user makes the process dumpable again on some kernels.
     prctl::set_dumpable(false).map_err(step("switch core dumps off"))
+}
+
+/// Limits how many threads the user has that the process has become: nothing else counts there. Without capabilities, or it would not hold.
+pub(super) fn limit_threads(limits: &Limits) -> Result<(), SandboxError> {
+    let Some(most) = limits.threads else { return Ok(()) };
+    setrlimit(Resource::RLIMIT_NPROC, most, most).map_err(step("limit the number of threads"))
 }
 
 pub(super) fn limit_resources(limits: &Limits) -> Result<(), SandboxError> {

@@ -27,7 +27,7 @@ use std::io;
 pub use attempt::{attempt, attempt_ioctl};
 pub use identity::Limits;
 pub use inherited::close_others;
-pub use seccomp::load;
+pub use seccomp::{load, refuse};
 pub use system_call::{Call, Only};
 
 /// The numbers of system calls, for the expansion of [`call!`].
@@ -81,6 +81,7 @@ pub fn enter(ids: Option<(u32, u32)>, limits: &Limits) -> Result<Landlock, Sandb
         identity::empty_root()?;
         let (uid, gid) = ids.unwrap_or(identity::NOBODY);
         identity::become_user(uid, gid)?;
+        identity::limit_threads(limits)?;
     }
     identity::limit_resources(limits)?;
     close_files()

@@ -38,6 +38,23 @@ pub fn load(
     apply(filter(calls.into_iter(), absent.into_iter(), ioctls))
 }
 
+/// Loads a filter on the calling thread that answers these calls, if the argument is as given (call, argument counted from 0, value of an `int`), as a kernel does
+/// that has no such call (`ENOSYS`), for a caller that has another way. [`load`], which comes after it, has to let them pass: of two filters the stricter
+/// answer counts.
+///
+/// # Errors
+/// The kernel does not take it: the thread must read nothing.
+pub fn refuse(requests: &[(c_long, u8, u64)]) -> Result<(), SandboxError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for (number, index, value) in requests {
+        let rule =
+            one_of(*index, std::iter::once(*value), None).map_err(seccompiler::Error::from)?;
+        rules.entry(*number).or_default().extend(rule);
+    }
+    let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    apply(SeccompFilter::new(rules, SeccompAction::Allow, refused, TargetArch::x86_64))
+}
+
 fn apply(filter: Result<SeccompFilter, BackendError>) -> Result<(), SandboxError> {
     let program: seccompiler::BpfProgram =
         filter.and_then(TryInto::try_into).map_err(seccompiler::Error::from)?;

@@ -29,8 +29,13 @@ pub fn enter(config: &SandboxSpec, file_bytes_max: u64) -> Result<(), SandboxErr
         tracing::warn!("the sandbox is off: a guest that breaks out of the VMM has all its rights");
         return Ok(());
     }
-    let limits =
-        Limits { file_bytes: file_bytes_max, files: FILES_MAX, memory: None, processor_time: None };
+    let limits = Limits {
+        file_bytes: file_bytes_max,
+        files: FILES_MAX,
+        memory: None,
+        processor_time: None,
+        threads: None,
+    };
     if sandboxing::enter(config.ids, &limits)? == Landlock::Missing {
         tracing::warn!("this kernel has no Landlock; the other layers of the sandbox stand");
     }

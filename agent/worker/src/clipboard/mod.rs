@@ -47,6 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
         memory: Some(MEMORY_MAX),
         // It lives as long as its guest is connected; its cgroup has its share.
         processor_time: None,
+        threads: None,
     };
     let enclosed = Enclosed::enter(arguments, &limits)?;
     // Of the agent, and there since before this process was.

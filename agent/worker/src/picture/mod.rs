@@ -30,6 +30,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
         files: FILES_MAX,
         memory: Some(MEMORY_MAX),
         processor_time: Some(TIME_MAX.as_secs()),
+        // It has one, and no call that makes another.
+        threads: None,
     };
     let (job, answer) = Enclosed::enter(arguments, &limits)?.filter(&calls(), &[])?;
     decode(job.into(), &answer.into())

@@ -36,10 +36,10 @@ const THREAD: u64 = (libc::CLONE_VM
     | libc::CLONE_SETTLS
     | libc::CLONE_PARENT_SETTID
     | libc::CLONE_CHILD_CLEARTID) as u64;
-/// Bytes of `struct robust_list_head`.
-const ROBUST_LIST: u64 = 24;
 /// `prctl` with PR_SET_NAME.
 const SET_NAME: u64 = 15;
+/// Bytes of `struct robust_list_head`.
+const ROBUST_LIST: u64 = 24;
 /// An open file is looked at, by its descriptor.
 const BY_DESCRIPTOR: u64 = libc::AT_EMPTY_PATH as u64;
 
@@ -68,8 +68,16 @@ pub const CALLS: &[Call] = &[
     call!(SYS_clone3, Only::Absent, "the C library then asks by `clone`, whose flags can be seen"),
     call!(SYS_set_robust_list, Only::Exactly(1, ROBUST_LIST), "start of the library's thread"),
     call!(SYS_rseq, "start and end of the library's thread"),
-    call!(SYS_sched_getaffinity, "start of a thread: the standard library looks for its stack"),
-    call!(SYS_prctl, Only::Exactly(0, SET_NAME), "the library's thread has a name"),
+    call!(
+        SYS_sched_getaffinity,
+        Only::Absent,
+        "start of a thread: the C library tells of its processors beside its stack, if it can; of any process of the host the kernel answers"
+    ),
+    call!(
+        SYS_prctl,
+        Only::Exactly(0, SET_NAME),
+        "the library's thread has a name; the answer is `ENOSYS`: the kernel's log would have it in every line about this process"
+    ),
     call!(SYS_exit, "end of a thread"),
     call!(
         SYS_mmap,
@@ -111,24 +119,37 @@ pub const CALLS: &[Call] = &[
 ];
 
 /// What is asked of the node (`linux/usbdevice_fs.h`), of whatever share.
-const OF_INTERFACES: [(libc::c_ulong, &str); 8] = [
+const OF_INTERFACES: [(libc::c_ulong, &str); 7] = [
     (0x8038_550a, "USBDEVFS_SUBMITURB: a transfer"),
     (0x4008_550d, "USBDEVFS_REAPURBNDELAY: a transfer that has ended"),
     (0x550b, "USBDEVFS_DISCARDURB: a transfer that the guest took back, or that takes too long"),
-    (0xc018_5500, "USBDEVFS_CONTROL: which configuration the device says it is in"),
     (0x8004_550f, "USBDEVFS_CLAIMINTERFACE: an interface of its share"),
     (0x8004_5510, "USBDEVFS_RELEASEINTERFACE: an interface that is let go"),
     (0x8008_5504, "USBDEVFS_SETINTERFACE: an alternate setting"),
     (0x8004_5515, "USBDEVFS_CLEAR_HALT: an endpoint that was halted"),
 ];
 
+/// USBDEVFS_CONTROL. Who waits for its answer may be beyond every signal, and without end.
+const CONTROL: libc::c_ulong = 0xc018_5500;
+const OF_EVERY_NODE: (libc::c_ulong, &str) = (
+    CONTROL,
+    "USBDEVFS_CONTROL: the library asks which configuration the device is in; the answer is `ENOSYS`, and the agent says it",
+);
+
+/// What the library asks for and can do without, as call, argument and value: the answer is `ENOSYS`. The lists have these, too: who asks lives on.
+pub(super) const REFUSED: &[(libc::c_long, u8, u64)] =
+    &[(libc::SYS_ioctl, 1, CONTROL), (libc::SYS_prctl, 0, SET_NAME)];
+
 /// What is asked of the node of a device of which somebody else has the rest.
-pub const IOCTLS_OF_A_PART: &[(libc::c_ulong, &str)] = &OF_INTERFACES;
+pub const IOCTLS_OF_A_PART: &[(libc::c_ulong, &str)] = &{
+    let [a, b, c, d, e, f, g] = OF_INTERFACES;
+    [OF_EVERY_NODE, a, b, c, d, e, f, g]
+};
 
 /// What is asked of the node of a device that is served as it is.
 pub const IOCTLS_OF_A_WHOLE: &[(libc::c_ulong, &str)] = &{
-    let [a, b, c, d, e, f, g, h] = OF_INTERFACES;
+    let [a, b, c, d, e, f, g] = OF_INTERFACES;
     let reset = (0x5514, "USBDEVFS_RESET: the guest resets its device");
     let configuration = (0x8004_5505, "USBDEVFS_SETCONFIGURATION: the guest chooses one");
-    [a, b, c, d, e, f, g, h, reset, configuration]
+    [OF_EVERY_NODE, a, b, c, d, e, f, g, reset, configuration]
 };

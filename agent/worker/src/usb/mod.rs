@@ -37,6 +37,7 @@ use worker_link::usb::{JOB_MAX, Job, Message};
 use super::enclosure::{Arguments, Enclosed};
 use super::{WorkerError, explain, step};
 
+use calls::REFUSED;
 pub use calls::{CALLS, IOCTLS_OF_A_PART, IOCTLS_OF_A_WHOLE};
 
 use channel::{AgentsAuthority, Channel};
@@ -46,6 +47,10 @@ use pump::Pump;
 const FILES_MAX: u64 = 16;
 /// Address space, in bytes: the program, the reserve of each thread's allocator (128 MiB while it is set up), and several times what may be with the kernel for a device (16 MiB).
 const MEMORY_MAX: u64 = 512 << 20;
+
+/// Threads of all the workers of a domain, which have one user: two for each of its four devices, one for its clipboard, as many again for those that are
+/// ending while others begin, and room. One that was taken over takes no more than these, from its own domain.
+const THREADS_MAX: u64 = 32;
 
 /// What wakes the thread that serves the device, for the device's transfers.
 struct TransferWaker(EventFd);
@@ -64,6 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
         memory: Some(MEMORY_MAX),
         // It lives as long as its device is plugged in.
         processor_time: None,
+        threads: Some(THREADS_MAX),
     };
     let enclosed = Enclosed::enter(arguments, &limits)?;
     // The agent's word, before there is any other: descriptors are received here and never again.
@@ -72,6 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
     let waker = EventFd::from_flags(flags).map_err(step("make what wakes it"))?;
     let ioctls = if start.whole { IOCTLS_OF_A_WHOLE } else { IOCTLS_OF_A_PART };
     let numbers: Vec<_> = ioctls.iter().map(|(number, _)| *number).collect();
+    sandboxing::refuse(REFUSED)?;
     let (stream, output) = enclosed.filter(CALLS, &numbers)?;
     serve(stream.into(), Channel::new(output), waker, node, job.into())
 }

@@ -125,10 +125,12 @@ const DEEDS: &[Deed] = &[
     ("signal the first process", |_| tried(signal::kill(Pid::from_raw(1), None)), false),
     ("be dumped", |_| tried(prctl::set_dumpable(true)), false),
     ("take its death signal back", |_| tried(prctl::set_pdeathsig(None)), false),
+    ("name itself", |_| tried(prctl::set_name(c"all is well")), true),
     ("receive descriptors", |given| tried(channel::receive_start(&given.channel)), false),
 ];
 
 fn load(ioctls: &[(libc::c_ulong, &str)]) {
+    sandboxing::refuse(REFUSED).unwrap();
     sandboxing::load(CALLS.iter().copied(), ioctls.iter().map(|(number, _)| *number)).unwrap();
 }
 
@@ -255,6 +257,35 @@ fn a_worker_dies_of_every_request_of_its_node_that_is_not_on_its_list() {
     for (share, number, what, may) in cases {
         let status = child(name, CHILD, &format!("{share}/{number}")).status().unwrap();
         assert_eq!(status.signal(), (!may).then_some(libc::SIGSYS), "{share}: {what}: {status}");
+    }
+}
+
+/// What would tell of other processes, have the kernel write what a worker likes, or keep it from being killed.
+#[test]
+fn what_the_libraries_can_do_without_is_answered_as_by_a_kernel_that_has_it_not() {
+    const CHILD: &str = "BULKHEAD_TEST_ANSWERED_TO_A_USB_WORKER";
+    let absent = |done: std::io::Result<()>| {
+        done.is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
+    };
+    let ask = || {
+        [
+            absent(sandboxing::attempt(libc::SYS_sched_getaffinity)),
+            prctl::set_name(c"all is well") == Err(nix::errno::Errno::ENOSYS),
+            absent(sandboxing::attempt(libc::SYS_clone3)),
+            absent(sandboxing::attempt_ioctl(0xc018_5500)),
+        ]
+    };
+    if let Ok(share) = std::env::var(CHILD) {
+        assert_eq!(ask(), [false; 4]);
+        load(if share == "whole" { IOCTLS_OF_A_WHOLE } else { IOCTLS_OF_A_PART });
+        assert_eq!(ask(), [true; 4]);
+        // Others of the same call are not answered so: this one has no descriptor.
+        assert!(!absent(sandboxing::attempt_ioctl(0x550b)));
+        std::process::exit(0);
+    }
+    let name = "usb::tests::filter::what_the_libraries_can_do_without_is_answered_as_by_a_kernel_that_has_it_not";
+    for share in ["whole", "part"] {
+        assert!(child(name, CHILD, share).status().unwrap().success(), "{share}");
     }
 }
 
