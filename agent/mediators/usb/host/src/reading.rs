@@ -24,6 +24,10 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 const READING_MAX: Duration = Duration::from_secs(15);
 /// Most bytes of a descriptor: a page, what usbfs takes in one piece.
 const DESCRIPTOR_MAX: u16 = 4096;
+/// The error of a kernel whose stock for transfers (`usbfs_memory_mb`) is in use.
+const ENOMEM: u32 = 12;
+/// How long that is waited for between two attempts.
+const AGAIN: Duration = Duration::from_millis(200);
 /// The language of a device that has texts and does not say in which: English (United States), as the kernel takes it.
 const ENGLISH: u16 = 0x0409;
 
@@ -36,6 +40,9 @@ pub enum ReadingError {
     /// It does not answer.
     #[error("it does not answer; plug it in again, or into another port")]
     Silent,
+    /// The kernel has no memory for asking it.
+    #[error("the kernel has no memory for its answers now; plug it in again")]
+    NotNow,
     /// Its interfaces cannot be had.
     #[error(
         "the kernel does not let this device be used ({what}): is another program using it? The agent has to be root"
@@ -198,10 +205,6 @@ impl Reading {
         if length == 0 {
             return Ok(Vec::new());
         }
-        let left = self.until.saturating_duration_since(Moment::now());
-        if left.is_zero() {
-            return Err(ReadingError::Silent);
-        }
         let setup = ControlIn {
             control_type: ControlType::Standard,
             recipient,
@@ -210,14 +213,50 @@ impl Reading {
             index: target,
             length,
         };
-        match self.device.control_in(setup, left.min(CONTROL_TIMEOUT)).wait() {
-            Ok(mut bytes) => {
-                bytes.truncate(length.into());
-                Ok(bytes)
+        let mut ended = ReadingError::Silent;
+        loop {
+            let left = self.until.saturating_duration_since(Moment::now());
+            if left.is_zero() {
+                return Err(ended);
             }
-            Err(TransferError::Disconnected) => Err(HoldError::Gone.into()),
-            Err(TransferError::Cancelled) => Err(ReadingError::Silent),
-            Err(_) => Ok(Vec::new()),
+            let answer = self.device.control_in(setup, left.min(CONTROL_TIMEOUT)).wait();
+            match answer {
+                // The stock is one for all devices, and others may have taken it: what this one says is not known, which is not that it says nothing.
+                Err(TransferError::Unknown(ENOMEM)) => {
+                    ended = ReadingError::NotNow;
+                    std::thread::sleep(AGAIN);
+                }
+                answer => return said(answer, length),
+            }
         }
+    }
+}
+
+/// Returns what a device has answered; nothing if it refuses.
+fn said(answer: Result<Vec<u8>, TransferError>, length: u16) -> Result<Vec<u8>, ReadingError> {
+    match answer {
+        Ok(mut bytes) => {
+            bytes.truncate(length.into());
+            Ok(bytes)
+        }
+        Err(TransferError::Disconnected) => Err(HoldError::Gone.into()),
+        Err(TransferError::Cancelled) => Err(ReadingError::Silent),
+        // Kept apart from a refusal by who asks.
+        Err(TransferError::Unknown(ENOMEM)) => Err(ReadingError::NotNow),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_memory_for_an_answer_is_no_device_that_refuses() {
+        let none = said(Err(TransferError::Unknown(ENOMEM)), 4);
+        assert!(matches!(none, Err(ReadingError::NotNow)));
+        assert_eq!(said(Err(TransferError::Stall), 4).unwrap(), b"");
+        assert_eq!(said(Ok(b"longer".to_vec()), 4).unwrap(), b"long");
+        assert!(matches!(said(Err(TransferError::Cancelled), 4), Err(ReadingError::Silent)));
     }
 }
