@@ -3,10 +3,18 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 use sandboxing::{Call, libc};
 
 /// What to do under the filter, with what a worker has, and whether a worker may.
 pub(crate) type Deed<T> = (&'static str, fn(&T), bool);
+
+/// Asks for the processor time of the first process, which is a clock.
+pub(crate) fn time_of_another() -> nix::Result<TimeSpec> {
+    // As the kernel writes it: the number's complement, and CPUCLOCK_SCHED.
+    clock_gettime(ClockId::from_raw(!1 << 3 | 2))
+}
 
 /// Does each deed in a child, with the filter and without it. `name` is the test that calls this, which runs itself, because a filter cannot be taken off
 /// again; `has` makes what a worker has, and `start` what it is started with.

@@ -10,6 +10,8 @@ const STREAM_FD: u64 = STREAM as u64;
 const CHANNEL_FD: u64 = CHANNEL as u64;
 /// What is sent to the agent waits for it, and raises no signal if it is gone.
 const SENDS: u64 = libc::MSG_NOSIGNAL as u64;
+/// The one that it goes by. Among the others is the processor time of every process of the host, by its number, of which the kernel tells anybody.
+const CLOCK: u64 = libc::CLOCK_BOOTTIME as u64;
 
 /// What it asks for besides what every worker's standard library does. It reads its guest's stream and cannot write it: what can be sent goes to the channel,
 /// and no call copies, passes on or receives a descriptor.
@@ -24,7 +26,11 @@ const OWN: &[Call] = &[
     call!(SYS_pwrite64, "content, to the file for it"),
     call!(SYS_poll, "the wait for the guest and the agent"),
     call!(SYS_restart_syscall, "that wait, resumed after a stop signal"),
-    call!(SYS_clock_gettime, "the guest's allowance where the vDSO does not answer"),
+    call!(
+        SYS_clock_gettime,
+        Only::Exactly(0, CLOCK),
+        "the guest's allowance where the vDSO does not answer"
+    ),
 ];
 
 /// Returns all of them.

@@ -20,6 +20,9 @@ const GUARD: u64 = 102;
 const ABORT: u64 = libc::SIGABRT as u64;
 /// `fcntl` with F_GETFD, and with F_DUPFD_CLOEXEC: the node, for the library.
 const IS_OPEN_AND_COPY: &[u64] = &[1, 1030];
+/// CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, of which the kernel takes an `int`. Among the others is the processor time of every process of the host,
+/// by its number, of which the kernel tells anybody.
+const CLOCKS: &[u64] = &[0, 1, 7];
 /// FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAIT_BITSET, within the process (128) or not, by either clock (256).
 const WAIT_AND_WAKE: &[u64] = &[0, 128, 1, 129, 9, 137, 265, 393];
 /// What the standard library looks at when memory is touched that is not there, what ends a process that gives up, and the signal by which the C library
@@ -62,7 +65,7 @@ pub const CALLS: &[Call] = &[
     call!(SYS_epoll_ctl, "the library's thread: the node, a timer"),
     call!(SYS_epoll_wait, "the library's thread: transfers that have ended"),
     call!(SYS_epoll_pwait, "the library's thread: transfers that have ended"),
-    call!(SYS_timerfd_create, "control requests that take too long"),
+    call!(SYS_timerfd_create, Only::OneOf(0, CLOCKS), "control requests that take too long"),
     call!(SYS_timerfd_settime, "control requests that take too long"),
     call!(SYS_clone, Only::Exactly(0, THREAD), "the library's thread, and no process"),
     call!(SYS_clone3, Only::Absent, "the C library then asks by `clone`, whose flags can be seen"),
@@ -102,7 +105,7 @@ pub const CALLS: &[Call] = &[
         "the node; checks of the standard library's"
     ),
     call!(SYS_close, "the job, and the node in the end"),
-    call!(SYS_clock_gettime, "where the vDSO does not answer"),
+    call!(SYS_clock_gettime, Only::OneOf(0, CLOCKS), "where the vDSO does not answer"),
     call!(SYS_restart_syscall, "a call resumed after a stop signal"),
     call!(SYS_rt_sigprocmask, "start and end of a thread, abort path"),
     call!(SYS_gettid, "abort path, the end of a thread"),

@@ -13,6 +13,7 @@ use vm_memory::mmap::MmapRegion;
 use worker_link::usb::Speed as LinkSpeed;
 
 use super::*;
+use crate::filter_tests;
 
 const PAGE: usize = 4096;
 const DATA: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -123,6 +124,7 @@ const DEEDS: &[Deed] = &[
     ("start a process", |_| tried(Program::new("/bin/true").status()), false),
     ("ask for a process", |_| tried(signal::kill(Pid::this(), None)), false),
     ("signal the first process", |_| tried(signal::kill(Pid::from_raw(1), None)), false),
+    ("know another's processor time", |_| tried(filter_tests::time_of_another().unwrap()), false),
     ("be dumped", |_| tried(prctl::set_dumpable(true)), false),
     ("take its death signal back", |_| tried(prctl::set_pdeathsig(None)), false),
     ("name itself", |_| tried(prctl::set_name(c"all is well")), true),
