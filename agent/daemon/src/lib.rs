@@ -24,6 +24,7 @@ mod requests;
 mod seat;
 mod signals;
 mod waking;
+mod worker_groups;
 
 use std::io;
 use std::path::PathBuf;
@@ -46,10 +47,12 @@ use self::renewal::Renewals;
 use self::seat::SeatClient;
 use self::signals::Signals;
 use self::waking::Waking;
+use self::worker_groups::WorkerGroups;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::state_volume::{self, StateAway};
 use base::terminal::colours;
+use config::cores::Cores;
 use config::files::{self, FilesError};
 use control::budget::Budget;
 use control::server::{ListenError, Server};
@@ -162,8 +165,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let handover = Arc::new(handover);
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);
-    let mut mediators =
-        Mediators::start(Place { machine, layout, policy, cgroups: cgroups.as_deref() })?;
+    let cores = Cores::read(&handover.sysfs().path("")).plan(machine);
+    let worker_groups = &WorkerGroups::make(machine, &cores, cgroups.as_deref());
+    let cgroups_of = cgroups.as_deref();
+    let place = Place { machine, layout, policy, cgroups: cgroups_of, worker_groups };
+    let mut mediators = Mediators::start(place)?;
     let sleeps = Sleeps::resume(&layout.slept());
     // Who left the seat is not who finds it. Where nobody left it there is nothing to lock.
     let to_lock = sleeps.slept_meanwhile() && layout.seat_state().exists();
@@ -199,7 +205,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let waking = Waking::start(sleeps)?;
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
     let groups = supervisor.cgroups();
-    let place = Place { machine, layout, policy, cgroups: groups.as_deref() };
+    let place = Place { machine, layout, policy, cgroups: groups.as_deref(), worker_groups };
     mediators.each_mut().for_each(|it| it.activate(place));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut configuration = ActiveConfiguration::new(configuration, store, machine, images);

@@ -30,16 +30,22 @@ const IO_WEIGHT: &str = "io.weight";
 const IO_BFQ_WEIGHT: &str = "io.bfq.weight";
 /// Not there in a kernel that has no swap.
 const SWAPS: &str = "/proc/swaps";
-/// What the workers' group weighs beside the agent's and that of all domains, of 100 each: a fifth of what there is when all three want it.
+/// What the group of what decodes pictures weighs beside the agent's and that of all domains, of 100 each.
 const WEIGHT_WORKERS: u32 = 50;
+/// What the workers of all domains weigh together beside those: little, as the weight of a group whose only thread spins counts whole on that processor, and that of
+/// the domains is spread over theirs.
+const WEIGHT_DOMAIN_WORKERS: u32 = 25;
+/// A group's share of the processors, beside those in the same folder.
+const WEIGHT: &str = "cpu.weight";
 /// One processor's time: microseconds in each 100 ms.
 const ONE_PROCESSOR: &str = "100000 100000";
 /// Processes in the workers' group to which no other may be added by what is in there. Workers enter it from outside, which this does not count.
 const WORKERS_FORK_MAX: &str = "1";
 /// Threads in the group of one domain's workers: one for its clipboard, a few for each USB device.
 const DOMAIN_WORKERS_PIDS_MAX: u32 = 128;
-/// Memory of one domain's workers together, in bytes: what was copied (32 MiB), and a few MiB for each process.
-const DOMAIN_WORKERS_MEMORY_MAX: u64 = 128 << 20;
+/// Memory of one domain's workers together, in bytes: what was copied (32 MiB), what is on its way to and from four USB devices (32 MiB each), and some MiB
+/// for each process.
+const DOMAIN_WORKERS_MEMORY_MAX: u64 = 256 << 20;
 /// Controllers the domains' groups use.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "io", "pids"];
 /// The processors that run what is in a group.
@@ -129,22 +135,33 @@ impl Cgroups {
     }
 
     /// Makes the group of the workers that read this domain's guest, or finds it again: all of them together have their own memory and one processor's time,
-    /// which they take from no other domain's. Limits whose controller is missing are left out and named in the second part.
+    /// which they take from no other domain's, on the processors that its VMM is kept to (`cpus`, as `cpuset.cpus` takes them). Limits whose controller is
+    /// missing are left out and named in the second part.
+    ///
+    /// The workers of all domains weigh little beside the domains. They have no processor time together: what one domain's used up of it, another's would wait for.
     ///
     /// # Errors
     /// The kernel refuses the group.
     pub fn workers_of_domain(
         &self,
         name: &str,
+        cpus: Option<&str>,
     ) -> Result<(PathBuf, Vec<&'static str>), CgroupError> {
         make(&self.domain_workers)?;
         enable_controllers(&self.domain_workers);
+        let mut missing =
+            limit(&self.domain_workers, [(WEIGHT, WEIGHT_DOMAIN_WORKERS.to_string())]);
         let path = self.domain_workers.join(name);
         make(&path)?;
         let settings =
             worker_settings(DOMAIN_WORKERS_MEMORY_MAX, DOMAIN_WORKERS_PIDS_MAX.to_string());
-        let missing = limit(&path, settings);
-        Ok((path, missing))
+        missing.extend(limit(&path, settings));
+        missing.dedup();
+        let group = DomainGroup { path };
+        if group.keep_to(cpus).is_err() {
+            missing.push(CPUSET);
+        }
+        Ok((group.path, missing))
     }
 
     /// Finds a domain's group, with the limits it has.
@@ -231,7 +248,7 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
     let weight = if limits.high_priority { WEIGHT_HIGH } else { WEIGHT_NORMAL };
     let ceiling = limits.memory + limits.memory / OVERHEAD_SHARE + OVERHEAD_MAX + FRAMES_MAX;
     vec![
-        ("cpu.weight", weight.to_string()),
+        (WEIGHT, weight.to_string()),
         (IO_WEIGHT, format!("default {weight}")),
         (IO_BFQ_WEIGHT, format!("default {weight}")),
         ("memory.max", ceiling.to_string()),
@@ -262,7 +279,7 @@ fn limit(
 
 fn worker_settings(memory: u64, pids: String) -> [(&'static str, String); 5] {
     [
-        ("cpu.weight", WEIGHT_WORKERS.to_string()),
+        (WEIGHT, WEIGHT_WORKERS.to_string()),
         ("cpu.max", ONE_PROCESSOR.to_owned()),
         ("memory.max", memory.to_string()),
         // What was copied in a desktop is written to no disk of the host's.
@@ -387,18 +404,26 @@ mod tests {
         let (base, workers, domain_workers) = (at("domains"), at("workers"), at("domain-workers"));
         fs::create_dir(&base).unwrap();
         let cgroups = Cgroups { base, workers, domain_workers: domain_workers.clone() };
-        let files = ["cpu.weight", "cpu.max", "memory.max", SWAP_MAX, "pids.max"];
-        for name in ["clinical", "internet"] {
+        let files = [WEIGHT, "cpu.max", "memory.max", SWAP_MAX, "pids.max", CPUSET];
+        fs::create_dir(&domain_workers).unwrap();
+        // What all of them weigh counts among the domains; what one of them does, among them.
+        fs::write(domain_workers.join(WEIGHT), "").unwrap();
+        for (name, cpus, kept) in [("clinical", Some("2-3"), "2-3"), ("internet", None, "\n")] {
             fs::create_dir_all(domain_workers.join(name)).unwrap();
             files
                 .iter()
                 .for_each(|file| fs::write(domain_workers.join(name).join(file), "").unwrap());
-            let (path, missing) = cgroups.workers_of_domain(name).unwrap();
+            let (path, missing) = cgroups.workers_of_domain(name, cpus).unwrap();
             assert_eq!((&path, missing), (&domain_workers.join(name), vec![]));
             let values = files.map(|file| fs::read_to_string(path.join(file)).unwrap());
-            assert_eq!(values, ["50", "100000 100000", "134217728", "0", "128"]);
+            assert_eq!(values, ["50", "100000 100000", "268435456", "0", "128", kept]);
             files.iter().for_each(|file| fs::remove_file(path.join(file)).unwrap());
         }
+        assert_eq!(fs::read_to_string(domain_workers.join(WEIGHT)).unwrap(), "25");
+        fs::remove_file(domain_workers.join(WEIGHT)).unwrap();
+        let lacks = cgroups.workers_of_domain("clinical", Some("2-3")).unwrap().1;
+        assert!(lacks.contains(&WEIGHT) && lacks.contains(&CPUSET), "{lacks:?}");
+        assert!(!cgroups.workers_of_domain("clinical", None).unwrap().1.contains(&CPUSET));
         assert!(cgroups.names().is_empty(), "no guest is looked for in there");
         drop(cgroups);
         assert!(!domain_workers.exists());

@@ -356,3 +356,10 @@ fn its_user_is_no_domains_and_it_takes_what_a_guest_may_send() {
     const { assert!(worker_link::USER_FIRST < worker_link::USER) };
     assert_eq!(picture(MediaType::ImagePng), Some(Kind::Png));
 }
+
+/// Returns how far a process steps back behind others.
+fn nice(pid: impl std::fmt::Display) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(16).unwrap().parse().unwrap()
+}

@@ -167,6 +167,8 @@ fn a_reader_at_work_is_nobody_nowhere_and_sees_one_guest() {
     }
     assert_eq!(fs::read_dir(at("root")).unwrap().count(), 0, "it sees files");
     assert_eq!(fs::read_to_string(at("oom_score_adj")).unwrap().trim(), "1000");
+    let behind = (nice(std::process::id()) + 10).min(19);
+    assert_eq!(nice(pid), behind, "it wins over the seat where nothing else holds it");
     let mut held: Vec<String> = fs::read_dir(at("fd"))
         .unwrap()
         .map(|fd| fs::read_link(fd.unwrap().path()).unwrap().display().to_string())

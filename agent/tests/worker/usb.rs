@@ -108,6 +108,8 @@ fn a_worker_that_serves_a_usb_device_is_its_domains_nowhere_and_may_do_nothing_e
         }
         assert_eq!(fs::read_dir(at("root")).unwrap().count(), 0, "it sees files");
         assert_eq!(fs::read_to_string(at("oom_score_adj")).unwrap().trim(), "1000");
+        let behind = (nice(std::process::id()) + 10).min(19);
+        assert_eq!(nice(pid), behind, "it wins over the seat where nothing else holds it");
         let mut sockets = 0;
         let mut devices = 0;
         for fd in fs::read_dir(at("fd")).unwrap() {

@@ -5,7 +5,7 @@
 //! | user | a number that nothing else on the host has, and no other domain's workers; no capability, none to be regained |
 //! | files | an empty, read-only root, Landlock, no call that opens one; the descriptors that it was given |
 //! | network, IPC, host name, cgroups | namespaces of its own with nothing in them |
-//! | other processes | not dumpable, no call that signals, traces or makes one; no namespace of its own for their numbers, which it cannot use |
+//! | other processes | not dumpable, no call that signals, traces, makes or asks for one, nor reads its processor time, which is a clock by its number. It has no namespace of its own for their numbers: its own, and those of threads that it starts, say how many the host has started meanwhile |
 //! | memory, time | its role's, and those of the cgroup that the agent names; the first to end when the PC has no memory left; ends with its agent |
 //! | system calls | those of its role, each with its reason; any other is its end |
 
@@ -23,6 +23,11 @@ use sandboxing::{Call, Limits, libc};
 use worker_link::{Role, USER, USER_FIRST};
 
 use super::{WorkerError, step};
+
+/// Threads of all workers of one domain, where no cgroup counts them: four USB devices' with a few each, the clipboard's, and what is still ending.
+const THREADS_MAX: u64 = 32;
+/// How much less than an ordinary process's is the share of the processor of one that lives on, where no cgroup holds it.
+const NICE: i32 = 10;
 
 /// What the agent says when it starts a worker.
 pub(super) struct Arguments {
@@ -74,6 +79,14 @@ impl Enclosed {
         }
         for resource in [Resource::RLIMIT_MEMLOCK, Resource::RLIMIT_NICE, Resource::RLIMIT_RTPRIO] {
             setrlimit(resource, 0, 0).map_err(step("give up locked memory and priority"))?;
+        }
+        if geteuid().is_root() {
+            // Under a number of its own, or they would be counted with those of whoever tries it.
+            setrlimit(Resource::RLIMIT_NPROC, THREADS_MAX, THREADS_MAX)
+                .map_err(step("limit the number of threads"))?;
+        }
+        if limits.processor_time.is_none() {
+            rustix::process::nice(NICE).map_err(step("step back behind others"))?;
         }
         let input = io::stdin().as_fd().try_clone_to_owned().map_err(step("take its input"))?;
         let output = io::stdout().as_fd().try_clone_to_owned().map_err(step("take its output"))?;

@@ -14,6 +14,7 @@ use seat::ToMediators;
 
 use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::seat::SeatClient;
+use crate::worker_groups::group;
 use crate::{DaemonError, record};
 use base::accounts::Accounts;
 use base::layout::{CLIPBOARD_PORT, Layout};
@@ -24,8 +25,7 @@ use clipboard::service::{
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::Answer;
-use domains::cgroup::{CgroupError, Cgroups};
-use printable::explain;
+use domains::cgroup::Cgroups;
 use workers::reserved_user;
 
 /// What reads guests' clipboards, and decodes pictures.
@@ -59,9 +59,9 @@ impl Start for ClipboardClient {
     }
 
     fn start(place: Place<'_>) -> Result<Self, DaemonError> {
-        let Place { machine, layout, policy, cgroups } = place;
+        let Place { machine, layout, policy, cgroups, worker_groups } = place;
         let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
-        let domains = machine.domains.iter().map(|entry| Domain {
+        let domains = machine.domains.iter().enumerate().map(|(index, entry)| Domain {
             name: entry.name.clone(),
             endpoint: match entry.kind {
                 Kind::External => SocketEndpoint::Listen(layout.vdagent_socket(&entry.name)),
@@ -69,7 +69,7 @@ impl Start for ClipboardClient {
                     SocketEndpoint::Connect(layout.port_socket(&entry.name, CLIPBOARD_PORT))
                 }
             },
-            group: cgroups.and_then(|cgroups| group(cgroups.workers_of_domain(&entry.name))),
+            group: worker_groups.of(index),
         });
         let workers = program().map(|program| Workers {
             decoding: Some(decoding(program.clone(), cgroups)),
@@ -110,24 +110,6 @@ fn decoding(program: Program, cgroups: Option<&Cgroups>) -> Program {
     match group {
         Some(group) => program.in_cgroup(group),
         None => program,
-    }
-}
-
-/// Returns a cgroup of workers. Where it cannot have what holds them besides their own sandbox, the log says so once.
-fn group(made: Result<(PathBuf, Vec<&'static str>), CgroupError>) -> Option<PathBuf> {
-    match made {
-        Ok((group, missing)) => {
-            if !missing.is_empty() {
-                let (group, missing) = (group.display(), missing.join(", "));
-                tracing::warn!("the workers in the cgroup {group} have no limit on {missing}");
-            }
-            Some(group)
-        }
-        Err(error) => {
-            let error = explain(&error);
-            tracing::warn!("workers run without limits of a cgroup: {error}");
-            None
-        }
     }
 }
 

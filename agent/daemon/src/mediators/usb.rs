@@ -194,7 +194,7 @@ impl UsbClient {
 
 /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
 fn broker(place: Place<'_>) -> Result<Usb, String> {
-    let Place { machine, layout, policy, cgroups } = place;
+    let Place { machine, layout, policy, worker_groups, .. } = place;
     // What an earlier agent has kept from the host's drivers is given back by nobody else.
     let left = layout.usb_switches().exists();
     if machine.seat == Seat::None && policy.usb().is_empty() && !left {
@@ -215,9 +215,9 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         Domain {
             name: entry.name.clone(),
             sockets: layout.usb_sockets(&entry.name).map(endpoint).collect(),
-            workers: workers.map(|(program, user)| {
-                let made = cgroups.and_then(|cgroups| cgroups.workers_of_domain(&entry.name).ok());
-                DomainWorkers { program: in_cgroup(program, made.map(|(group, _)| group)), user }
+            workers: workers.map(|(program, user)| DomainWorkers {
+                program: in_cgroup(program, worker_groups.of(index)),
+                user,
             }),
         }
     });
