@@ -1,5 +1,7 @@
 //! The channel between the agent and a worker that lives on: messages of one packet each.
 
+use std::cell::Cell;
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,8 +13,11 @@ use rustix::net::{
 use worker_link::{FILES_MAX, MESSAGE_MAX};
 
 /// The agent's end. It never blocks: a worker that takes nothing fills its own socket and nobody's else.
-#[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct Channel {
+    socket: OwnedFd,
+    /// Where a message is received; none before the first is looked for. It is looked for more often than there is one.
+    buffer: Cell<Vec<u8>>,
+}
 
 impl Channel {
     /// Makes a channel: this end, and the descriptor that a worker is started with.
@@ -23,7 +28,7 @@ impl Channel {
         let (ours, workers) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        Ok((Self(ours), workers))
+        Ok((Self { socket: ours, buffer: Cell::default() }, workers))
     }
 
     /// Sends a message, with copies of these descriptors.
@@ -40,7 +45,7 @@ impl Channel {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        sendmsg(&self.0, &[IoSlice::new(message)], &mut ancillary, flags)?;
+        sendmsg(&self.socket, &[IoSlice::new(message)], &mut ancillary, flags)?;
         Ok(())
     }
 
@@ -57,20 +62,27 @@ impl Channel {
     }
 
     fn receive_next(&self) -> io::Result<Option<Vec<u8>>> {
-        let mut bytes = vec![0; MESSAGE_MAX];
+        let mut buffer = self.buffer.take();
+        buffer.resize(MESSAGE_MAX, 0);
+        let received = self.receive_in(&mut buffer);
+        let message =
+            received.map(|count| count.and_then(|count| buffer.get(..count)).map(<[u8]>::to_vec));
+        self.buffer.set(buffer);
+        message
+    }
+
+    /// Receives the next message here; returns its length.
+    fn receive_in(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         // Without room for them the kernel throws descriptors away.
         let mut none = RecvAncillaryBuffer::default();
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let mut space = [IoSliceMut::new(&mut bytes)];
-        match recvmsg(&self.0, &mut space, &mut none, flags) {
+        let mut space = [IoSliceMut::new(buffer)];
+        match recvmsg(&self.socket, &mut space, &mut none, flags) {
             Ok(received) if received.flags.contains(rustix::net::ReturnFlags::TRUNC) => {
                 Err(io::ErrorKind::InvalidData.into())
             }
             Ok(received) if received.bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(received) => {
-                bytes.truncate(received.bytes);
-                Ok(Some(bytes))
-            }
+            Ok(received) => Ok(Some(received.bytes)),
             Err(error) => match io::Error::from(error) {
                 error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
@@ -80,9 +92,15 @@ impl Channel {
     }
 }
 
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Channel").field(&self.socket).finish()
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -95,7 +113,7 @@ mod tests {
     /// A worker's end that is used as this one is.
     fn pair() -> (Channel, Channel) {
         let (ours, workers) = Channel::pair().unwrap();
-        (ours, Channel(workers))
+        (ours, Channel { socket: workers, buffer: Cell::default() })
     }
 
     #[test]
@@ -118,7 +136,7 @@ mod tests {
         assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
         assert!(ours.send(&vec![0; MESSAGE_MAX + 1], &[]).is_err());
         let too_long = vec![0; MESSAGE_MAX + 1];
-        rustix::net::send(&workers.0, &too_long, SendFlags::empty()).unwrap();
+        rustix::net::send(&workers.socket, &too_long, SendFlags::empty()).unwrap();
         assert_eq!(ours.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
