@@ -113,7 +113,7 @@ fn works(program: &Path) -> Result<(), String> {
     decodes(&mut program)
 }
 
-/// Has it read what a guest says, as the workers of the first domain do.
+/// Has it read what a guest says, under the number that the last domain there may be has.
 fn reads(program: &Program) -> Result<(), String> {
     let does_not_start = |error: io::Error| format!("does not start: {error}");
     let (mut guest, stream) = UnixStream::pair().map_err(does_not_start)?;

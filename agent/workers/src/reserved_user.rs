@@ -1,8 +1,9 @@
 //! The numbers that workers run under, which are to be nobody else's on this PC: who has one could signal a worker, and is held back from nothing that
 //! only its user is kept from.
 //!
-//! One has an account, that of the workers that see no guest. Those of the domains' workers below it have none: Debian gives no number from 60000 to 64999
-//! to anybody by itself.
+//! One has an account, that of the workers that see no guest. Those of the domains' workers below it have none. Debian gives no number from 60000 to 64999
+//! to an account by itself; systemd gives one from 61184 to 65519 that has no account to each service with `DynamicUser=yes`, while that runs, which is not
+//! looked at here.
 
 use std::io;
 use std::ops::RangeInclusive;
