@@ -10,6 +10,8 @@ const STREAM_FD: u64 = STREAM as u64;
 const CHANNEL_FD: u64 = CHANNEL as u64;
 /// What is sent to the agent waits for it, and raises no signal if it is gone.
 const SENDS: u64 = libc::MSG_NOSIGNAL as u64;
+/// FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE: no other mode, one of which takes memory.
+const HOLE: u64 = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as u64;
 /// The one that it goes by. Among the others is the processor time of every process of the host, by its number, of which the kernel tells anybody.
 const CLOCK: u64 = libc::CLOCK_BOOTTIME as u64;
 
@@ -24,6 +26,7 @@ const OWN: &[Call] = &[
         "what it has read, to the agent"
     ),
     call!(SYS_pwrite64, "content, to the file for it"),
+    call!(SYS_fallocate, Only::Exactly(1, HOLE), "the memory of that content, given back"),
     call!(SYS_poll, "the wait for the guest and the agent"),
     call!(SYS_restart_syscall, "that wait, resumed after a stop signal"),
     call!(

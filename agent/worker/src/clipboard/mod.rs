@@ -1,5 +1,7 @@
 //! Reads what one guest says of its clipboard, in a process that sees nothing but it.
 //!
+//! Only it gives the memory of content back, as the file has a lock for that, which whoever writes holds: the agent waits for nobody.
+//!
 //! Its standard input is the guest's stream, which it reads and the agent writes; its standard output is the channel to the agent. The first message brings
 //! the file that content is written to, whose length nobody can change. What it does with what it reads is [`vdagent::GuestReader`]; here are its system
 //! calls.
@@ -15,6 +17,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 
 use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 use rustix::net::{
@@ -55,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
     // The copies go: what may be asked of either is said of the two standard streams.
     drop(enclosed.filter(&calls(), &[])?);
     let (stream, channel) = (io::stdin(), io::stdout());
-    let sink = Outlet { channel: channel.as_fd(), content };
+    let sink = Outlet { channel: channel.as_fd(), content, last: 0, holds: false };
     serve(stream.as_fd(), sink).map_err(step("go on"))
 }
 
@@ -83,6 +86,27 @@ fn start(channel: BorrowedFd<'_>) -> Result<File, WorkerError> {
 struct Outlet<'a> {
     channel: BorrowedFd<'a>,
     content: File,
+    /// The last request that the agent announced: what is in the file is for it.
+    last: u32,
+    /// There is something in the file.
+    holds: bool,
+}
+
+impl Outlet<'_> {
+    /// Gives the memory of content back that nobody wants any more once the agent has said this.
+    fn told(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Expect { number, .. } => self.last = number,
+            Command::GiveUp { number } | Command::Forget { number } if number == self.last => {}
+            // It is about an earlier one's, which is gone.
+            Command::GiveUp { .. } | Command::Forget { .. } => return Ok(()),
+        }
+        if std::mem::take(&mut self.holds) {
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(&self.content, hole, 0, CONTENT_MAX.into())?;
+        }
+        Ok(())
+    }
 }
 
 impl Sink for Outlet<'_> {
@@ -95,6 +119,7 @@ impl Sink for Outlet<'_> {
     }
 
     fn content(&mut self, at: u32, bytes: &[u8]) -> io::Result<()> {
+        self.holds = true;
         self.content.write_all_at(bytes, at.into())
     }
 }
@@ -109,6 +134,7 @@ fn serve(stream: BorrowedFd<'_>, mut outlet: Outlet<'_>) -> io::Result<()> {
         // What the guest says is read before the commands are taken, and understood after that: no answer is before the request that it answers.
         let read = if readable { Some(take(stream, &mut buffer)?) } else { None };
         while let Some(command) = command(outlet.channel)? {
+            outlet.told(command)?;
             if let Some(event) = reader.command(command) {
                 outlet.event(event)?;
             }

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{IoSlice, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::process::Command as Program;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::{prctl, signal};
 use nix::unistd::Pid;
 use rustix::net::{
@@ -25,6 +26,11 @@ fn stream() -> BorrowedFd<'static> {
 
 fn channel() -> BorrowedFd<'static> {
     rustix::stdio::stdout()
+}
+
+fn hole(content: &File) -> nix::Result<()> {
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(content, hole, 0, CONTENT_MAX.into())
 }
 
 /// Whether it fails is another question.
@@ -53,6 +59,7 @@ const DEEDS: &[Deed<File>] = &[
     ("look for a command", |_| tried(command(channel()).unwrap()), true),
     ("say what it read", |_| tried(send(channel(), b"said", SendFlags::NOSIGNAL).unwrap()), true),
     ("write content", |content| content.write_all_at(b"text", 3).unwrap(), true),
+    ("give the memory of content back", |content| hole(content).unwrap(), true),
     ("wait a moment", |_| tried(wait(stream(), channel(), Time::from_millis(1)).unwrap()), true),
     ("allocate memory", |_| assert_eq!(vec![1u8; 8 << 20].last(), Some(&1)), true),
     ("know the time", |_| tried(now()), true),
@@ -77,6 +84,11 @@ const DEEDS: &[Deed<File>] = &[
     ("receive a descriptor", |_| receives_a_descriptor(), false),
     ("copy a descriptor", |content| tried(content.try_clone()), false),
     ("make its file longer", |content| tried(content.set_len(1 << 30)), false),
+    (
+        "have memory for its file",
+        |content| tried(fallocate(content, FallocateFlags::empty(), 0, 4096)),
+        false,
+    ),
     ("open a file", |_| tried(File::open("/etc/hostname")), false),
     ("make a socket", |_| tried(UnixStream::pair()), false),
     ("start a thread", |_| tried(std::thread::Builder::new().spawn(|| ())), false),
@@ -137,6 +149,35 @@ fn the_reader_of_a_guest_dies_of_every_system_call_that_is_not_on_its_list() {
     let name =
         "clipboard::tests::the_reader_of_a_guest_dies_of_every_system_call_that_is_not_on_its_list";
     filter_tests::dies_of_every_other_call(name, &calls(), &WITH_NOTHING);
+}
+
+#[test]
+fn the_memory_of_content_is_given_back_when_nobody_wants_it_any_more_and_no_sooner() {
+    let content = File::from(memfd_create("content", MFdFlags::MFD_CLOEXEC).unwrap());
+    content.set_len(CONTENT_MAX.into()).unwrap();
+    let seen = content.try_clone().unwrap();
+    let holds = || {
+        let mut text = [0; 4];
+        seen.read_exact_at(&mut text, 0).unwrap();
+        assert_eq!(seen.metadata().unwrap().len(), u64::from(CONTENT_MAX));
+        text == *b"text"
+    };
+    let mut outlet = Outlet { channel: channel(), content, last: 0, holds: false };
+    for (number, command, kept) in [
+        (1, Command::GiveUp { number: 1 }, false),
+        (2, Command::Forget { number: 2 }, false),
+        (3, Command::Expect { number: 4, most: 7 }, false),
+        (5, Command::GiveUp { number: 4 }, true),
+        (6, Command::Forget { number: 5 }, true),
+    ] {
+        outlet.told(Command::Expect { number, most: CONTENT_MAX }).unwrap();
+        outlet.content(0, b"text").unwrap();
+        assert!(holds());
+        outlet.told(command).unwrap();
+        assert_eq!(holds(), kept, "{command:?}");
+        outlet.told(Command::Expect { number: number + 1, most: CONTENT_MAX }).unwrap();
+        assert_eq!(seen.metadata().unwrap().blocks(), 0, "what was there goes before the next");
+    }
 }
 
 #[test]

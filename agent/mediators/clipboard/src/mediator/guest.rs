@@ -54,7 +54,10 @@ pub(super) struct Guest {
 
 #[derive(Debug)]
 struct Faults {
+    /// Streams that ended, each soon after it began.
     in_a_row: u32,
+    /// When the last pause was over.
+    until: Time,
     entries: RateLimiter,
 }
 
@@ -70,7 +73,11 @@ impl Guest {
             sending: None,
             requests: Requests::default(),
             unread: false,
-            faults: Faults { in_a_row: 0, entries: RateLimiter::new(FAULT_ENTRIES) },
+            faults: Faults {
+                in_a_row: 0,
+                until: Time::ZERO,
+                entries: RateLimiter::new(FAULT_ENTRIES),
+            },
         }
     }
 
@@ -189,18 +196,32 @@ impl Guest {
     /// Disconnects it, as its stream made no sense or could not be read. Returns when it may try again.
     pub(super) fn pause(&mut self, now: Time) -> Time {
         self.disconnect();
+        self.again(now, 0)
+    }
+
+    /// Disconnects it, as its reader says that its stream has ended. Returns when it may try again: at once, but not again and again.
+    pub(super) fn ended(&mut self, now: Time) -> Time {
+        self.disconnect();
+        self.again(now, 1)
+    }
+
+    /// Counts one more stream that ended, and returns when the next may begin; so many of them were free.
+    fn again(&mut self, now: Time, free: u32) -> Time {
         let (least, most) = AGAIN;
-        let pause = least.saturating_mul(1 << self.faults.in_a_row.min(10)).min(most);
+        // Whatever it said meanwhile, only a stream that has lived for long starts the pauses anew.
+        if now >= self.faults.until.saturating_add(most) {
+            self.faults.in_a_row = 0;
+        }
+        let doubled = self.faults.in_a_row.checked_sub(free);
+        let pause = doubled
+            .map_or(Time::ZERO, |doubled| least.saturating_mul(1 << doubled.min(10)).min(most));
         self.faults.in_a_row = self.faults.in_a_row.saturating_add(1);
-        now.saturating_add(pause)
+        self.faults.until = now.saturating_add(pause);
+        self.faults.until
     }
 
     /// Returns how many times its stream made no sense are to be written down now, this one among them, if any are.
     pub(super) fn faults_to_record(&mut self, now: Time) -> Option<u64> {
         self.faults.entries.admit(now).map(|before| before.saturating_add(1))
-    }
-
-    pub(super) fn behaves(&mut self) {
-        self.faults.in_a_row = 0;
     }
 }

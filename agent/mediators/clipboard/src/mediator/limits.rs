@@ -34,7 +34,10 @@ pub const STARTS: Rate = Rate { burst: 4, every: Time::from_secs(1) };
 pub const COMPLAINTS: Rate = Rate { burst: 2, every: Time::from_secs(60) };
 /// How long the reader of a guest that hung up may take to read what that had sent.
 pub const HANG_UP: Time = Time::from_secs(5);
-/// The shortest and the longest time a guest whose stream made no sense is left alone.
+/// The shortest and the longest time a guest is left alone whose stream made no sense or could not be read, or has ended again and again. A stream that has
+/// lived for the longest starts the pauses anew.
 pub const AGAIN: (Time, Time) = (Time::from_secs(1), Time::from_secs(60));
 /// Audit entries on one guest's broken streams; those in between are counted.
 pub const FAULT_ENTRIES: Rate = Rate { burst: 1, every: Time::from_secs(60) };
+/// How often the daemon is told that a guest's agent is there or is not. What was in between it need not know, and its mailbox has no end.
+pub const AGENT_TOLD_EVERY: Time = Time::from_millis(100);

@@ -254,7 +254,6 @@ impl ClipboardMediator {
         match event {
             Event::Announce { request, capabilities } => {
                 guest.announced(request, Capabilities(capabilities));
-                guest.behaves();
                 if let Some(size) = screen {
                     guest.monitor(size);
                 }
@@ -283,6 +282,8 @@ impl ClipboardMediator {
                     let bytes = content(length.min(HELD_MAX)).map_err(ReaderFault::Content)?;
                     self.content(index, kind, Arc::new(bytes), now);
                 }
+                // Its memory goes with the wish for it.
+                self.out.push(Output::Tell(index, Command::Forget { number }));
             }
             Event::TooLarge { number, bytes } => {
                 guest.requests.answered(number)?;
@@ -306,8 +307,9 @@ impl ClipboardMediator {
                 }
             }
             Event::Ended => {
+                let again = guest.ended(now);
                 self.disconnected(index, now);
-                self.out.push(Output::Disconnect(index, now));
+                self.out.push(Output::Disconnect(index, again));
             }
         }
         Ok(())

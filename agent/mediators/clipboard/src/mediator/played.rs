@@ -83,9 +83,4 @@ impl PlayedReader {
     pub(crate) fn kept(&self) -> usize {
         self.reader.kept() + self.said.content.len()
     }
-
-    /// Throws away what was read and not told.
-    pub(crate) fn hush(&mut self) {
-        self.said.events.clear();
-    }
 }

@@ -5,8 +5,10 @@
 //!     ^ what the agent writes                    | worker |  in its sandbox; it cannot write to the guest
 //!  Command --> channel <-----------------> stdout +--------+
 //!  Event   <--                                        |
-//!  content <-- file in memory, of fixed length <------+ read once, into memory of this process; then its pages are given back
+//!  content <-- file in memory, of fixed length <------+ read once, into memory of this process; the worker gives its pages back
 //! ```
+//! Nothing is asked of that file but to be read: whoever writes holds a lock of it that all else waits for.
+//!
 //! It sees its guest's stream and no other's. What it says is taken message by message, so many in a row and in a second ([`EVENTS`]); one that says what is no
 //! message, or dies, costs its guest's stream.
 
@@ -17,7 +19,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use printable::explain;
 use ratelimit::RateLimiter;
 use worker_link::clipboard::{Command, Event, START};
@@ -72,9 +73,6 @@ impl ReaderProcess {
     /// # Errors
     /// It is gone, or takes nothing.
     pub fn tell(&self, command: Command) -> io::Result<()> {
-        if matches!(command, Command::GiveUp { .. }) {
-            self.give_back();
-        }
         self.channel.send(&command.message(), &[])
     }
 
@@ -97,14 +95,6 @@ impl ReaderProcess {
         let mut bytes = Zeroizing::new(vec![0; length]);
         self.content.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
-    }
-
-    /// Gives the memory of the content back.
-    pub fn give_back(&self) {
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        if let Err(error) = fallocate(&self.content, flags, 0, CONTENT_MAX.into()) {
-            tracing::debug!("a clipboard's memory is not given back: {error}");
-        }
     }
 
     /// Returns how it ended, if it has.
@@ -238,13 +228,6 @@ impl Reader {
     pub(super) fn content(&self, length: u32) -> io::Result<Zeroizing<Vec<u8>>> {
         let running = self.running.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         running.content(length)
-    }
-
-    /// Gives the memory of the content back.
-    pub(super) fn give_back(&self) {
-        if let Some(running) = &self.running {
-            running.give_back();
-        }
     }
 
     /// Returns how long nothing may be taken of what it says: zero if something may be now.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use crate::mediator::limits::EVENTS_IN_A_ROW;
+use crate::mediator::limits::{AGENT_TOLD_EVERY, EVENTS_IN_A_ROW};
 use crate::mediator::{ClipboardMediator, Output, Time};
 use clipboard_content::Rejected;
 use clock::{Alarm, Moment};
@@ -12,7 +12,6 @@ use monitor::mediator_thread::Ends;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
-use worker_link::clipboard::Event;
 
 use super::agent_connection::{AgentConnection, Transferred};
 use super::decoding;
@@ -31,8 +30,8 @@ pub(super) struct Service {
     decoders: decoding::Workers,
     epoch: Moment,
     alarm: Alarm,
-    /// Whose agents the daemon knows of.
-    agents: Vec<bool>,
+    /// Whose agents the daemon knows of, and from when on it may be told of another state of each.
+    agents: Vec<(bool, Time)>,
     /// Whether the daemon knows of a picture that is being decoded.
     preparing: bool,
     // Last: when these go, the daemon takes everything for let go.
@@ -77,7 +76,7 @@ impl Service {
         }
         let mediator = ClipboardMediator::new(&names, policy);
         let (epoch, alarm) = (Moment::now(), Alarm::new()?);
-        let agents = vec![false; names.len()];
+        let agents = vec![(false, Time::ZERO); names.len()];
         let decoders = decoding::Workers::new(workers.decoding);
         let preparing = false;
         Ok(Self {
@@ -198,12 +197,8 @@ impl Service {
                     return self.mediator.reader_failed(index, now);
                 }
             };
-            let content_came = matches!(event, Event::Content { .. });
             let heard =
                 self.mediator.heard(index, event, &mut |length| reader.content(length), now);
-            if content_came {
-                reader.give_back();
-            }
             if let Err(fault) = heard {
                 reader.failed(&fault, now);
                 return self.mediator.reader_failed(index, now);
@@ -283,11 +278,12 @@ impl Service {
         if std::mem::replace(&mut self.preparing, preparing) != preparing {
             self.send(ClipboardEvent::Preparing(preparing));
         }
-        for index in 0..self.connections.len() {
+        let now = self.now();
+        for (index, (known, again)) in self.agents.iter_mut().enumerate() {
             let there = self.mediator.has_agent(index);
-            let known = self.agents.get_mut(index).map(|known| std::mem::replace(known, there));
-            if known != Some(there) {
-                self.send(ClipboardEvent::Agent(index, there));
+            if *known != there && now >= *again {
+                (*known, *again) = (there, now.saturating_add(AGENT_TOLD_EVERY));
+                self.daemon.send(ClipboardEvent::Agent(index, there));
             }
         }
     }
@@ -316,6 +312,11 @@ impl Service {
         let now = self.now();
         let mut until = self.mediator.deadline();
         let mut sooner = |time: Time| until = Some(until.map_or(time, |until| until.min(time)));
+        for (index, (known, again)) in self.agents.iter().enumerate() {
+            if *known != self.mediator.has_agent(index) {
+                sooner(*again);
+            }
+        }
         let mut wanted: Vec<(PollFlags, bool)> = Vec::new();
         for index in 0..self.connections.len() {
             let mut flags = PollFlags::empty();

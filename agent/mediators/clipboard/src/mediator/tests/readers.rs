@@ -6,6 +6,10 @@ use super::world::{A, B, CAPABLE, TEXT, World, allowed, announce, give, grab, pa
 use crate::mediator::Hotkey;
 use crate::mediator::limits::{AGAIN, PULL_SILENCE};
 
+fn announces() -> Event {
+    Event::Announce { request: false, capabilities: CAPABLE }
+}
+
 fn content(number: u32, length: usize) -> Event {
     Event::Content { number, kind: TEXT, length: u32::try_from(length).unwrap() }
 }
@@ -29,14 +33,13 @@ fn only_its_stream_is_lost(mut world: World, what: &str) {
 // Shows: C-9.
 #[test]
 fn a_reader_that_says_what_cannot_be_loses_its_guests_stream_and_nothing_crosses() {
-    let cases: [(&str, Event); 9] = [
+    let cases: [(&str, Event); 8] = [
         ("a request that was not made may be made", Event::Ready { number: 2 }),
         ("the request may be made again", Event::Ready { number: 1 }),
         ("no request may be made", Event::Ready { number: 0 }),
         ("content of a request to come", content(2, 4)),
         ("content of no request", content(0, 4)),
         ("content of any request", content(u32::MAX, 4)),
-        ("content that is not there", content(1, 5)),
         ("progress of another request", Event::Progress { number: 7 }),
         ("too much of another request", Event::TooLarge { number: 2, bytes: 1 }),
     ];
@@ -51,6 +54,30 @@ fn a_reader_that_says_what_cannot_be_loses_its_guests_stream_and_nothing_crosses
         world.hotkey(Hotkey::Paste, A);
         assert!(world.last_words().starts_with("Nothing to paste."), "{what}");
         only_its_stream_is_lost(world, what);
+    }
+}
+
+#[test]
+fn a_reader_that_fails_or_ends_again_and_again_is_left_alone_for_longer_until_a_stream_has_lived() {
+    for (lie, free) in [(Event::Ready { number: 9 }, 0), (Event::Ended, 1)] {
+        let mut world = allowed();
+        let pauses = |world: &mut World| -> Vec<u64> {
+            let pause = |_| {
+                world.lies(B, &announces(), b"");
+                world.lies(B, &lie, b"");
+                let again = world.disconnected.last().unwrap().1;
+                let pause = again - world.now;
+                world.wait(pause);
+                world.connected(B);
+                pause.as_secs()
+            };
+            (0..9).map(pause).collect()
+        };
+        let grow = [0, 1, 2, 4, 8, 16, 32, 60, 60, 60];
+        let expected = if free == 1 { &grow[..9] } else { &grow[1..] };
+        assert_eq!(pauses(&mut world), expected, "{lie:?}");
+        world.wait(AGAIN.1);
+        assert_eq!(pauses(&mut world), expected, "{lie:?}, after one that lived");
     }
 }
 
