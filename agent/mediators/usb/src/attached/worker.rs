@@ -49,6 +49,8 @@ const MESSAGES: Rate = Rate { burst: 512, every: Duration::from_millis(50) };
 pub(super) const BEGIN_WITHIN: Duration = Duration::from_secs(120);
 /// How long it may take to let the device go once the guest has it no longer.
 const LEAVE_WITHIN: Duration = Duration::from_secs(15);
+/// How long it may take to say that its VMM has gone.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a killed worker is waited for until it is looked at again, in milliseconds.
 const ENDED_LOOK: u16 = 1000;
 /// Longest reason of a worker's that is shown, in characters.
@@ -78,6 +80,8 @@ impl DomainWorkers {
 pub(super) struct DeviceWorker {
     process: Process,
     channel: Channel,
+    /// The stream to its VMM, of which nothing is read or written here: it tells when that has gone.
+    vmm: OwnedFd,
     /// The cgroup it is in, and how many processes had been killed there for memory before it was started.
     group: Option<(Group, u64)>,
 }
@@ -100,8 +104,9 @@ impl DeviceWorker {
         // It is there before the worker is: one that ends at once has ended, and nothing else.
         let start = Start { whole: job.share.is_whole() };
         channel.send(&start.write(), &[node.as_fd(), written.as_fd()])?;
+        let vmm = stream.try_clone()?;
         let process = Process::start(&program, Role::Usb, workers.user, stream, workers_end)?;
-        Ok(Self { process, channel, group })
+        Ok(Self { process, channel, vmm, group })
     }
 
     /// Waits until nothing of the process is left, and returns how it ended.
@@ -237,9 +242,8 @@ impl Attendant<'_> {
         if stage == Stage::Opening {
             return Err(why);
         }
-        let commands = BTreeMap::new();
-        let counts = Counts { to_device: 0, to_guest: 0, commands, refused: 0 };
-        (self.tell)(DeviceThreadEvent::Detached(Some(DetachReason::Stream(why)), counts));
+        let reason = Some(DetachReason::Stream(why));
+        (self.tell)(DeviceThreadEvent::Detached(reason, unknown_counts()));
         Ok(())
     }
 
@@ -285,30 +289,59 @@ impl Attendant<'_> {
         let now = Moment::now();
         let left = match turn.stage {
             Stage::Opening => Some(turn.left(self.begin_within, now).ok_or(Fault::NotBegun)?),
-            Stage::Serving => None,
+            Stage::Serving => match turn.gone {
+                None => None,
+                Some(since) => {
+                    let left = GONE_WITHIN.checked_sub(now.saturating_duration_since(since));
+                    if left.is_none_or(|left| left.is_zero()) {
+                        return Ok(Some(self.vmm_gone()));
+                    }
+                    left
+                }
+            },
             Stage::Leaving => match turn.left(LEAVE_WITHIN, now) {
                 None => return Ok(Some(Outcome::Over)),
                 left => left,
             },
         };
-        self.wait(left)?;
+        let waits_for_vmm = turn.stage == Stage::Serving && turn.gone.is_none();
+        if self.wait(left, waits_for_vmm)? {
+            turn.gone = Some(Moment::now());
+        }
         // Written by the broker.
         let _ = self.waker.0.read();
         Ok(None)
     }
 
-    /// Waits for the worker, its end, or the broker.
-    fn wait(&self, most: Option<Duration>) -> Result<(), Fault> {
+    /// Takes the device from a guest whose VMM has gone, of which its worker says nothing.
+    fn vmm_gone(&self) -> Outcome {
+        tracing::warn!(
+            "the worker that serves {} does not let it go though its VMM has gone, and is ended",
+            self.what
+        );
+        let gone = Some(DetachReason::NoVmm);
+        (self.tell)(DeviceThreadEvent::Detached(gone, unknown_counts()));
+        Outcome::Over
+    }
+
+    /// Waits for the worker, its end, or the broker, and for the end of its VMM if that is wanted; returns whether that has come.
+    fn wait(&self, most: Option<Duration>, for_vmm: bool) -> Result<bool, Fault> {
         let mut fds = [
             PollFd::new(self.waker.0.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.worker.channel.as_fd(), PollFlags::POLLIN),
+            // Asked for nothing, it says when the other end has gone.
+            PollFd::new(self.worker.vmm.as_fd(), PollFlags::empty()),
         ];
+        let wanted = if for_vmm { 3 } else { 2 };
         let most = most.map(|left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-        match poll(&mut fds, most.unwrap_or(PollTimeout::NONE)) {
+        let polled = fds.get_mut(..wanted).unwrap_or_default();
+        match poll(polled, most.unwrap_or(PollTimeout::NONE)) {
             // The end of the channel is that of the worker: nobody else has the other end of it.
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(Fault::Wait(error)),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(Fault::Wait(error)),
         }
+        let [_, _, vmm] = fds;
+        Ok(for_vmm && vmm.any() == Some(true))
     }
 
     fn send(&self, command: Command) -> Result<(), Fault> {
@@ -334,6 +367,11 @@ impl Attendant<'_> {
     }
 }
 
+/// Returns what is told of what went to and from a device whose worker did not say it.
+fn unknown_counts() -> Counts {
+    Counts { to_device: 0, to_guest: 0, commands: BTreeMap::new(), refused: 0 }
+}
+
 /// What a message leads to.
 #[derive(Debug)]
 enum Heard {
@@ -354,6 +392,8 @@ struct Turn {
     started: Moment,
     /// When it came to this stage.
     since: Moment,
+    /// Since when its VMM has gone.
+    gone: Option<Moment>,
     messages: RateLimiter,
     refusals: RateLimiter,
 }
@@ -365,6 +405,7 @@ impl Turn {
             closing: false,
             started: now,
             since: now,
+            gone: None,
             messages: RateLimiter::new(MESSAGES),
             refusals: RateLimiter::new(REFUSALS),
         }

@@ -68,11 +68,22 @@ type During = dyn Fn(&mpsc::Sender<DeviceThreadCommand>, &ThreadWaker, Option<&D
 
 /// Attends to what this script is, and has `during` send the broker's commands whenever it is told something, or asked to authorise.
 fn attend_with(script: &str, configuration: Option<u8>, during: &During) -> Came {
+    attend_before(script, configuration, during, |_| {})
+}
+
+/// As above; `with_vmm` is done with the VMM's end of the stream when the worker has been started.
+fn attend_before(
+    script: &str,
+    configuration: Option<u8>,
+    during: &During,
+    with_vmm: impl FnOnce(&UnixStream),
+) -> Came {
     let dir = tempfile::tempdir().unwrap();
     let (stream, mut vmm) = UnixStream::pair().unwrap();
     let node = File::open("/dev/null").unwrap().into();
     let worker = DeviceWorker::start(&rogue(dir.path(), script), stream.into(), node, &job());
     let worker = worker.unwrap();
+    with_vmm(&vmm);
     let pid = worker.process.id();
     let waker =
         ThreadWaker(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap());
@@ -107,6 +118,21 @@ fn attend_with(script: &str, configuration: Option<u8>, during: &During) -> Came
 
 fn attend(script: &str) -> Came {
     attend_with(script, Some(1), &|_, _, _| {})
+}
+
+// Shows: C-8.
+#[test]
+fn a_worker_that_keeps_silent_when_its_vmm_has_gone_is_ended_and_the_device_is_free() {
+    let script = format!("{BEGUN}; exec sleep 1000");
+    let gone = |vmm: &UnixStream| vmm.shutdown(std::net::Shutdown::Both).unwrap();
+    let came = attend_before(&script, Some(1), &|_, _, _| {}, gone);
+    assert!(matches!(came.detached(), DetachReason::NoVmm), "{came:?}");
+    assert!(came.took >= GONE_WITHIN && came.took < GONE_WITHIN * 6, "{came:?}");
+    // One that says so itself is believed, and has its time.
+    let script = format!("{BEGUN}; sleep 1; {}", detached(1, ""));
+    let came = attend_before(&script, Some(1), &|_, _, _| {}, gone);
+    assert!(matches!(came.detached(), DetachReason::NoVmm), "{came:?}");
+    assert!(came.took < GONE_WITHIN, "{came:?}");
 }
 
 /// In octal, as `printf` has it: that it has begun, and that the guest has the device no longer, for the reason of this number.
