@@ -145,7 +145,11 @@ impl<'a> Scene<'a> {
             std::thread::sleep(PASTED);
             let pasted = self.pasted()?;
             let Some(pasted) = pasted else {
-                ensure!(began.elapsed() < patience(SOON), "{text} is not pasted");
+                ensure!(
+                    began.elapsed() < patience(SOON),
+                    "{text} is not pasted\n{}",
+                    self.ward.pc.sh("tail -n 20 /tmp/state/audit/*; ps | grep worker")?
+                );
                 continue;
             };
             if pasted == text {
