@@ -363,7 +363,7 @@ fn kills(scene: &mut Scene<'_>) -> Outcome {
     ensure!(after[0] <= before[0] + DESCRIPTORS_MORE, "descriptors: {before:?}, then {after:?}");
     ensure!(after[1] <= before[1] + MEMORY_MORE, "memory: {before:?}, then {after:?}");
     // One that ended after its agent is a zombie for as long as the PC's first process does not look, and has no program.
-    let left = ward.pc.sh("for p in $(pidof bulkhead-vmm); do readlink /proc/$p/exe; done | wc -l; ls -d /sys/fs/cgroup/bulkhead*/*/ | wc -l")?;
+    let left = ward.pc.sh("for p in $(pidof bulkhead-vmm); do readlink /proc/$p/exe; done | wc -l; ls -d /sys/fs/cgroup/bulkhead-*/*/ | wc -l")?;
     let left: Vec<&str> = left.split_whitespace().collect();
     ensure!(left == ["2", "2"], "VMMs and groups: {left:?}");
     let verified = scene.agent()?.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
