@@ -192,7 +192,25 @@ impl Agent {
         let header = [CLIENT, size.saturating_add(20), PROTOCOL, kind, 0, 0, size];
         let mut message: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
         message.extend(body);
-        self.port.write_all(&message)
+        self.write(&message)
+    }
+
+    /// Writes all of it. The kernel may have what the other end says before it knows that somebody is there, and takes nothing until then.
+    fn write(&mut self, mut message: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !message.is_empty() {
+            match self.port.write(message) {
+                Ok(count) => message = message.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until =>
+                {
+                    std::thread::sleep(LOOK);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,6 +248,26 @@ mod tests {
         let text = sent(&mut theirs);
         assert_eq!(words(&text[..36]), [CLIENT, 31, PROTOCOL, CLIPBOARD, 0, 0, 11, 0, TEXT]);
         assert_eq!(&text[36..], b"8 h");
+    }
+
+    #[test]
+    fn a_port_that_takes_nothing_yet_is_waited_for() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut port = File::from(OwnedFd::from(ours));
+        while port.write(&[0; 4096]).is_ok() {}
+        let mut agent = Agent { port, own: String::new(), is_offered: false, pasted: None };
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            theirs.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+            while !all.ends_with(&CAPABLE.to_le_bytes()) {
+                let count = theirs.read(&mut buffer).unwrap();
+                all.extend_from_slice(&buffer[..count]);
+            }
+        });
+        agent.announce(false).unwrap();
+        reader.join().unwrap();
     }
 
     #[test]
