@@ -2,9 +2,10 @@
 //! on, and what was killed comes back.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
 use tests::patience::patience;
@@ -16,7 +17,8 @@ use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
 
 use super::{
-    MIB, RULES, SOON, host_has_its_switches, is_attached, no_disk_on_host, run, until, wait_for,
+    MIB, RULES, SOON, devices, host_has_its_switches, is_attached, no_disk_on_host, run, until,
+    wait_for,
 };
 use crate::suite::seat::{GREEN, RED, in_front, keys};
 
@@ -181,6 +183,22 @@ impl<'a> Scene<'a> {
         Ok(true)
     }
 
+    /// Plugs the stick in again if it was its worker that was killed: the agent has it blocked until somebody does.
+    fn plugs_again(&mut self, medium: &Path) -> Outcome {
+        let is_blocked = |device: &Value| {
+            let why = device["why"].as_str().unwrap_or_default();
+            device["state"] == "blocked" && why.contains("plug it in again")
+        };
+        if !devices(self.agent()?)?.iter().any(is_blocked) {
+            return Ok(());
+        }
+        pull_stick(self.person.hardware(), "patient")?;
+        until("the stick that was pulled is listed", || {
+            Ok(!devices(self.agent()?)?.iter().any(is_blocked))
+        })?;
+        plug_stick(self.person.hardware(), "patient", medium, "PATIENT1")
+    }
+
     /// Has the clinical guest read the stick again and again.
     fn reads(&self) -> Outcome {
         let line = "(while [ -b /dev/sda ]; do echo 3 > /proc/sys/vm/drop_caches; head -c 1048576 /dev/sda; done) >/dev/null 2>&1 &";
@@ -305,6 +323,7 @@ fn kills(scene: &mut Scene<'_>) -> Outcome {
     let mut counts = [0; 4];
     let rounds = if is_in_full() { KILLS_IN_FULL } else { KILLS };
     for round in 0..rounds {
+        scene.plugs_again(&medium)?;
         wait_for(scene.agent()?, "stick", is_attached("read-only"))?;
         super::disk_in(&scene.probes[0], true)?;
         scene.reads()?;
@@ -351,6 +370,7 @@ fn kills(scene: &mut Scene<'_>) -> Outcome {
     scene.person.key("b", false)?;
     wait_for(scene.agent()?, "stick", is_attached("read-only"))?;
     // What one agent gathers over the deaths of several VMMs, once it has had a picture of each.
+    scene.plugs_again(&medium)?;
     let mut had = Vec::new();
     for _ in 0..3 {
         scene.kill_vmm(0)?;
