@@ -14,7 +14,7 @@
 //! | [`renewal`] | a domain that keeps nothing begins anew |
 //! | [`trial`] | whether the guest of a new image comes up: a pure state machine |
 //! | [`entries`], [`screen`] | what the audit log and the screen say of domains |
-//! | [`wanted`] | what is wanted of a domain, for the next agent |
+//! | [`desired_state`] | what is desired of a domain, for the next agent |
 //! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
 //! [`Supervisor`] carries out what the state machines decide. It runs on the event loop's thread
