@@ -3,8 +3,8 @@
 //!
 //! | what | written | means | read by |
 //! | --- | --- | --- | --- |
-//! | whole number | `2` | what the option counts, in the range that it has | [`whole`] |
-//! | size of memory | `512M`, `512MB`, `512MiB`, `4G`, `4GB`, `4GiB`, also in small letters and with a space before the unit | powers of 1024 | [`memory`] |
+//! | whole number | `2` | what the option counts, in the range that it has | [`whole()`] |
+//! | size of memory | `512M`, `512MB`, `512MiB`, `4G`, `4GB`, `4GiB`, also in small letters and with a space before the unit | powers of 1024 | [`memory()`] |
 //! | length of time | `30s`, `10m`, `8h` | seconds, minutes, hours | [`duration`] |
 //! | address of a network card | `52:54:00:12:34:56` | six bytes | [`Mac`] |
 //!

@@ -14,7 +14,7 @@
 //!   person copied out of it and pasted.
 //! - A picture is decoded elsewhere, by a worker that lives for it; what that says is judged, and allows nothing by itself.
 //! - At most one content is held and one is being decided on; each guest is offered at most one.
-//! - Each guest's stream is read by a worker that sees no other's ([`vdagent::GuestReader`](::vdagent::GuestReader) is what it does), and what that says
+//! - Each guest's stream is read by a worker that sees no other's ([`vdagent::GuestReader`] is what it does), and what that says
 //!   is believed of its guest alone, and as much as that guest would be.
 //! - Answers name no request: a guest has one request at a time to answer. A copy hotkey that comes while the answer to an earlier one
 //!   is due waits until its reader says that this came and was dropped; if it does not come, the stream is renewed.

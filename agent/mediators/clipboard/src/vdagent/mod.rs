@@ -1,6 +1,6 @@
 //! What is written to guests, in the SPICE agent's protocol. Without I/O.
 //!
-//! The protocol's messages and numbers, and what reads them, are the crate [`vdagent`](::vdagent)'s.
+//! The protocol's messages and numbers, and what reads them, are the crate [`vdagent`]'s.
 
 mod media_types;
 mod outbox;
