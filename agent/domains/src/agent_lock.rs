@@ -50,6 +50,13 @@ pub struct AgentLock {
     told: Option<Moment>,
 }
 
+impl Drop for AgentLock {
+    fn drop(&mut self) {
+        // Said and not left to closing: a process that is being started has the file open too, until it runs another program.
+        let _ = self.file.unlock();
+    }
+}
+
 /// How often the lock's file is told that its agent runs.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
