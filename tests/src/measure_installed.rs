@@ -45,6 +45,8 @@ pub struct Measured {
     pub agent_kib: u64,
     /// The same of both VMMs, without their guests' memory.
     pub vmm_kib: u64,
+    /// The same of all workers.
+    pub worker_kib: u64,
 }
 
 /// Measures once.
@@ -102,6 +104,7 @@ pub fn measure() -> Outcome<Measured> {
         vmm_cpu: share(1),
         agent_kib: memory(&pc, "bulkhead-agent")?,
         vmm_kib: memory(&pc, "bulkhead-vmm")?,
+        worker_kib: memory(&pc, "bulkhead-worker")?,
     })
 }
 
@@ -164,20 +167,30 @@ fn bare() -> Outcome<Duration> {
     Ok(drawn.unwrap_or_default())
 }
 
+/// The processes that were started by this name: what the kernel calls one is a number where it was started from memory.
+fn processes(name: &str) -> String {
+    format!(
+        "for pid in $(cd /proc; for p in [0-9]*; do tr '\\0' ' ' 2>/dev/null < $p/cmdline | grep -qE '^([^ ]*/)?{name} ' && echo $p; done)"
+    )
+}
+
 /// Processor time of all processes with this name by now, in ticks.
 fn processor(pc: &WardPc, name: &str) -> Outcome<u64> {
-    let line = format!(
-        "for pid in $(/bin/busybox pgrep -x {name}); do sed 's/.*) //' /proc/$pid/stat | cut -d' ' -f12,13; done"
-    );
+    let line =
+        format!("{}; do sed 's/.*) //' /proc/$pid/stat | cut -d' ' -f12,13; done", processes(name));
     Ok(run(pc, &line)?.split_whitespace().filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
 }
 
 /// Proportional set size of all processes with this name, in KiB, without what is as large as a guest's memory.
 fn memory(pc: &WardPc, name: &str) -> Outcome<u64> {
     let line = format!(
-        "for pid in $(/bin/busybox pgrep -x {name}); do awk '/^Size:/ {{ guest = $2 >= {GUEST_KIB} }} /^Pss:/ && !guest {{ sum += $2 }} END {{ print sum }}' /proc/$pid/smaps; done"
+        "{}; do awk '/^Size:/ {{ guest = $2 >= {GUEST_KIB} }} /^Pss:/ && !guest {{ sum += $2 }} END {{ print sum }}' /proc/$pid/smaps; done",
+        processes(name)
     );
-    Ok(run(pc, &line)?.split_whitespace().filter_map(|kib| kib.parse::<u64>().ok()).sum())
+    let said = run(pc, &line)?;
+    let kib: Vec<u64> = said.split_whitespace().filter_map(|kib| kib.parse().ok()).collect();
+    ensure!(!kib.is_empty(), "no process is called {name}: {said}");
+    Ok(kib.iter().sum())
 }
 
 /// A table of several runs, each figure's median.
@@ -210,6 +223,11 @@ pub fn table(runs: &[Measured]) -> String {
         ),
         ("agent, proportional set size", format!("{} KiB", median(&|run| run.agent_kib))),
         ("both VMMs without guests' memory", format!("{} KiB", median(&|run| run.vmm_kib))),
+        ("all workers", format!("{} KiB", median(&|run| run.worker_kib))),
+        (
+            "the whole host side",
+            format!("{} KiB", median(&|run| run.agent_kib + run.vmm_kib + run.worker_kib)),
+        ),
     ] {
         let _ = writeln!(text, "| {what} | {value} |");
     }

@@ -15,6 +15,8 @@ use crate::{Failure, Guest, Outcome, WardPc, ensure};
 const BLOCKS: usize = 65_536;
 /// Where the VMM takes its device.
 const SOCKET: &str = "/run/measured/usb.sock";
+/// The agent of this build, in the PC.
+const AGENT: &str = "/share/bulkhead-agent";
 /// How long one pattern is read, in milliseconds.
 const READ_MS: u64 = 3000;
 /// Sizes of one read, in KiB.
@@ -67,7 +69,7 @@ pub fn reads(pc: &WardPc, way: Way, disk: &str) -> Outcome<Vec<f64>> {
     let ours = format!("socket={SOCKET}");
     let chardev = format!("socket,id=u,path={SOCKET},server=on,wait=off");
     let (vmm, arguments): (Vmm, Vec<&str>) = match way {
-        Way::Agent => return with_agent(pc).map(|(speeds, _)| speeds),
+        Way::Agent => return reads_through_agent(pc, AGENT),
         Way::Plain | Way::Filtered => (Vmm::Bulkhead, vec!["--usb", &ours]),
         Way::QemuRedir => (
             Vmm::Q35,
@@ -110,18 +112,23 @@ pub fn reads(pc: &WardPc, way: Way, disk: &str) -> Outcome<Vec<f64>> {
     speeds
 }
 
-/// Measures the memory of the agent and of the VMM, before a stick is in the guest and after it was read.
-pub fn memory_of_device(pc: &WardPc) -> Outcome<[[Memory; 2]; 2]> {
-    with_agent(pc).map(|(_, memory)| memory)
+/// Reads as [`reads`] does, through the agent that is this program.
+pub fn reads_through_agent(pc: &WardPc, program: &str) -> Outcome<Vec<f64>> {
+    with_agent(pc, program).map(|(speeds, _)| speeds)
 }
 
-fn with_agent(pc: &WardPc) -> Outcome<(Vec<f64>, [[Memory; 2]; 2])> {
+/// Measures the memory of the agent and of the VMM, before a stick is in the guest and after it was read.
+pub fn memory_of_device(pc: &WardPc) -> Outcome<[[Memory; 2]; 2]> {
+    with_agent(pc, AGENT).map(|(_, memory)| memory)
+}
+
+fn with_agent(pc: &WardPc, program: &str) -> Outcome<(Vec<f64>, [[Memory; 2]; 2])> {
     let machine = SEAT_MACHINE.replace("backend = \"kms\"", "backend = \"none\"");
     let (machine, _) = machine.split_once("[domain.internet]").ok_or("no Internet domain")?;
     let machine = format!("{machine}[domain.internet]\nvmm = \"external\"\n");
     let rule = "\n[[usb]]\nid = \"stick\"\nmatch = { class = \"mass-storage\" }\nto = \"clinical\"\naction = \"read-only\"\n";
     pc.sh("rm -rf /tmp/state")?;
-    let agent = Agent::launch_with(pc, &machine, &(seat_policy() + rule), &[])?;
+    let agent = Agent::launch_build(pc, program, &machine, &(seat_policy() + rule), &[])?;
     let probe = agent.probe("clinical");
     let result = (|| {
         probe.wait_ready()?;

@@ -178,7 +178,10 @@ mod tests {
     fn wait_for(holds: impl Fn() -> bool) {
         let started = Instant::now();
         while !holds() {
-            assert!(started.elapsed() < Duration::from_secs(60), "it has not come about in a minute");
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "it has not come about in a minute"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::budgets::Budgets;
 use tests::measure::{self, Exits, PATTERNS, Sample};
-use tests::measure_builds::{Earlier, Row};
+use tests::measure_builds::{Earlier, EarlierAgent, Row};
 use tests::measure_usb::{self, SIZES, Way};
 use tests::peers::{BZIMAGE, ELF, Vmm};
 use tests::wardpc::{Hardware, images};
@@ -28,11 +28,15 @@ const BOOTS: [(Vmm, &str); 6] = [
 const DISK: &str = "/tmp/measured.img";
 
 fn main() {
-    let (mut runs, mut parts, mut before) = (5, BTreeSet::new(), None);
+    let (mut runs, mut parts, mut before, mut agent) = (5, BTreeSet::new(), None, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if let Some(folder) = word.strip_prefix("before=") {
             before = Some(PathBuf::from(folder));
+            continue;
+        }
+        if let Some(folder) = word.strip_prefix("agent=") {
+            agent = Some(PathBuf::from(folder));
             continue;
         }
         match word.as_str() {
@@ -48,9 +52,10 @@ fn main() {
         }
     }
     let mut report = Report { text: String::new(), missed: Vec::new() };
-    let all = parts.is_empty() && before.is_none();
+    let all = parts.is_empty() && before.is_none() && agent.is_none();
     let result = run(&mut report, runs, &|part: &str| all || parts.contains(part))
-        .and_then(|()| before.map_or(Ok(()), |folder| builds(&mut report, runs, &folder)));
+        .and_then(|()| before.map_or(Ok(()), |folder| builds(&mut report, runs, &folder)))
+        .and_then(|()| agent.map_or(Ok(()), |folder| agents(&mut report, runs, &folder)));
     if let Err(Failure(error)) = result {
         eprintln!("bench: {error}");
         std::process::exit(1);
@@ -68,7 +73,7 @@ fn main() {
 
 fn usage() -> ! {
     eprintln!(
-        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy] [usb] [installed] [before=FOLDER]"
+        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy] [usb] [installed] [before=FOLDER] [agent=FOLDER]"
     );
     std::process::exit(2);
 }
@@ -170,6 +175,16 @@ fn builds(report: &mut Report, runs: usize, folder: &Path) -> Outcome {
     pc.sh(&fill)?;
     let rows = earlier.compare(&pc, runs, DISK)?;
     report.line("\n## The same by the clock, two processors\n");
+    beside(report, rows).map(drop)
+}
+
+/// Measures this build's agent beside an earlier one, by the clock.
+fn agents(report: &mut Report, runs: usize, folder: &Path) -> Outcome {
+    let earlier = EarlierAgent::bring(folder)?;
+    let dir = tempfile::tempdir()?;
+    let pc = power_on(dir.path())?;
+    let rows = earlier.compare(&pc, runs)?;
+    report.line("\n## One agent beside another, in turn, by the clock\n");
     beside(report, rows).map(drop)
 }
 
