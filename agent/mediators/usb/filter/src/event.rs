@@ -59,7 +59,8 @@ pub enum Refusal {
     Protocol(u8),
     /// A packet that makes no sense: wrong lengths, an ID in use, or one that only a device may send.
     Packet,
-    /// More transfers at once than [`IN_FLIGHT_MAX`](crate::IN_FLIGHT_MAX).
+    /// More transfers at once than [`IN_FLIGHT_MAX`](crate::IN_FLIGHT_MAX), or more bytes of them than
+    /// [`BYTES_IN_FLIGHT_MAX`](crate::BYTES_IN_FLIGHT_MAX).
     TooMany,
     /// Kinds beyond those that are told apart.
     Others,

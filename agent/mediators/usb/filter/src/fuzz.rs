@@ -15,7 +15,7 @@ use usbredir::{Body, Packet, Status};
 use crate::descriptors::{Device, Pinned};
 use crate::stick::{INPUT, OUTPUT, Quirks, Stick, pinned};
 use crate::testing::{Bench, Data, bulk, cbw, control};
-use crate::{Filter, IN_FLIGHT_MAX, Out, Rules};
+use crate::{BYTES_IN_FLIGHT_MAX, Filter, IN_FLIGHT_MAX, Out, Rules};
 
 /// Actions of one stream.
 const ACTIONS_MAX: usize = 1024;
@@ -116,6 +116,7 @@ fn play(bench: &mut Bench, data: &[u8]) -> u64 {
         }
         bench.inbox.clear();
         assert!(bench.filter.in_flight() <= IN_FLIGHT_MAX);
+        assert!(bench.filter.bytes_in_flight() <= BYTES_IN_FLIGHT_MAX);
         assert!(!bench.stick.harmed, "{:02x?}", bench.stick.commands);
         assert_eq!(bench.stick.data_out, 0);
     }
@@ -177,6 +178,7 @@ pub fn fuzz_device(data: &[u8]) {
         });
         asked.truncate(IN_FLIGHT_MAX);
         assert!(filter.in_flight() <= IN_FLIGHT_MAX);
+        assert!(filter.bytes_in_flight() <= BYTES_IN_FLIGHT_MAX);
         if filter.is_closed() {
             break;
         }

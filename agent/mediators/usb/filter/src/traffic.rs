@@ -37,10 +37,12 @@ pub(crate) enum Pending {
     },
     Interrupt {
         endpoint: u8,
+        asked: u32,
     },
     /// A bulk transfer of storage that a reset has overtaken: its answer is Cancelled, whatever it is.
     Abandoned {
         endpoint: u8,
+        asked: u32,
     },
     Configuration {
         set: bool,
@@ -49,6 +51,18 @@ pub(crate) enum Pending {
         interface: u8,
         set: bool,
     },
+}
+
+impl Pending {
+    /// Returns the bytes that the kernel keeps for it until it is answered. A control request has at most a page, and one is under way at a time.
+    const fn bytes(self) -> u32 {
+        match self {
+            Self::Bulk { asked, .. }
+            | Self::Interrupt { asked, .. }
+            | Self::Abandoned { asked, .. } => asked,
+            Self::Control { .. } | Self::Configuration { .. } | Self::Alternate { .. } => 0,
+        }
+    }
 }
 
 /// What is remembered of the traffic, whatever the device.
@@ -63,6 +77,13 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self { log: Log::new(), pending: BTreeMap::new(), faults: 0 }
+    }
+
+    /// Returns the bytes of the transfers that are with the device.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pending.values().fold(0, |sum, pending| {
+            sum.saturating_add(usize::try_from(pending.bytes()).unwrap_or(usize::MAX))
+        })
     }
 
     pub(crate) fn traffic<'a>(&'a mut self, out: &'a mut Out) -> Traffic<'a> {
@@ -106,8 +127,8 @@ impl Traffic<'_> {
     }
 
     /// Abandons a transfer that is with the device; with `cancel` the device is told.
-    pub(crate) fn abandon(&mut self, id: u64, endpoint: u8, cancel: bool) {
-        self.ledger.pending.insert(id, Pending::Abandoned { endpoint });
+    pub(crate) fn abandon(&mut self, id: u64, endpoint: u8, asked: u32, cancel: bool) {
+        self.ledger.pending.insert(id, Pending::Abandoned { endpoint, asked });
         if cancel {
             self.pass(id, Body::CancelDataPacket);
         }

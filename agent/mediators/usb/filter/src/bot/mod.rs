@@ -170,6 +170,12 @@ impl Bot {
         self.waiting.len().saturating_add(usize::from(self.flying.is_some()))
     }
 
+    /// Returns the bytes of the transfer that is with the device.
+    pub(crate) fn bytes(&self) -> usize {
+        let asked = self.flying.map_or(0, |flying| flying.asked);
+        usize::try_from(asked).unwrap_or(usize::MAX)
+    }
+
     /// Returns the endpoint of the transfer with this ID that is with the device, and the bytes it is for.
     pub(crate) fn awaited(&self, id: u64) -> Option<(u8, u32)> {
         let flying = self.flying.filter(|flying| flying.id == id)?;
@@ -275,7 +281,7 @@ impl Bot {
         }
         if let Some(flying) = self.flying.take() {
             let endpoint = if flying.command { self.output } else { self.input };
-            traffic.abandon(flying.id, endpoint, cancel);
+            traffic.abandon(flying.id, endpoint, flying.asked, cancel);
         }
         self.piece.clear();
         for unit in &mut self.units {

@@ -196,7 +196,7 @@ impl Filter {
                 self.well(bulk.status);
                 self.ledger.traffic(out).answer(id, Body::Bulk(bulk));
             }
-            Some(Pending::Abandoned { endpoint }) if endpoint == bulk.endpoint => {
+            Some(Pending::Abandoned { endpoint, .. }) if endpoint == bulk.endpoint => {
                 self.ledger.traffic(out).answer_bulk(
                     id,
                     endpoint,
@@ -229,7 +229,7 @@ impl Filter {
         if endpoint & 0x80 == 0 {
             match self.ledger.pending.remove(&id) {
                 None => return self.wrong(false, out),
-                Some(Pending::Interrupt { endpoint: asked })
+                Some(Pending::Interrupt { endpoint: asked, .. })
                     if asked == endpoint && interrupt.data.is_empty() => {}
                 Some(_) => return self.wrong(true, out),
             }

@@ -16,6 +16,9 @@ use crate::traffic::{Ledger, Out, Pending, Traffic};
 /// Transfers that are with the device, or wait, at once: far more than a controller with two or three
 /// endpoints in use has, and a bound on what is remembered.
 pub const IN_FLIGHT_MAX: usize = 256;
+/// Bytes of transfers that are with a device at once. The kernel has 16 MiB for all devices of the PC (`usbfs_memory_mb`): with four devices in each of two
+/// domains, half of that stays free for what is plugged in next. A driver of storage has one transfer of 128 KiB at a time, or two.
+pub const BYTES_IN_FLIGHT_MAX: usize = 1 << 20;
 /// Things against the specification, one after the other, after which a device is taken away. A stick
 /// at its end may produce a few, and a guest's resets may mend them.
 pub const FAULTS_MAX: u32 = 16;
@@ -145,6 +148,11 @@ impl Filter {
             .fold(self.ledger.pending.len(), |sum, bot| sum.saturating_add(bot.in_flight()))
     }
 
+    /// Returns the bytes of transfers that are with the device; at most [`BYTES_IN_FLIGHT_MAX`].
+    pub fn bytes_in_flight(&self) -> usize {
+        self.bots.iter().fold(self.ledger.bytes(), |sum, bot| sum.saturating_add(bot.bytes()))
+    }
+
     /// Returns whether [`Event::Changed`] or [`Event::Violation`] was told: nothing passes any more.
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -219,7 +227,8 @@ impl Filter {
             // An answer could not say which of the two it is for.
             return self.ledger.traffic(out).refused(Refusal::Packet);
         }
-        if self.in_flight() >= IN_FLIGHT_MAX {
+        let bytes = self.bytes_in_flight().saturating_add(with_device(&body));
+        if self.in_flight() >= IN_FLIGHT_MAX || bytes > BYTES_IN_FLIGHT_MAX {
             let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::TooMany);
             return traffic.answer(id, refusal(body, Status::IoError));
@@ -352,8 +361,19 @@ impl Filter {
             traffic.refused(Refusal::Endpoint(endpoint));
             return traffic.answer(id, refusal(Body::Interrupt(interrupt), Status::Stall));
         }
-        self.ledger.pending.insert(id, Pending::Interrupt { endpoint });
+        let asked = u32::from(interrupt.length);
+        self.ledger.pending.insert(id, Pending::Interrupt { endpoint, asked });
         self.ledger.traffic(out).pass(id, Body::Interrupt(interrupt));
+    }
+}
+
+/// Returns the bytes that a transfer takes while it is with the device. One of an interrupt endpoint from the device is none: it comes unasked.
+fn with_device(body: &Body) -> usize {
+    match body {
+        // One that says more than there can be is refused for that.
+        Body::Bulk(bulk) => usize::try_from(bulk.length).unwrap_or(MAX_DATA).min(MAX_DATA),
+        Body::Interrupt(interrupt) => usize::from(interrupt.length),
+        _ => 0,
     }
 }
 

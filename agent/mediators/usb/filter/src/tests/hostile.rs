@@ -186,6 +186,38 @@ fn more_transfers_than_can_be_known_are_answered_with_an_error() {
     }
 }
 
+// Shows: C-10.
+#[test]
+fn a_guest_has_no_more_of_the_kernels_memory_for_a_device_than_its_drivers_use() {
+    const LARGEST: u32 = 128 * 1024;
+    let mut bench = Bench::new(Rules::Allow);
+    let ask = |id| Packet { id, body: bulk(INPUT, LARGEST, Vec::new()) };
+    let mut out = Out::default();
+    // The device says nothing to any of them.
+    (0..200).for_each(|id| bench.filter.from_guest(ask(id), &mut out));
+    let taken = out.to_device.len();
+    assert_eq!(taken * LARGEST as usize, crate::BYTES_IN_FLIGHT_MAX);
+    assert_eq!(bench.filter.bytes_in_flight(), crate::BYTES_IN_FLIGHT_MAX);
+    assert_eq!((out.to_guest.len(), last_status(&mut out)), (200 - taken, Status::IoError));
+    assert!(matches!(out.events[..], [Event::Refused { what: crate::Refusal::TooMany, times: 1 }]));
+    // To the device it is the same, and what takes no data is not held up.
+    send(&mut bench, &mut out, 300, OUTPUT, vec![0; 64]);
+    assert_eq!(last_status(&mut out), Status::IoError);
+    let passed = out.to_device.len();
+    let status = crate::testing::control(0x80, 0, 0, 0, 2);
+    bench.filter.from_guest(Packet { id: 301, body: status }, &mut out);
+    assert_eq!(out.to_device.len(), passed + 1);
+    // What was answered makes room, and so on for as long as the guest likes.
+    let mut oldest: Vec<u64> = (0..taken as u64).collect();
+    for id in 1000..2000 {
+        answer(&mut bench, &mut out, oldest.remove(0), bulk(INPUT, 0, Vec::new()));
+        out.to_device.clear();
+        bench.filter.from_guest(ask(id), &mut out);
+        assert_eq!(out.to_device.len(), 1, "{id}");
+        oldest.push(id);
+    }
+}
+
 /// What a driver that keeps the protocol asks for.
 #[derive(Clone, Debug)]
 enum Ask {
