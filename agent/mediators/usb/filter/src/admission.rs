@@ -52,13 +52,24 @@ pub enum Unsupported {
     /// Storage in a device of which the guest has a part. Before storage is given it is reset, and a reset is the whole device's.
     #[error("this storage is part of a keyboard or mouse, and cannot be given without it")]
     Part,
+    /// An interface that the kernel has no right for: usbfs knows those of 32 (`USBDEVFS_DROP_PRIVILEGES`).
+    #[error(
+        "its interface {0} cannot be given to a desktop: Linux has rights for interfaces up to number {INTERFACE_MAX} only"
+    )]
+    Interface(u8),
 }
+
+/// Highest number of an interface that can be served.
+pub const INTERFACE_MAX: u8 = 31;
 
 /// Returns the device as it is for whoever has this of it, UAS taken out.
 pub(crate) fn shared(device: Device, share: &Share) -> Result<Device, Unsupported> {
     let device = share.of(device);
     if !share.is_whole() && device.settings().any(|setting| setting.class == MASS_STORAGE) {
         return Err(Unsupported::Part);
+    }
+    if let Some(beyond) = device.settings().find(|setting| setting.interface > INTERFACE_MAX) {
+        return Err(Unsupported::Interface(beyond.interface));
     }
     without_uas(device)
 }

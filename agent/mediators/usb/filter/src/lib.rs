@@ -44,7 +44,7 @@ mod traffic;
 mod uas;
 mod vendor;
 
-pub use admission::{Error, Rules, Unsupported};
+pub use admission::{Error, INTERFACE_MAX, Rules, Unsupported};
 pub use control::CONTROL_BYTES_MAX;
 pub use event::{Change, CommandRefusal, Counts, Event, Refusal, Violation};
 pub use filter::{BYTES_IN_FLIGHT_MAX, FAULTS_MAX, Filter, IN_FLIGHT_MAX};

@@ -158,3 +158,20 @@ fn the_descriptors_of_real_devices_are_read_and_their_storage_can_be_given_read_
         assert_eq!(storage, 9, "docs/it/hardware.md says 9");
     }
 }
+
+#[test]
+fn an_interface_that_the_kernel_has_no_right_for_is_refused_in_words_unless_the_guest_does_not_get_it()
+ {
+    // Vendor specific, without endpoints.
+    let with = |second: u8| {
+        let mut raw = vec![9, 2, 27, 0, 2, 1, 0, 0x80, 50];
+        raw.extend([9, 4, 0, 0, 0, 0xff, 0, 0, 0, 9, 4, second, 0, 0, 0xff, 0, 0, 0]);
+        Pinned { configurations: vec![raw], ..pinned(false) }
+    };
+    Filter::new(Rules::Allow, with(31)).unwrap();
+    let refused = Filter::new(Rules::Allow, with(32)).unwrap_err();
+    assert_eq!(refused, Error::Unsupported(Unsupported::Interface(32)));
+    assert!(refused.to_string().contains("interface 32"), "{refused}");
+    let rest = crate::Share::Interfaces([0].into());
+    Filter::of(Rules::Allow, with(32), rest).unwrap();
+}
