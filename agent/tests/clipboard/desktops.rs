@@ -60,6 +60,9 @@ fn policy(rules: &str) -> String {
     TWO_DOMAINS.replace("\"passthrough\"", "\"none\"") + rules
 }
 
+/// How long a grab of a guest's agent may take to be heard.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
 /// A process that is killed when it is dropped.
 struct Running(Child);
 
@@ -260,9 +263,19 @@ impl Desktops {
         })
     }
 
-    /// Presses the copy hotkey; returns what it says, as an error if it failed.
+    /// Presses the copy hotkey; returns what it says, as an error if it failed. What the guest's agent has said goes through its reader, which steps back
+    /// behind whatever runs beside it: who hears that nothing is copied presses again.
     pub(crate) fn copy(&self, from: usize) -> Result<String, String> {
-        said(&self.bulkhead(&["clipboard", "copy", "--from", DOMAINS[from]]))
+        let until = Instant::now() + HEARD_WITHIN;
+        loop {
+            let said = said(&self.bulkhead(&["clipboard", "copy", "--from", DOMAINS[from]]));
+            match said {
+                Err(words) if words.contains("Nothing is copied in") && Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(500));
+                }
+                said => return said,
+            }
+        }
     }
 
     pub(crate) fn copy_in_background(&self, from: usize) -> JoinHandle<Result<String, String>> {

@@ -10,6 +10,7 @@ use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
 use clipboard::mediator::Hotkey;
+use clipboard::mediator::limits::HANG_UP;
 use clipboard::service::{ClipboardEvent, Command, Program, Workers};
 use clipboard::vdagent::spec::{capability, content, kind};
 use rustix::net::{
@@ -109,6 +110,7 @@ const FOUND: &[Deed] = &[
         says(&Event::Ended);
         sleeps();
     }),
+    (SAYS_NOTHING, |_| sleeps()),
     ("has content before anybody asked", |file| {
         writes(&file, b"unasked");
         says(&ABLE);
@@ -156,7 +158,7 @@ const ASKED: &[Deed] = &[
         says(&Event::Ready { number });
         sleeps();
     }),
-    ("never answers", |_| {
+    (KEEPS_QUIET, |_| {
         says(&ABLE);
         says(&Event::Grab(vec![content::UTF8_TEXT]));
         sleeps();
@@ -167,6 +169,9 @@ const ASKED: &[Deed] = &[
     }),
 ];
 
+/// When its guest has been heard.
+const KEEPS_QUIET: &str = "never answers";
+const SAYS_NOTHING: &str = "says nothing of what its guest says";
 const WAVERS: &str = "has a clipboard and has none";
 
 /// What is no fault, as a guest may do it as well.
@@ -232,6 +237,20 @@ fn what_stands_in_a_readers_place() {
         deeds.find(|(known, _)| *known == name).unwrap().1(start());
         std::process::exit(0);
     }
+}
+
+/// Returns whether this process runs the test of this name alone. If not, one is started that does, and has passed.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "BULKHEAD_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let name = format!("rogue_readers::{test}");
+    let mut child = Process::new(std::env::current_exe().unwrap());
+    let output = child.args([&name, "--exact"]).env(ALONE, "").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    false
 }
 
 /// A program that does this the first time that it reads the Internet guest, and what it should every other time.
@@ -308,9 +327,36 @@ fn a_reader_that_lies_about_what_was_copied_fails_that_copy_in_words_and_nothing
     }
 }
 
+#[test]
+fn a_reader_that_hangs_is_named_as_what_it_is_and_not_as_an_agent_that_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ward = ward(dir.path(), SAYS_NOTHING);
+    ward.internet.read_to_end(&mut Vec::new()).unwrap();
+    ward.hotkey(Hotkey::Copy, 1);
+    ward.said("INTERNET cannot copy or paste: what reads its clipboard has failed");
+}
+
+#[test]
+fn a_guest_that_hangs_up_has_no_agent_from_then_on_though_its_reader_keeps_quiet() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ward = ward(dir.path(), KEEPS_QUIET);
+    ward.wait(|event| matches!(event, ClipboardEvent::Agent(1, true)));
+    let began = Instant::now();
+    ward.internet.shutdown(std::net::Shutdown::Both).unwrap();
+    ward.wait(|event| matches!(event, ClipboardEvent::Agent(1, false)));
+    let took = began.elapsed();
+    assert!(took < HANG_UP / 2, "{took:?}");
+    ward.reconnects();
+    ward.text_crosses(KEEPS_QUIET);
+}
+
 // Shows: C-9.
 #[test]
 fn a_reader_that_is_loud_holds_itself_up_and_gives_nothing_to_the_agent() {
+    // Its descriptors are no other test's.
+    if !is_alone("a_reader_that_is_loud_holds_itself_up_and_gives_nothing_to_the_agent") {
+        return;
+    }
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     for (name, _) in LOUD {
         let dir = tempfile::tempdir().unwrap();
@@ -334,8 +380,8 @@ fn a_reader_that_is_loud_holds_itself_up_and_gives_nothing_to_the_agent() {
         }
         // Two more: what was told before this began, and at the same moment as its end.
         assert!(told <= began.elapsed().as_millis() / 100 + 2, "{name}: {told} times");
-        // Other tests run beside this one.
-        assert!(descriptors() < before + 500, "{name}");
+        let after = descriptors();
+        assert!(after <= before, "{name}: {after} descriptors, and before {before}");
         // Its guest hangs up, and comes again.
         ward.internet.shutdown(std::net::Shutdown::Both).unwrap();
         if *name != WAVERS {
@@ -352,7 +398,7 @@ fn a_program_in_a_readers_place_can_put_another_text_there_which_is_judged_and_n
     for (name, _) in OTHER {
         let dir = tempfile::tempdir().unwrap();
         let mut ward = ward(dir.path(), name);
-        ward.wait(|event| matches!(event, ClipboardEvent::Agent(1, true)));
+        ward.are_heard();
         std::thread::sleep(Duration::from_millis(100));
         ward.hotkey(Hotkey::Copy, 1);
         let mut sha256 = String::new();
@@ -414,14 +460,8 @@ fn without_the_program_nothing_is_copied_and_it_is_said() {
 
 #[test]
 fn a_reader_that_is_killed_is_started_again_and_holds_up_nobody() {
-    // In a process of its own, whose readers are no other test's.
-    const ALONE: &str = "BULKHEAD_TEST_ALONE";
-    if std::env::var_os(ALONE).is_none() {
-        let name = "rogue_readers::a_reader_that_is_killed_is_started_again_and_holds_up_nobody";
-        let mut child = Process::new(std::env::current_exe().unwrap());
-        let output = child.args([name, "--exact"]).env(ALONE, "").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    // Its readers are no other test's.
+    if !is_alone("a_reader_that_is_killed_is_started_again_and_holds_up_nobody") {
         return;
     }
     let mut ward = Ward::open();

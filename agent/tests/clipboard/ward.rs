@@ -114,12 +114,17 @@ impl Ward {
 
     pub(crate) fn with(rules: &str, workers: Workers) -> Self {
         let ward = Self::unannounced(rules, workers);
+        ward.are_heard();
+        ward
+    }
+
+    /// Both guests' agents are heard, in whichever order.
+    pub(crate) fn are_heard(&self) {
         let mut agents = 0;
-        ward.wait(|event| {
+        self.wait(|event| {
             agents += usize::from(matches!(event, ClipboardEvent::Agent(_, true)));
             agents == 2
         });
-        ward
     }
 
     /// Whose guests have not been heard yet.

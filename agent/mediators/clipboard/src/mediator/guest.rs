@@ -6,7 +6,7 @@ use monitor::Permit;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
-use super::limits::{AGAIN, FAULT_ENTRIES, OFFERED_FOR};
+use super::limits::{AGAIN, FAULT_ENTRIES, LOOK_EVERY, OFFERED_FOR, PULL_SILENCE};
 use super::requests::Requests;
 use super::{DomainIndex, Paste, Time};
 use crate::grant::PermittedContent;
@@ -37,6 +37,8 @@ pub(super) enum Withdrawn {
 pub(super) struct Guest {
     pub(super) name: String,
     pub(super) connected: bool,
+    /// The other end of its stream has hung up: what it said before that is still read, and it is told nothing any more.
+    pub(super) hung_up: bool,
     pub(super) outbox: Outbox,
     /// What its agent can do; none before it said so.
     pub(super) capabilities: Option<Capabilities>,
@@ -47,9 +49,30 @@ pub(super) struct Guest {
     pub(super) sending: Option<Offer>,
     /// What it was asked for, as its reader was told.
     pub(super) requests: Requests,
-    /// Nothing can be started that reads its stream.
-    pub(super) unread: bool,
+    /// Whether something reads its stream, as far as is known.
+    pub(super) reading: Reading,
+    unheard: Unheard,
     faults: Faults,
+}
+
+/// Whether something reads a guest's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// What reads it has said something, or has not been needed yet.
+    Works,
+    /// Nothing can be started that does.
+    DoesNotStart,
+    /// The last that did has failed, and its successor has not been heard yet.
+    Failed,
+}
+
+/// Bytes of a guest that lie in its stream while its agent has not announced itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unheard {
+    /// Since when some have lain there each time that somebody looked.
+    since: Option<Time>,
+    /// When somebody is to look again.
+    again: Time,
 }
 
 #[derive(Debug)]
@@ -66,13 +89,15 @@ impl Guest {
         Self {
             name,
             connected: false,
+            hung_up: false,
             outbox: Outbox::of(domain),
             capabilities: None,
             grabbed: Vec::new(),
             offer: None,
             sending: None,
             requests: Requests::default(),
-            unread: false,
+            reading: Reading::Works,
+            unheard: Unheard::default(),
             faults: Faults {
                 in_a_row: 0,
                 until: Time::ZERO,
@@ -83,14 +108,26 @@ impl Guest {
 
     pub(super) fn connect(&mut self) {
         self.disconnect();
-        (self.connected, self.unread) = (true, false);
+        self.connected = true;
+        if self.reading == Reading::DoesNotStart {
+            self.reading = Reading::Works;
+        }
         self.outbox.announce(true);
     }
 
     pub(super) fn disconnect(&mut self) {
-        self.connected = false;
+        (self.connected, self.hung_up) = (false, false);
         // Its reader ends with it.
         self.requests = Requests::default();
+        self.unheard = Unheard::default();
+        self.outbox.clear();
+        self.sending = None;
+        self.forget();
+    }
+
+    /// Handles that the other end of its stream has hung up. Answers to what it was asked may be on their way.
+    pub(super) fn hang_up(&mut self) {
+        self.hung_up = true;
         self.outbox.clear();
         self.sending = None;
         self.forget();
@@ -107,6 +144,25 @@ impl Guest {
     /// Returns whether there is an agent that knows clipboards.
     pub(super) fn has_agent(&self) -> bool {
         self.capabilities.is_some_and(|c| c.has(capability::CLIPBOARD_BY_DEMAND))
+    }
+
+    /// Returns from when on somebody is to look whether bytes of it lie unread, if it is connected and its agent has not announced itself.
+    pub(super) fn look(&self) -> Option<Time> {
+        let waits = self.connected && !self.hung_up && self.capabilities.is_none();
+        waits.then_some(self.unheard.again)
+    }
+
+    /// Handles that bytes of it lie unread, or do not any more. Returns whether they have for too long.
+    pub(super) fn looked(&mut self, lie: bool, now: Time) -> bool {
+        let Unheard { since, again } = &mut self.unheard;
+        if !lie {
+            if since.take().is_some() {
+                *again = now.saturating_add(LOOK_EVERY);
+            }
+            return false;
+        }
+        *again = now.saturating_add(LOOK_EVERY);
+        now >= since.get_or_insert(now).saturating_add(PULL_SILENCE)
     }
 
     pub(super) fn announced(&mut self, request: bool, capabilities: Capabilities) {

@@ -55,7 +55,7 @@ pub use crate::grant::{DomainIndex, Paste};
 use crate::vdagent::{Capabilities, Outbox};
 use clipboard_content as content;
 use crossing::{Crossing, Pressed, Stage};
-use guest::Guest;
+use guest::{Guest, Reading};
 use limits::{HELD_MAX, HOTKEYS, PULL_MAX, PULL_SILENCE};
 pub use requests::ReaderFault;
 pub use words::Outcome;
@@ -225,6 +225,17 @@ impl ClipboardMediator {
         }
     }
 
+    /// Handles that the other end of a guest's stream has hung up: it has no agent from now on. What it said before that is heard to its end.
+    pub fn hung_up(&mut self, index: DomainIndex, now: Time) {
+        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
+            return;
+        };
+        guest.hang_up();
+        if self.pull.as_ref().is_some_and(|pull| pull.from == index && !pull.asked) {
+            self.pull_failed("was restarted", now);
+        }
+    }
+
     /// Sets the size of the guests' screens, in pixels, for agents that can set it.
     pub fn screen(&mut self, size: Option<(u32, u32)>) {
         if self.screen == size {
@@ -251,6 +262,16 @@ impl ClipboardMediator {
         let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
             return Ok(());
         };
+        if guest.hung_up
+            && matches!(
+                event,
+                Event::Announce { .. } | Event::Grab(_) | Event::Release | Event::Request(_)
+            )
+        {
+            // There is nobody left to answer, nor to be asked.
+            return Ok(());
+        }
+        guest.reading = Reading::Works;
         match event {
             Event::Announce { request, capabilities } => {
                 guest.announced(request, Capabilities(capabilities));
@@ -315,12 +336,31 @@ impl ClipboardMediator {
         Ok(())
     }
 
+    /// Returns from when on the caller is to look whether bytes of a guest lie unread, and tell that by [`Self::looked`]: if its stream has begun, and its
+    /// agent has not announced itself.
+    #[must_use]
+    pub fn look(&self, index: DomainIndex) -> Option<Time> {
+        self.guests.get(index).and_then(Guest::look)
+    }
+
+    /// Handles that bytes of a guest lie unread, or do not any more.
+    ///
+    /// # Errors
+    /// They have for so long that its reader is to be ended, as [`Self::reader_failed`] says.
+    pub fn looked(&mut self, index: DomainIndex, lie: bool, now: Time) -> Result<(), ReaderFault> {
+        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.look().is_some()) else {
+            return Ok(());
+        };
+        if guest.looked(lie, now) { Err(ReaderFault::Silent) } else { Ok(()) }
+    }
+
     /// Handles that what reads a guest's stream died, or says what cannot be: the stream is ended, and what was copied from it fails.
     pub fn reader_failed(&mut self, index: DomainIndex, now: Time) {
         let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
             return;
         };
         let again = guest.pause(now);
+        guest.reading = Reading::Failed;
         self.out.push(Output::Disconnect(index, again));
         if self.pulls_from(index) {
             self.pull_failed(INTERRUPTED, now);
@@ -331,7 +371,7 @@ impl ClipboardMediator {
     pub fn reader_missing(&mut self, index: DomainIndex, now: Time) {
         self.reader_failed(index, now);
         if let Some(guest) = self.guests.get_mut(index) {
-            guest.unread = true;
+            guest.reading = Reading::DoesNotStart;
         }
     }
 
@@ -483,8 +523,11 @@ impl ClipboardMediator {
     fn no_agent(&self, index: DomainIndex) -> Outcome {
         let name = self.name(index);
         let label = label(&self.policy, &name);
-        let unread = self.guests.get(index).is_some_and(|guest| guest.unread);
-        if unread { words::unread(label) } else { words::no_agent(label) }
+        match self.guests.get(index).map(|guest| guest.reading) {
+            Some(Reading::DoesNotStart) => words::reader_missing(label),
+            Some(Reading::Failed) => words::reader_failed(label),
+            Some(Reading::Works) | None => words::no_agent(label),
+        }
     }
 
     fn name(&self, index: DomainIndex) -> String {

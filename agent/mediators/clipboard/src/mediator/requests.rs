@@ -1,6 +1,6 @@
 //! The requests for one guest's clipboard, by number, and whether what its reader says of them can be.
 
-use super::limits::HELD_MAX;
+use super::limits::{HELD_MAX, PULL_SILENCE};
 use super::{ClipboardMediator, DomainIndex, Output, Time};
 use worker_link::clipboard::Command;
 
@@ -13,6 +13,9 @@ pub enum ReaderFault {
     /// The content that it says is there is not.
     #[error("the content that it has read is not to be had")]
     Content(#[source] std::io::Error),
+    /// It says nothing of what its guest has said.
+    #[error("its guest has said something, of which it says nothing for {} seconds", PULL_SILENCE.as_secs())]
+    Silent,
 }
 
 /// A request that its guest's reader was told of, and that is not made yet.

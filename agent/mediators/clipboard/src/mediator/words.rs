@@ -82,9 +82,16 @@ pub(super) fn no_agent(label: &str) -> Outcome {
     ))
 }
 
-/// What is said of a domain whose stream nothing reads.
-pub(super) fn unread(label: &str) -> Outcome {
+/// What is said of a domain whose stream nothing can be started to read.
+pub(super) fn reader_missing(label: &str) -> Outcome {
     Outcome::no(format!(
         "{label} cannot copy or paste: what reads its clipboard does not start.\nIT: `bulkhead doctor` says why."
+    ))
+}
+
+/// What is said of a domain what read whose stream has failed.
+pub(super) fn reader_failed(label: &str) -> Outcome {
+    Outcome::no(format!(
+        "{label} cannot copy or paste: what reads its clipboard has failed and is started anew.\nIT, if it stays so: `journalctl -u bulkhead-agent` says why."
     ))
 }

@@ -148,6 +148,16 @@ impl AgentConnection {
         })
     }
 
+    /// Returns whether something that the other end has written was not read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        self.stream.as_ref().is_some_and(|Connection { socket, .. }| {
+            rustix::io::ioctl_fionread(socket).unwrap_or_else(|error| {
+                tracing::error!("a clipboard's socket does not say what is unread: {error}");
+                0
+            }) > 0
+        })
+    }
+
     /// Returns the listener, for polling, while nobody is connected and a connection is due.
     pub(super) fn listener(&self, now: Time) -> Option<BorrowedFd<'_>> {
         let free = self.stream.is_none() && now >= self.again;

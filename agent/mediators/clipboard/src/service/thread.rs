@@ -45,6 +45,8 @@ const WRITES: usize = 4;
 #[derive(Clone, Copy, Debug, Default)]
 struct Ready {
     write: bool,
+    /// Bytes of the guest's lie in it.
+    unread: bool,
     hung_up: bool,
 }
 
@@ -108,6 +110,12 @@ impl Service {
             };
             // What its time has ended is over before anybody asks for it: after a sleep of the PC much may be.
             self.mediator.tick(self.now());
+            // And who has hung up is offered nothing more.
+            for (index, ready) in ready.iter().enumerate() {
+                if ready.hung_up {
+                    self.hung_up(index);
+                }
+            }
             // The daemon next: a policy that came in counts for what guests send after it.
             self.daemon.take_wakeup();
             while let Some(command) = self.daemon.next() {
@@ -168,10 +176,8 @@ impl Service {
             // Before what it says now: it may ask again, having got what it asked for.
             outbox.guest_took_all();
         }
-        if ready.hung_up {
-            connection.hung_up(now);
-        }
         self.hear(index, now);
+        self.look(index, ready.unread, now);
         let connection = self.connections.get(index);
         if connection.and_then(AgentConnection::until).is_some_and(|until| now >= until) {
             return self.gone(index);
@@ -206,6 +212,22 @@ impl Service {
         }
     }
 
+    /// Looks whether a guest says something that its reader does not. `unread`: it has said something since the last look.
+    fn look(&mut self, index: usize, unread: bool, now: Time) {
+        let (Some(connection), Some(reader)) =
+            (self.connections.get(index), self.readers.get_mut(index))
+        else {
+            return;
+        };
+        if self.mediator.look(index).is_some_and(|at| now >= at) {
+            let lie = unread || connection.has_unread();
+            if let Err(fault) = self.mediator.looked(index, lie, now) {
+                reader.failed(&fault, now);
+                self.mediator.reader_failed(index, now);
+            }
+        }
+    }
+
     fn write(&mut self, index: usize) {
         let (Some(connection), Some(outbox)) =
             (self.connections.get_mut(index), self.mediator.outbox(index))
@@ -220,15 +242,19 @@ impl Service {
                 Transferred::Bytes(_) => {}
                 Transferred::Nothing => return,
                 Transferred::Disconnected => {
-                    // What it said before that is read all the same.
-                    let now = self.now();
-                    if let Some(connection) = self.connections.get_mut(index) {
-                        connection.hung_up(now);
-                    }
-                    return;
+                    return self.hung_up(index);
                 }
             }
         }
+    }
+
+    /// Handles that the other end of a guest's stream is gone. What it said before that is read all the same.
+    fn hung_up(&mut self, index: usize) {
+        let now = self.now();
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.hung_up(now);
+        }
+        self.mediator.hung_up(index, now);
     }
 
     fn gone(&mut self, index: usize) {
@@ -325,6 +351,12 @@ impl Service {
                 reads = outbox.waits_for_guest();
                 flags.set(PollFlags::POLLOUT, !reads);
             }
+            match self.mediator.look(index) {
+                // It is polled for what the guest says again when that has been looked at for a moment.
+                Some(at) if at > now => sooner(at),
+                Some(_) => flags.insert(PollFlags::POLLIN),
+                None => {}
+            }
             wanted.push((flags, reads));
         }
         // Of each guest how long nothing is taken of what its reader says, and how long none is started.
@@ -377,6 +409,7 @@ impl Service {
                     let Some(place) = ready.get_mut(*index) else { continue };
                     place.hung_up |= found.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
                     place.write |= found.contains(PollFlags::POLLOUT);
+                    place.unread |= found.contains(PollFlags::POLLIN);
                 }
                 Polled::Reads(index) => {
                     let Some(place) = ready.get_mut(*index) else { continue };

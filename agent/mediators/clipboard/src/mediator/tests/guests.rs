@@ -163,3 +163,68 @@ fn an_agent_of_old_without_selections_is_understood() {
     world.gets(A);
     assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"old");
 }
+
+#[test]
+fn a_guest_that_has_hung_up_is_offered_nothing_though_its_reader_has_not_said_so() {
+    let mut world = allowed();
+    world.copy_text(B, "text");
+    world.hotkey(Hotkey::Paste, A);
+    let reader = world.readers[A].take();
+    world.mediator.hung_up(A, world.now);
+    world.record(true);
+    assert!(world.last_words().starts_with("CLINICAL cannot copy or paste"));
+    let undelivered = world.noted.pop().unwrap();
+    assert_eq!(undelivered.kind, "clipboard-not-delivered");
+    assert_eq!(undelivered.detail["why"], "its agent is gone");
+    // Nor is it asked about, whatever it said before.
+    world.readers[A] = reader;
+    for before in [announce(true, CAPABLE), grab(&[TEXT])] {
+        world.sends(A, &before);
+        for hotkey in [Hotkey::Paste, Hotkey::Copy] {
+            world.hotkey(hotkey, A);
+            assert!(world.last_words().starts_with("CLINICAL cannot copy or paste"));
+        }
+        world.copy_text(B, "text");
+    }
+    assert!(world.to_record.is_empty() && world.gets(A).is_empty());
+    world.disconnected(A);
+    world.connected(A);
+    world.sends(A, &announce(true, CAPABLE));
+    world.hotkey(Hotkey::Paste, A);
+    world.record(true);
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"text");
+}
+
+#[test]
+fn what_is_offered_to_a_guest_that_hangs_up_is_not_taken_by_what_it_said_before() {
+    let mut world = allowed();
+    world.copy_text(B, "text");
+    world.hotkey(Hotkey::Paste, A);
+    world.record(true);
+    world.gets(A);
+    world.mediator.hung_up(A, world.now);
+    assert_eq!(pasted(&mut world, A, TEXT), None);
+    assert!(!world.noted.iter().any(|event| event.kind == "clipboard-taken"));
+}
+
+#[test]
+fn what_a_guest_was_asked_for_before_it_hung_up_is_still_copied_and_nothing_is_asked_after_it() {
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    world.hotkey(Hotkey::Copy, B);
+    world.gets(B);
+    world.mediator.hung_up(B, world.now);
+    world.sends(B, &give(TEXT, b"its last"));
+    assert!(world.last_words().starts_with("Copied from INTERNET"));
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    let reader = world.readers[B].take();
+    world.hotkey(Hotkey::Copy, B);
+    world.mediator.hung_up(B, world.now);
+    world.settle();
+    assert_eq!(world.last_words(), "Not copied: INTERNET was restarted.");
+    world.readers[B] = reader;
+    world.lies(B, &worker_link::clipboard::Event::Ready { number: 1 }, b"");
+    assert!(world.gets(B).is_empty() && world.disconnected.is_empty());
+}

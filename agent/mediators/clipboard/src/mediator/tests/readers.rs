@@ -3,8 +3,8 @@
 use worker_link::clipboard::Event;
 
 use super::world::{A, B, CAPABLE, TEXT, World, allowed, announce, give, grab, pasted};
-use crate::mediator::Hotkey;
-use crate::mediator::limits::{AGAIN, PULL_SILENCE};
+use crate::mediator::limits::{AGAIN, LOOK_EVERY, PULL_SILENCE};
+use crate::mediator::{Hotkey, ReaderFault};
 
 fn announces() -> Event {
     Event::Announce { request: false, capabilities: CAPABLE }
@@ -169,4 +169,45 @@ fn a_domain_whose_stream_nothing_reads_says_so_and_works_again_when_something_do
     world.hotkey(Hotkey::Copy, B);
     assert!(world.last_words().starts_with("INTERNET cannot copy or paste: what reads"));
     only_its_stream_is_lost(world, "none");
+}
+
+#[test]
+fn a_reader_that_says_nothing_of_what_its_guest_said_is_found_out_and_named_as_what_it_is() {
+    let mut world = allowed();
+    assert_eq!(world.mediator.look(B), None, "its agent was heard");
+    world.disconnected(B);
+    assert_eq!(world.mediator.look(B), None, "there is no stream");
+    world.connected(B);
+    // Read once in between, its time begins anew.
+    for lies in [(0..10).map(|look| look != 9).collect(), vec![true; 11]] {
+        let last = lies.len() - 1;
+        for (look, lie) in lies.into_iter().enumerate() {
+            assert!(world.mediator.look(B).is_some_and(|at| world.now >= at));
+            let found = world.mediator.looked(B, lie, world.now);
+            assert_eq!(found.is_err(), lie && look == last, "look {look}");
+            if let Err(fault) = found {
+                assert!(matches!(fault, ReaderFault::Silent));
+                assert!(fault.to_string().ends_with("for 5 seconds"), "{fault}");
+                break;
+            }
+            assert_eq!(world.mediator.look(B), Some(world.now + LOOK_EVERY));
+            world.wait(LOOK_EVERY);
+        }
+    }
+    world.mediator.reader_failed(B, world.now);
+    world.settle();
+    let failed = "INTERNET cannot copy or paste: what reads its clipboard has failed";
+    for again in [false, true] {
+        if again {
+            world.connected(B);
+        }
+        world.hotkey(Hotkey::Copy, B);
+        assert!(world.last_words().starts_with(failed), "{}", world.last_words());
+    }
+    // One that is heard, and whose guest has no agent, has not.
+    world.lies(B, &Event::Ended, b"");
+    world.hotkey(Hotkey::Copy, B);
+    assert!(world.last_words().contains("no clipboard agent runs there"));
+    world.disconnected.pop();
+    only_its_stream_is_lost(world, "silent");
 }
