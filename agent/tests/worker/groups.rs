@@ -3,7 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::readers::{Pair, answer};
 use super::*;
+use std::io::Write as _;
+use worker_link::CONTENT_MAX;
+use worker_link::clipboard::{Command as Told, Event};
 
 /// A group of the test's own, removed at its end.
 struct Group(PathBuf);
@@ -86,6 +90,41 @@ fn a_worker_that_uses_up_the_memory_of_its_cgroup_is_a_refusal_in_words_and_the_
     assert_eq!(refused.unwrap_err(), expected);
     let small = written(&noise(40, 40), ImageFormat::Png);
     outcome(start_of(&mut program, Kind::Png, &small, HELD_MAX), Kind::Png).unwrap();
+}
+
+#[test]
+fn a_reader_is_in_its_cgroup_before_it_reads_anything_and_leaves_it_empty() {
+    let Some(group) = Group::make("cgroup2", "rw", "reader") else {
+        return skipped("no cgroup can be made");
+    };
+    let pair = Pair::at_work_of(&program_in(&group.0));
+    assert!(group.has(pair.pid()), "{} is elsewhere", pair.pid());
+    drop(pair);
+    let place = group.0.clone();
+    drop(group);
+    assert!(!place.exists(), "it is not empty");
+}
+
+#[test]
+fn a_reader_that_uses_up_the_memory_of_its_cgroup_is_an_end_and_the_next_reads() {
+    let Some((group, _)) = Group::with_memory(12 << 20, "content") else {
+        return skipped("no cgroup with a limit on memory can be made");
+    };
+    let program = program_in(&group.0);
+    let pair = Pair::at_work_of(&program);
+    pair.reader.tell(Told::Expect { number: 1, most: CONTENT_MAX }).unwrap();
+    assert_eq!(pair.hears().unwrap(), Event::Ready { number: 1 });
+    std::thread::scope(|scope| {
+        let mut guest = pair.guest.try_clone().unwrap();
+        // The end of its stream ends it.
+        scope.spawn(move || guest.write_all(&answer(&vec![b'x'; CONTENT_MAX as usize])));
+        while let Ok(event) = pair.hears() {
+            assert_eq!(event, Event::Progress { number: 1 }, "32 MiB lie in 12");
+        }
+        pair.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+    drop(pair);
+    Pair::at_work_of(&program);
 }
 
 #[test]

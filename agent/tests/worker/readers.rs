@@ -21,41 +21,49 @@ fn message(kind: u32, body: &[u8]) -> Vec<u8> {
     [words(&[1, size + 20, 1, kind, 0, 0, size]), body.to_vec()].concat()
 }
 
+/// What a guest hands over.
+pub(super) fn answer(bytes: &[u8]) -> Vec<u8> {
+    message(kind::CLIPBOARD, &[&words(&[0, content::UTF8_TEXT]), bytes].concat())
+}
+
 /// A reader, and its guest.
-struct Pair {
-    reader: ReaderProcess,
-    guest: UnixStream,
+pub(super) struct Pair {
+    pub(super) reader: ReaderProcess,
+    pub(super) guest: UnixStream,
     /// What the agent writes to.
-    stream: UnixStream,
+    pub(super) stream: UnixStream,
 }
 
 impl Pair {
-    fn start() -> Self {
+    fn start(program: &Program) -> Self {
         let (guest, stream) = UnixStream::pair().unwrap();
         // As the agent has it, with which the worker shares it.
         stream.set_nonblocking(true).unwrap();
-        let program = Program::read(&program()).unwrap();
         let user = user_of_domain(1).unwrap();
         let reader =
-            ReaderProcess::start(&program, user, stream.try_clone().unwrap().into()).unwrap();
+            ReaderProcess::start(program, user, stream.try_clone().unwrap().into()).unwrap();
         Self { reader, guest, stream }
     }
 
-    /// That has announced itself, so that its sandbox is closed.
+    /// Whose guest's agent was heard, so that its sandbox is closed.
     fn at_work() -> Self {
-        let mut pair = Self::start();
+        Self::at_work_of(&Program::read(&program()).unwrap())
+    }
+
+    pub(super) fn at_work_of(program: &Program) -> Self {
+        let mut pair = Self::start(program);
         pair.says(&message(kind::ANNOUNCE_CAPABILITIES, &words(&[0, CAPABLE])));
         let announced = Event::Announce { request: false, capabilities: CAPABLE };
         assert_eq!(pair.hears().unwrap(), announced);
         pair
     }
 
-    fn says(&mut self, bytes: &[u8]) {
+    pub(super) fn says(&mut self, bytes: &[u8]) {
         self.guest.write_all(bytes).unwrap();
     }
 
     /// The next event; an error at the reader's end.
-    fn hears(&self) -> std::io::Result<Event> {
+    pub(super) fn hears(&self) -> std::io::Result<Event> {
         loop {
             if let Some(event) = self.reader.next()? {
                 return Ok(event);
@@ -69,12 +77,7 @@ impl Pair {
         }
     }
 
-    fn answers(&mut self, bytes: &[u8]) {
-        let body = [&words(&[0, content::UTF8_TEXT]), bytes].concat();
-        self.says(&message(kind::CLIPBOARD, &body));
-    }
-
-    fn pid(&self) -> Pid {
+    pub(super) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.reader.id()).unwrap())
     }
 }
@@ -82,7 +85,7 @@ impl Pair {
 #[test]
 fn a_reader_tells_what_its_guest_says_and_writes_down_what_it_was_asked_for() {
     let mut pair = Pair::at_work();
-    pair.answers(b"unasked");
+    pair.says(&answer(b"unasked"));
     let large = b"0123456789abcdef".repeat(CONTENT_MAX as usize / 16);
     for (number, text) in [(1, &b"a text"[..]), (2, &large), (3, b"another")] {
         pair.says(&message(kind::CLIPBOARD_GRAB, &words(&[0, content::UTF8_TEXT])));
@@ -92,8 +95,7 @@ fn a_reader_tells_what_its_guest_says_and_writes_down_what_it_was_asked_for() {
         let length = u32::try_from(text.len()).unwrap();
         std::thread::scope(|scope| {
             let mut guest = pair.guest.try_clone().unwrap();
-            let body = [&words(&[0, content::UTF8_TEXT]), text].concat();
-            scope.spawn(move || guest.write_all(&message(kind::CLIPBOARD, &body)).unwrap());
+            scope.spawn(move || guest.write_all(&answer(text)).unwrap());
             let came = loop {
                 match pair.hears().unwrap() {
                     Event::Progress { number: of } => assert_eq!(of, number),
@@ -189,15 +191,22 @@ fn a_reader_at_work_is_nobody_nowhere_and_sees_one_guest() {
 }
 
 #[test]
-fn a_reader_that_is_killed_is_an_end_and_its_guest_can_be_told_nothing_by_it() {
+fn a_reader_that_is_killed_is_an_end_to_the_agent_and_to_its_guest_when_the_agent_says_so() {
     let mut pair = Pair::at_work();
+    pair.reader.tell(Told::Expect { number: 1, most: CONTENT_MAX }).unwrap();
+    assert_eq!(pair.hears().unwrap(), Event::Ready { number: 1 });
+    // In the middle of an answer, of which it has told.
+    pair.says(&answer(&vec![b'x'; CONTENT_MAX as usize])[..100_000]);
+    assert_eq!(pair.hears().unwrap(), Event::Progress { number: 1 });
     kill(pair.pid(), Signal::SIGKILL).unwrap();
-    assert!(pair.hears().is_err());
-    drop(pair.reader);
-    drop(pair.stream);
-    let mut rest = Vec::new();
-    let _ = pair.guest.read_to_end(&mut rest);
-    assert!(rest.is_empty());
+    // What it had said before that may be on its way.
+    assert!((0..10).any(|_| pair.hears().is_err()));
+    // Its stream is the agent's, which ends it.
+    pair.guest.set_nonblocking(true).unwrap();
+    let waits = pair.guest.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock, "its guest was told something");
+    pair.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    assert_eq!(pair.guest.read(&mut [0; 8]).unwrap(), 0);
 }
 
 #[test]

@@ -52,6 +52,9 @@ const BOMB: &str = concat!(
     "wgAAAADIFoUBAAAAkC0KAwAAACBj+r38bJIFVAedn+V2AAAAQOrdjE1sRe5ufOk4eTXqzdr95sH5P5i1j2W8nwAA",
 );
 
+/// Where each domain's workers have a group.
+const READERS: &str = "/sys/fs/cgroup/bulkhead.workers.domains-run-bulkhead";
+
 /// How long an overlay stays, and some.
 const OVERLAY: Duration = Duration::from_secs(30);
 
@@ -79,6 +82,7 @@ fn with_own_disk(ward: &Ward) -> Outcome {
 fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     person.see("the clinical banner", SOON, in_front(GREEN))?;
     wait_for_agents(agent)?;
+    readers(ward, agent)?;
     pictures(ward, person)?;
 
     ward.pc.progress("a text from the Internet into the clinical desktop");
@@ -160,6 +164,47 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
 fn pastes(log: &str) -> impl Iterator<Item = Value> {
     let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     entries.filter(|entry| entry["kind"] == "clipboard")
+}
+
+/// Shows that what reads each desktop's clipboard runs in that domain's group, within its limits, and that what has no memory left there costs its own domain alone.
+fn readers(ward: &Ward, agent: &Agent<'_>) -> Outcome {
+    ward.pc.progress("what reads each desktop's clipboard, in its domain's group");
+    let reader = |domain: &str| -> Outcome<String> {
+        let pids = ward.pc.sh(&format!("cat {READERS}/{domain}/cgroup.procs"))?;
+        Ok(pids.trim().to_owned())
+    };
+    for (domain, user) in [("clinical", "63998"), ("internet", "63997")] {
+        let limits = ward.pc.sh(&format!(
+            "cd {READERS}/{domain}; cat memory.max memory.swap.max pids.max cpu.weight cpu.max"
+        ))?;
+        let ours = limits.split_whitespace().collect::<Vec<_>>();
+        let expected = ["268435456", "0", "128", "50", "100000", "100000"];
+        ensure!(ours == expected, "the group of {domain}'s workers has {limits}");
+        let proc = format!("/proc/{}", reader(domain)?);
+        let command = ward.pc.sh(&format!("tr '\\0' ' ' < {proc}/cmdline"))?;
+        let expected = format!("bulkhead-worker clipboard {user} ");
+        ensure!(command.starts_with(&expected), "in {domain}'s group there is {command}");
+        let status = ward.pc.sh(&format!("cat {proc}/status"))?;
+        let uid = format!("Uid:\t{user}\t{user}\t{user}\t{user}");
+        ensure!(status.lines().any(|line| line.trim_end() == uid), "{uid} is not in:\n{status}");
+    }
+    ward.pc.progress("the Internet desktop's has no memory left");
+    let before = [reader("clinical")?, reader("internet")?];
+    let memory =
+        |bytes: &str| ward.pc.sh(&format!("echo {bytes} > {READERS}/internet/memory.max; true"));
+    memory("65536")?;
+    memory("268435456")?;
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let now = reader("internet")?;
+        if !now.is_empty() && now != before[1] {
+            break;
+        }
+        ensure!(Instant::now() < until, "it goes on in 64 KiB, or no other is started: {now}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    ensure!(reader("clinical")? == before[0], "the clinical desktop's is another as well");
+    wait_for_agents(agent)
 }
 
 /// Shows that a picture crosses as the worker made it anew; a damaged one, one that is far larger than its file, one for which a worker has too little memory, and one whose worker is killed are refused
