@@ -186,8 +186,8 @@ impl Ward {
             assert!(Instant::now() < deadline, "it is not read");
             std::thread::sleep(Duration::from_millis(1));
         }
-        // And after its reader has said so.
-        std::thread::sleep(Duration::from_millis(50));
+        // And after its reader, which steps back behind whatever runs beside it, has said so.
+        std::thread::sleep(Duration::from_millis(200));
     }
 
     /// Copies this in the Internet desktop.
