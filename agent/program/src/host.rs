@@ -38,9 +38,10 @@ const STATUS_MAX: u64 = 64;
 /// What apt and whoever else has packages installed lock (dpkg(1), `DPKG_FRONTEND_LOCKED`), and how long that is waited for.
 const FRONTEND: &str = "/var/lib/dpkg/lock-frontend";
 const FRONTEND_WAIT: Duration = Duration::from_secs(10 * 60);
-/// What each program gets besides: nobody answers questions, and where it matters this process has the lock.
-const VARIABLES: [(&str, &str); 2] =
-    [("DEBIAN_FRONTEND", "noninteractive"), ("DPKG_FRONTEND_LOCKED", "1")];
+/// What each program gets besides: nobody answers questions, where it matters this process has the lock, and the package need not refuse to be older: what is
+/// installed was signed, and is proved afterwards.
+const VARIABLES: [(&str, &str); 3] =
+    [("DEBIAN_FRONTEND", "noninteractive"), ("DPKG_FRONTEND_LOCKED", "1"), ("BULKHEAD_OLDER", "1")];
 /// How long a question may take, and how long dpkg on a slow disk: both together leave time in the unit's `TimeoutStartSec=`.
 const QUESTION: Duration = Duration::from_secs(60);
 const DPKG: Duration = Duration::from_secs(20 * 60);

@@ -119,6 +119,32 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
+fn an_older_package_over_a_newer_one_is_refused_before_anything_is_unpacked() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/bulkhead");
+    let text = fs::read_to_string(folder.join("preinst")).unwrap();
+    let run = |arguments: &[&str], older: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &text, "preinst"]).args(arguments).env("BULKHEAD_OLDER", older);
+        shell.output().unwrap()
+    };
+    let refused = run(&["upgrade", "0.2.0+1", "0.2.0"], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("0.2.0+1 is installed, and 0.2.0 is older"), "{refused:?}");
+    assert!(said(&refused).contains("bulkhead program rollback"), "{refused:?}");
+    for (arguments, older) in [
+        (["upgrade", "0.2.0+1", "0.2.0"].as_slice(), "1"),
+        (&["upgrade", "0.1.9", "0.2.0"], ""),
+        (&["upgrade", "0.2.0", "0.2.0"], ""),
+        (&["install"], ""),
+        (&["install", "0.3.0", "0.2.0"], ""),
+        (&["abort-upgrade", "0.3.0"], ""),
+    ] {
+        let taken = run(arguments, older);
+        assert!(taken.status.success() && said(&taken).is_empty(), "{arguments:?}: {taken:?}");
+    }
+}
+
+#[test]
 fn removing_the_package_without_an_agent_has_the_guests_shut_down_first() {
     let pc = Pc::new();
     let output = pc.run("prerm", "remove");

@@ -206,7 +206,7 @@ fn the_default_machine_file_is_the_example_with_all_but_its_format_commented_out
 fn what_the_packages_run_as_root_is_a_script_that_any_shell_reads() {
     for package in ["bulkhead", "bulkhead-tools"] {
         let dir = unpacked(package);
-        for name in ["postinst", "prerm", "postrm"] {
+        for name in ["preinst", "postinst", "prerm", "postrm"] {
             let script = dir.path().join("DEBIAN").join(name);
             if script.exists() {
                 run(Command::new("dash").arg("-n").arg(&script));
