@@ -23,6 +23,11 @@ pub fn sit_down(pc: &WardPc) -> Outcome {
     pc.plug_keyboard(KEYBOARD, 0x1d50, 0x0001)
 }
 
+/// Pulls it out.
+pub fn stand_up(pc: &WardPc) -> Outcome {
+    pc.pull_keyboard(KEYBOARD)
+}
+
 /// Microseconds from key to flip of a program that does nothing else, `count` times.
 pub fn floor(pc: &WardPc, count: usize) -> Outcome<Vec<f64>> {
     let argv = ["/share/seat-floor", "/dev/dri/card0", KEYBOARD, &count.to_string()];

@@ -8,9 +8,10 @@ use tests::agent::{Agent, SEAT_MACHINE};
 use tests::guest::Probe;
 use tests::patience::patience;
 use tests::seat::Person;
+use tests::usb_device::{plug_stick, pull_stick};
 use tests::ward::{CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, Ward};
 use tests::ward_test;
-use tests::{Failure, Network, Outcome, ensure};
+use tests::{Failure, Network, Outcome, ensure, measure_seat};
 
 use super::seat::{GREEN, RED, SOON, in_front};
 
@@ -19,6 +20,8 @@ const ADDRESS: &str = "10.1.0.2/24";
 const SERVER: &str = "10.1.0.1";
 /// How often the clinical guest asks its server in one measurement, 50 ms apart.
 const PINGS: usize = 100;
+/// How often Caps Lock is pressed in one measurement.
+const KEYS: usize = 40;
 /// How long its disk is measured, in milliseconds.
 const DISK: u64 = 4000;
 /// How long the flood takes at most, in milliseconds: a measurement takes about half of it.
@@ -33,10 +36,12 @@ const STUCK: Duration = Duration::from_secs(2);
 struct Served {
     network: [u64; 2],
     disk: [u64; 2],
+    /// From Caps Lock to the light that its guest puts on.
+    key: [u64; 2],
     switch: u64,
 }
 
-fn served(clinical: &Probe<'_>, person: &mut Person<'_>) -> Outcome<Served> {
+fn served(ward: &Ward, clinical: &Probe<'_>, person: &mut Person<'_>) -> Outcome<Served> {
     let count = PINGS.to_string();
     let argv = ["/bin/busybox", "ping", "-i", "0.05", "-W", "5", "-c", &count, SERVER];
     let answer = clinical.ask(json!({"op": "run", "argv": argv}))?;
@@ -53,6 +58,10 @@ fn served(clinical: &Probe<'_>, person: &mut Person<'_>) -> Outcome<Served> {
         json!({"op": "blk-speed", "device": "/dev/vda", "kib": 4, "ms": DISK, "random": true}),
     )?;
     let of_disk = |key: &str| disk[key].as_u64().unwrap_or(u64::MAX);
+    let mut keys = measure_seat::round_trips(&ward.pc, KEYS)?;
+    keys.sort_unstable_by(f64::total_cmp);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds")]
+    let of_keys = |place: usize| keys[place] as u64;
     let began = Instant::now();
     person.chord(&["ctrl", "alt", "2"])?;
     person.see("the Internet banner", SOON, in_front(RED))?;
@@ -62,6 +71,7 @@ fn served(clinical: &Probe<'_>, person: &mut Person<'_>) -> Outcome<Served> {
     Ok(Served {
         network: [PINGS / 2, PINGS * 99 / 100].map(|place| times[place]),
         disk: [of_disk("p50_us"), of_disk("p99_us")],
+        key: [KEYS / 2, KEYS * 99 / 100].map(of_keys),
         switch: u64::try_from(switch.as_micros()).unwrap_or(u64::MAX),
     })
 }
@@ -94,11 +104,23 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Has the Internet guest spin on every processor, and keep memory, disk, screen and console busy.
+/// Announces a clipboard a thousand times (spice-protocol, `vd_agent.h`: a chunk of the client's, a message of protocol 1, type 6, 8 bytes), each time the loop comes round.
+const CLIPBOARD: &str = r"for i in 1 2 3 4 5 6 7 8 9 10; do printf '\001\0\0\0\034\0\0\0\001\0\0\0\006\0\0\0\0\0\0\0\0\0\0\0\010\0\0\0\0\0\0\0\140\0\0\0'; done > /tmp/ten; \
+    for i in 1 2 3 4 5 6 7 8 9 10; do cat /tmp/ten; done > /tmp/hundred; for i in 1 2 3 4 5 6 7 8 9 10; do cat /tmp/hundred; done > /tmp/thousand; \
+    port=/dev/$(basename $(dirname $(grep -l com.redhat.spice.0 /sys/class/virtio-ports/*/name))); \
+    (while :; do cat /tmp/thousand; echo >> /tmp/announced; done > $port) &";
+/// Reads the stick, past the page cache, each time the loop comes round.
+const USB: &str = "(while :; do dd if=/dev/sda of=/dev/null bs=64k && echo >> /tmp/read; echo 3 > /proc/sys/vm/drop_caches; done) &";
+/// The stick's bytes.
+const STICK: usize = 2 << 20;
+/// What the security office adds, for the stick.
+const RULE: &str = "\n[[usb]]\nid = \"stick\"\nmatch = { class = \"mass-storage\" }\nto = \"internet\"\naction = \"read-only\"\n";
+
+/// Has the Internet guest spin on every processor, and keep memory, disk, screen, console, clipboard and its USB stick busy.
 fn do_its_worst(internet: &Probe<'_>) -> Outcome {
     let script = "for i in 1 2 3 4; do (while :; do :; done) & done; (while :; do dd if=/dev/zero of=/tmp/thrash bs=1M count=64; done) & \
         (while :; do dd if=/dev/vda of=/dev/null bs=64k; echo 3 > /proc/sys/vm/drop_caches; done) & (while :; do dd if=/dev/zero of=/dev/ttyS0 bs=4k count=64; done) &";
-    let line = format!("({script}) >/dev/null 2>&1 </dev/null &");
+    let line = format!("({script} {CLIPBOARD} {USB}) >/dev/null 2>&1 </dev/null &");
     internet.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", line]}))?;
     internet.ask(json!({"op": "flood-screen", "millis": FLOOD, "background": true})).map(drop)
 }
@@ -109,6 +131,16 @@ fn worked(ward: &Ward, agent: &Agent<'_>) -> Outcome<Duration> {
     let ticks = ward.pc.sh(&format!("cut -d' ' -f14,15 /proc/{pid}/stat"))?;
     let ticks: u64 = ticks.split_whitespace().filter_map(|word| word.parse::<u64>().ok()).sum();
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// How often its clipboard and its stick came round.
+fn rounds(internet: &Probe<'_>) -> Outcome<[u64; 2]> {
+    let line = "cat /tmp/announced 2>/dev/null | wc -l; cat /tmp/read 2>/dev/null | wc -l";
+    let answer = internet.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", line]}))?;
+    let output = answer["output"].as_str().unwrap_or_default();
+    let mut counts = output.split_whitespace().filter_map(|word| word.parse().ok());
+    let mut next = || counts.next().ok_or_else(|| Failure(format!("the guest said {answer}")));
+    Ok([next()?, next()?])
 }
 
 /// How many frames its guest has had.
@@ -128,9 +160,10 @@ fn said(what: &str, quiet: &Served, under: &Served) -> String {
         )
     };
     format!(
-        "{what}\n{}\n{}\nhotkey to the other banner: {} ms; flooded {} ms",
+        "{what}\n{}\n{}\n{}\nhotkey to the other banner: {} ms; flooded {} ms",
         one("network, round trip", quiet.network, under.network),
         one("disk, 4 KiB anywhere", quiet.disk, under.disk),
+        one("Caps Lock to the guest's light", quiet.key, under.key),
         quiet.switch / 1000,
         under.switch / 1000
     )
@@ -162,9 +195,16 @@ fn a_flooded_internet_domain_that_does_its_worst_leaves_the_clinical_one_its_net
 }
 
 fn launched(ward: &Ward, machine: &str, cores: bool) -> Outcome {
-    let agent = Agent::launch_with(&ward.pc, machine, tests::agent::POLICY, &[])?;
+    let policy = tests::agent::POLICY.to_owned() + RULE;
+    let agent = Agent::launch_with(&ward.pc, machine, &policy, &[])?;
     let what = if cores { "each on its core" } else { "both on one core" };
+    let stick = ward.pc.dir().join("flooded-stick.img");
+    std::fs::write(&stick, vec![0x5a; STICK])?;
+    plug_stick(&mut ward.pc.qmp()?, "stick", &stick, "FLOOD1")?;
+    measure_seat::sit_down(&ward.pc)?;
     let outcome = compared(ward, &agent, what);
+    measure_seat::stand_up(&ward.pc)?;
+    pull_stick(&mut ward.pc.qmp()?, "stick")?;
     outcome.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
     agent.stop()
 }
@@ -177,25 +217,29 @@ fn compared(ward: &Ward, agent: &Agent<'_>, what: &str) -> Outcome {
     internet.configure("10.2.0.2/24")?;
     ensure!(clinical.reaches(SERVER)?, "the clinical guest has no network");
     person.see("the clinical banner", SOON, in_front(GREEN))?;
-    let quiet = served(&clinical, &mut person)?;
+    let there = "for n in $(seq 300); do [ -b /dev/sda ] && break; sleep 0.1; done; [ -b /dev/sda ] && echo there";
+    let stick = internet.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", there]}))?;
+    ensure!(stick["output"] == "there\n", "the Internet guest has no stick: {stick}");
+    let quiet = served(ward, &clinical, &mut person)?;
     do_its_worst(&internet)?;
     let before = (Instant::now(), worked(ward, agent)?, frames(&internet)?);
-    let under = flooded(&ward.internet, || served(&clinical, &mut person))?;
+    let under = flooded(&ward.internet, || served(ward, &clinical, &mut person))?;
     // It does do its worst: it has the processor for most of what the other leaves, and the frames arrive.
     let took = worked(ward, agent)?.saturating_sub(before.1);
     let share = took.as_secs_f64() / before.0.elapsed().as_secs_f64();
     let arrived = frames(&internet)?.saturating_sub(before.2);
+    let [announced, read] = rounds(&internet)?;
     ward.pc.progress(&format!(
-        "{}\nthe flooded VMM has {:.0} % of a processor, {arrived} frames came to its guest",
+        "{}\nthe flooded VMM has {:.0} % of a processor, {arrived} frames came to its guest, its clipboard was announced {announced} thousand times and its stick read {read} times",
         said(what, &quiet, &under),
         share * 100.0
     ));
     ensure!(
-        share > 0.3 && arrived > 1000,
-        "the Internet domain is not flooded: {share}, {arrived}"
+        share > 0.3 && arrived > 1000 && announced > 0 && read > 0,
+        "the Internet domain is not flooded: {share}, {arrived}, {announced}, {read}"
     );
     let stuck = u64::try_from(patience(STUCK).as_micros()).unwrap_or(u64::MAX);
-    for worst in [under.network[1], under.disk[1]] {
+    for worst in [under.network[1], under.disk[1], under.key[1]] {
         ensure!(worst < stuck, "the clinical domain is held up: {under:?}, quiet {quiet:?}");
     }
     let status: Value = agent.status()?;

@@ -99,6 +99,20 @@ fn a_vmm_that_hangs_or_has_a_thread_that_does_is_started_again_and_the_other_gue
         ward.pc.sh(&format!("rmdir {} 2>/dev/null; true", frozen.trim()))?;
         ready(&clinical)?;
 
+        ward.pc
+            .progress("the Internet domain's VMM may have no more memory than its program takes");
+        let pid = domain(agent, 1)?["pid"].as_u64().ok_or("the Internet domain does not run")?;
+        let group = ward.pc.sh(&format!("sed -n 's/^0:://p' /proc/{pid}/cgroup"))?;
+        let limit = format!("/sys/fs/cgroup{}/memory.max", group.trim());
+        let before = ward.pc.sh(&format!("cat {limit}"))?;
+        let began = Instant::now();
+        ward.pc.sh(&format!("echo 8M > {limit}"))?;
+        let problem = replaced(agent, 1, pid, &clinical)?;
+        ensure!(problem.contains("SIGKILL"), "it said: {problem}");
+        ready(&internet)?;
+        ward.pc.progress(&format!("its guest is there again after {:?}", began.elapsed()));
+        ensure!(ward.pc.sh(&format!("cat {limit}"))? == before, "the next one has less memory");
+
         let log = agent.bulkhead(&["audit", "show", "--json", "/tmp/state/audit"])?.stdout;
         ensure!(log.contains("vcpu0 has not come round"), "not in the log");
         person.chord(&["ctrl", "alt", "1"])?;

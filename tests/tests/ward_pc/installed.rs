@@ -13,10 +13,12 @@ use tests::ward_test;
 use tests::{Failure, Outcome, WardPc, ensure};
 
 use super::seat::{SOON, in_front};
-use super::updates;
+use super::{hardening, updates};
 
 /// Longest until systemd has started the agent once more, and the agent has taken up its guests.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Longest that the doctor takes.
+const EXAMINED: Duration = Duration::from_secs(3);
 /// The colours of the policy that the package brings.
 const CLINICAL: Colour = 0x1f_4e_9c;
 const INTERNET: Colour = 0xb3_26_1e;
@@ -125,6 +127,9 @@ fn becomes_a_ward_pc(suite: &str) -> Outcome {
     };
     with_logs(both_desktops_come_up(&pc))?;
     with_logs(nobody_gets_in_and_no_vmm_out(&pc))?;
+    with_logs(hardening::is_in_force(&pc))?;
+    with_logs(each_role_may_what_it_may(&pc))?;
+    with_logs(nobody_puts_it_to_sleep(&pc))?;
     with_logs(the_seat_switches(&pc))?;
     with_logs(a_stick_goes_to_its_domain(&pc))?;
     with_logs(guests_run_on(&pc))?;
@@ -140,11 +145,17 @@ fn both_desktops_come_up(pc: &WardPc) -> Outcome {
     becomes(pc, "the clinical desktop is up", ready, UP)?;
     pc.progress("both desktops are up by themselves");
     mends(pc)?;
+    let began = Instant::now();
     let doctor = shell(pc, "bulkhead doctor")?;
+    let took = began.elapsed();
     ensure!(doctor.status == Some(0), "doctor: {doctor:?}");
+    ensure!(took < patience(EXAMINED), "doctor took {took:?}");
+    pc.progress(&format!("doctor finds nothing after {took:?}"));
     ensure!(doctor.stdout.contains("ok    listening:"), "somebody listens: {}", doctor.stdout);
     let errors = run(pc, "journalctl -q --no-pager -b -p err -u 'bulkhead-*'")?;
     ensure!(errors.is_empty(), "the journal has errors: {errors}");
+    let others = run(pc, "journalctl -q --no-pager -b -p err -o cat")?;
+    pc.progress(&format!("errors of the whole boot:\n{others}"));
     let now = status(pc)?;
     let domains = now["domains"].as_array().map(Vec::as_slice).unwrap_or_default();
     ensure!(domains.len() == 2, "{now}");
@@ -225,6 +236,45 @@ fn nobody_gets_in_and_no_vmm_out(pc: &WardPc) -> Outcome {
     Ok(())
 }
 
+/// By accounts of the host in the package's groups: one thing that each may, and one that it may not.
+fn each_role_may_what_it_may(pc: &WardPc) -> Outcome {
+    run(
+        pc,
+        "install -m 644 /etc/bulkhead/policy.toml /home/ && useradd -G bulkhead-it tech && useradd -G bulkhead-officer officer && useradd visitor",
+    )?;
+    for (who, may, may_not) in [
+        ("nurse", "lock", "unlock"),
+        ("tech", "unlock", "policy apply /home/policy.toml"),
+        ("officer", "policy show", "restart internet"),
+    ] {
+        run(pc, &format!("runuser -u {who} -- bulkhead {may}"))?;
+        let refused = shell(pc, &format!("runuser -u {who} -- bulkhead {may_not} 2>&1"))?;
+        ensure!(
+            refused.status == Some(1) && refused.stdout.contains("bulkhead-"),
+            "{who} may `{may_not}`: {refused:?}"
+        );
+    }
+    let stranger = shell(pc, "runuser -u visitor -- bulkhead status 2>&1")?;
+    ensure!(stranger.status == Some(1), "who has no role is told: {stranger:?}");
+    let refused = run(pc, "bulkhead audit show --kind refused --json")?;
+    for who in ["nurse", "tech", "officer", "visitor"] {
+        ensure!(refused.contains(who), "{who}'s request is not in the log: {refused}");
+    }
+    run(pc, "rm /home/policy.toml && userdel tech && userdel officer && userdel visitor")?;
+    pc.progress("each role may what it may, and nothing else");
+    Ok(())
+}
+
+/// A card handed over by VFIO is dead after a sleep: systemd refuses it for as long as the agent runs.
+fn nobody_puts_it_to_sleep(pc: &WardPc) -> Outcome {
+    let asked = shell(pc, "systemctl suspend --check-inhibitors=yes 2>&1")?;
+    ensure!(
+        asked.status != Some(0) && asked.stdout.to_lowercase().contains("inhibit"),
+        "it may sleep: {asked:?}"
+    );
+    Ok(())
+}
+
 /// What the banner says, by hotkey.
 fn the_seat_switches(pc: &WardPc) -> Outcome {
     let mut person = Person::at(pc)?;
@@ -264,6 +314,27 @@ fn a_stick_goes_to_its_domain(pc: &WardPc) -> Outcome {
     Ok(())
 }
 
+/// Runs a shell line while the Internet guest is asked for its network again and again; returns how often it answered, which is always.
+fn while_it_runs(pc: &WardPc, line: &str) -> Outcome<u32> {
+    run(
+        pc,
+        &format!(
+            "rm -f /tmp/line.*; (({line}) > /tmp/line.said 2>&1; echo $? > /tmp/line.status) > /dev/null 2>&1 &"
+        ),
+    )?;
+    let mut answers = 0;
+    loop {
+        let status = shell(pc, "cat /tmp/line.status")?;
+        ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the guest's network is gone during `{line}`");
+        answers += 1;
+        match status.stdout.trim() {
+            "" => {}
+            "0" => return Ok(answers),
+            _ => return Err(Failure(format!("`{line}`: {}", run(pc, "cat /tmp/line.said")?))),
+        }
+    }
+}
+
 /// While the agent is killed, restarted by systemd, and replaced by a newer package's.
 fn guests_run_on(pc: &WardPc) -> Outcome {
     let guests = vmms(pc)?;
@@ -278,7 +349,7 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
     ] {
         let old = main(pc)?;
         let began = Instant::now();
-        run(pc, line)?;
+        let asked = while_it_runs(pc, line)?;
         becomes(
             pc,
             "there is another agent",
@@ -291,13 +362,19 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
         ensure!(vmms(pc)? == guests, "a guest was restarted when the agent was {what}");
         ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the guest's network is gone");
         pc.progress(&format!(
-            "the agent was {what}, the next one answers after {:?}, the guests ran on",
+            "the agent was {what}, the next one answers after {:?}, the guest's network answered {asked} times meanwhile",
             began.elapsed()
         ));
     }
     // Each agent keeps the PC awake by a program of systemd's, which ends with it.
     let locks = "cat /proc/[0-9]*/comm | grep -c '^systemd-inhibit'";
     becomes(pc, "one lock keeps the PC awake", &format!("[ \"$({locks})\" = 1 ]"), AGAIN)?;
+    let older = shell(pc, "dpkg --install /share/packages/bulkhead_*.deb 2>&1")?;
+    ensure!(
+        older.status != Some(0) && older.stdout.contains("bulkhead program rollback"),
+        "an older package is not refused: {older:?}"
+    );
+    ensure!(updates::installed(pc)? == "1", "an older package came over a newer one");
     let mut person = Person::at(pc)?;
     person.see("the clinical banner", SOON, in_front(CLINICAL))?;
     run(pc, "bulkhead audit verify").map(drop)

@@ -106,6 +106,9 @@ fn the_rest_of_a_nics_group_goes_to_vfio_pci_and_to_nobody_and_that_is_said_by_n
             line.contains("nobody uses it") && line.contains(NEIGHBOUR) && line.contains(CARD)
         });
         ensure!(said, "it is not said by name\n{log}");
+        let doctor = agent.bulkhead(&["doctor", "--machine", "/tmp/etc/machine.toml", "--json"])?;
+        let seen = doctor.stdout.contains(NEIGHBOUR) && doctor.stdout.contains("and to nobody");
+        ensure!(seen, "doctor does not name what goes with the card: {doctor:?}");
         // The guest has one card, and its driver works on it.
         let interface = agent.probe("clinical").interface()?;
         ensure!(interface["driver"] == "e1000e", "{interface}");

@@ -8,6 +8,7 @@ mod cuts;
 mod fleet;
 mod flood;
 mod hang;
+mod hardening;
 mod hid;
 mod images;
 mod installed;

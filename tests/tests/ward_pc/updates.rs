@@ -127,6 +127,12 @@ pub(super) fn come_by_bundle(pc: &WardPc, guests: &dyn Fn(&str) -> Outcome) -> O
         "cd /home/office; bulkhead program pack one.bundle --package 2.deb --serial 9 --key kim",
     )?;
     is_refused(pc, "bulkhead program install one.bundle", "only kim did")?;
+    run(
+        pc,
+        "cd /home/office; bulkhead policy keygen stranger --name stranger --no-passphrase; \
+        bulkhead program pack strangers.bundle --package 2.deb --serial 9 --key stranger; bulkhead program sign strangers.bundle --key lee",
+    )?;
+    is_refused(pc, "bulkhead program install strangers.bundle", "only lee did")?;
     is_refused(pc, "bulkhead program install 2.bundle", "is older than")?;
     is_refused(pc, "bulkhead images install 2.bundle", "a guest image is to be signed")?;
 
