@@ -254,7 +254,12 @@ fn the_unit_allows_every_system_call_that_a_vmm_and_the_worker_need() {
             return;
         }
     }
-    let workers = ["agent/worker/src/picture/calls.rs", "agent/worker/src/usb/calls.rs"];
+    let workers = [
+        "agent/worker/src/standard.rs",
+        "agent/worker/src/picture/calls.rs",
+        "agent/worker/src/clipboard/calls.rs",
+        "agent/worker/src/usb/calls.rs",
+    ];
     let text: String = ["vmm/src/sandbox/filter.rs"]
         .iter()
         .chain(&workers)
