@@ -1,5 +1,9 @@
 //! The command line of `bulkhead-agent`: what it runs, and what it does instead. Its manual page is made of it. What `bulkhead` hands on to it, that
 //! program takes by the same types.
+//!
+//! [`Arguments`] are the program's, of which `scripts/package` makes its manual page; [`Instead`] is what it does in place of running domains. [`PathArguments`] and
+//! [`Files`] are shared: each file or folder that may be named has its default of `base::defaults`, so that agent, command line and `doctor` look in one
+//! place. `clap` ends a command line that makes no sense with status 2 and what would; nothing was begun then.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

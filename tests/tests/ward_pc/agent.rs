@@ -9,7 +9,7 @@ use tests::ward_test;
 use tests::{Outcome, ensure, isolation};
 
 /// Longest that a guest is away whose VMM died, until its init is there again.
-const AWAY: Duration = Duration::from_secs(10);
+const AWAY: Duration = Duration::from_secs(30);
 
 #[ward_test]
 fn doctor_finds_this_pc_fit(ward: &Ward) -> Outcome {

@@ -15,6 +15,8 @@ use super::seat::{GREEN, RED, SOON, in_front, keys, saw, start, typed};
 
 /// Longest from the start of the next agent to picture and input: two seconds on a ward PC. This one is emulated, and many times slower.
 const BACK: Duration = Duration::from_secs(4);
+/// Longest that a guest may take for an answer meanwhile.
+const STUCK: Duration = Duration::from_secs(2);
 /// How long there is no agent.
 const AWAY: Duration = Duration::from_secs(3);
 /// What no guest may get of another.
@@ -93,12 +95,13 @@ fn guests_and_their_people_hardly_notice_that_their_agent_is_killed(ward: &Ward)
             ensure!(waited.elapsed() < patience(SOON), "no key arrives");
             Ok(!seen.is_empty())
         })?;
+        let (input, longest) = (began.elapsed(), longest.max(back));
         ward.pc.progress(&format!(
-            "picture back after {picture:?}, input after {:?}; the longest answer {:?}",
-            began.elapsed(),
-            longest.max(back)
+            "picture back after {picture:?}, input after {input:?}; the longest answer {longest:?}"
         ));
         ensure!(picture < patience(BACK), "the picture came back after {picture:?}");
+        ensure!(input < patience(BACK + BACK), "what is typed arrives after {input:?}");
+        ensure!(longest < patience(STUCK), "a guest did not answer for {longest:?}");
         ensure!(vmms(agent)? == pids, "another VMM runs");
         std::thread::sleep(Duration::from_millis(200));
         keys(&probes[1])?;

@@ -1,5 +1,9 @@
 //! What the machine file says of this PC's PCI functions: which domain each is for, and what it must be. Plain data: who reads the machine file needs nothing of
 //! who hands functions over.
+//!
+//! A [`ClaimedFunction`] is one function by its address, for what a domain wants it ([`Role`]) and what it must be ([`Pins`]): a card in another slot, or another card in
+//! this one, is handed to nobody. Addresses are `DDDD:BB:DD.F`, as the kernel writes them (sysfs, `bus/pci/devices`). `agent/config` makes claims of the machine file;
+//! `agent/handover` looks whether each holds, and hands over; `doctor` says what would not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
