@@ -30,7 +30,6 @@ use sandboxing::SandboxError;
 use worker_link::{Malformed, NO_JOB, Role};
 
 use enclosure::Arguments;
-pub use usb::{CALLS as USB_CALLS, IOCTLS_OF_A_PART, IOCTLS_OF_A_WHOLE};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,9 @@
-//! System calls of every worker's standard library, and what the lists of the roles say them with.
+//! System calls of every worker's standard library.
 
 use sandboxing::libc;
+use sandboxing::values::{ABORT, EXECUTABLE, FATAL, GIVEN_BACK, IS_OPEN, WAIT_AND_WAKE};
 use sandboxing::{Call, Only, call};
 
-const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
 /// What decides what is mapped, and how: the kind of mapping (bits 0 to 3), and whatever takes memory that is not touched, cannot be given back, or is not
 /// counted in the address space.
 const MAPPING: u64 = 0xf
@@ -14,14 +14,6 @@ const MAPPING: u64 = 0xf
         | libc::MAP_POPULATE) as u64;
 /// Memory of its own: no file, whatever the descriptor says, and nothing that stays when it is unmapped, as shared memory does of which one page is still mapped.
 const OWN_MEMORY: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
-const GIVEN_BACK: u64 = libc::MADV_DONTNEED as u64;
-const ABORT: u64 = libc::SIGABRT as u64;
-/// `fcntl` with F_GETFD.
-const IS_OPEN: u64 = 1;
-/// FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAIT_BITSET, within the process (128) or not, by either clock (256).
-const WAIT_AND_WAKE: &[u64] = &[0, 128, 1, 129, 9, 137, 265, 393];
-/// What the standard library looks at when memory is touched that is not there, and what ends a process that gives up.
-const FAULTS: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64, ABORT];
 /// Standard error, which goes nowhere by then.
 const SAYS: u64 = 2;
 
@@ -46,7 +38,7 @@ pub(super) const STANDARD: &[Call] = &[
     call!(SYS_gettid, "abort path"),
     call!(SYS_getpid, "abort path"),
     call!(SYS_tgkill, Only::OwnThreads(&[ABORT]), "abort path"),
-    call!(SYS_rt_sigaction, Only::OneOf(0, FAULTS), "the end by a memory fault or by giving up"),
+    call!(SYS_rt_sigaction, Only::OneOf(0, FATAL), "the end by a memory fault or by giving up"),
     call!(SYS_rt_sigreturn, "the end by a memory fault"),
     call!(SYS_sigaltstack, "the end of the program"),
     call!(SYS_exit_group, "the end of the program"),

@@ -1,4 +1,4 @@
-//! The sandbox that a process closes around itself before it reads what is hostile: a VMM, and the worker that decodes pictures.
+//! The sandbox that a process closes around itself before it reads what is hostile: a VMM, and each worker of the agent's.
 //!
 //! | layer | what it takes away |
 //! | --- | --- |
@@ -16,10 +16,13 @@
 
 #[cfg(feature = "testing")]
 mod attempt;
+#[cfg(feature = "testing")]
+pub mod document;
 mod identity;
 mod inherited;
 mod seccomp;
 mod system_call;
+pub mod values;
 
 use std::io;
 

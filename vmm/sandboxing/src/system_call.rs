@@ -1,5 +1,7 @@
 //! System calls as the code that makes them declares them, for the filters of the threads that run it.
 
+use std::fmt;
+
 use libc::c_long;
 
 /// A system call, what it may be asked, and why.
@@ -32,6 +34,38 @@ pub enum Only {
     OwnThreads(&'static [u64]),
     /// Nothing passes: the answer is that this kernel has no such call (`ENOSYS`), for a caller that has another way.
     Absent,
+}
+
+impl fmt::Display for Only {
+    /// Says it in words, as `docs/design/sandbox.md` does; nothing for [`Self::Any`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // People count from 1.
+        let argument = |index: u8| format!("argument {}", index.saturating_add(1));
+        let list = |values: &[u64]| {
+            values.iter().map(|value| format!("{value:#x}")).collect::<Vec<_>>().join(", ")
+        };
+        match *self {
+            Self::Any => Ok(()),
+            Self::Absent => f.write_str("nothing: the answer is `ENOSYS`"),
+            Self::Exactly(index, value) => write!(f, "{} is {value}", argument(index)),
+            Self::OneOf(index, values) => {
+                write!(f, "{} is one of {}", argument(index), list(values))
+            }
+            Self::Without(bits) => {
+                let each = bits
+                    .iter()
+                    .map(|(index, bits)| format!("{} without {bits:#x}", argument(*index)));
+                f.write_str(&each.collect::<Vec<_>>().join(", "))
+            }
+            Self::Bits(bits) => {
+                let each = bits.iter().map(|(index, mask, value)| {
+                    format!("{} has {value:#x} of {mask:#x}", argument(*index))
+                });
+                f.write_str(&each.collect::<Vec<_>>().join(", "))
+            }
+            Self::OwnThreads(signals) => write!(f, "own threads, signal {}", list(signals)),
+        }
+    }
 }
 
 /// Declares a [`Call`]: the name of its number in `libc`, what it may be asked if not everything, why.

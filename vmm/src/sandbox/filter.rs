@@ -7,6 +7,9 @@
 
 use libc::c_ulong;
 
+use sandboxing::values::{
+    ABORT, EXECUTABLE, FATAL, GIVEN_BACK, GUARD, IS_OPEN, ROBUST_LIST, THREAD, WAIT_AND_WAKE,
+};
 use sandboxing::{Call, Only, call};
 
 /// What a thread is for.
@@ -24,20 +27,12 @@ pub enum Role {
     Log,
 }
 
-const ABORT: u64 = libc::SIGABRT as u64;
 /// The first real-time signal that glibc leaves to programs, by which a vCPU is kicked.
 const KICK: u64 = 34;
 /// Huge pages are the host's, of which every guest's start takes its share.
 const HUGE_PAGES: u64 = libc::MAP_HUGETLB as u64;
-const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
-const GIVEN_BACK: u64 = libc::MADV_DONTNEED as u64;
-/// `MADV_GUARD_INSTALL` (Linux 6.13), which is not in `libc` yet: touching these pages ends the process, and nothing else comes of it.
-const GUARD: u64 = 102;
 /// `fcntl` commands that change nothing: F_GETFD, F_GETFL.
-const FLAGS: &[u64] = &[1, 3];
-/// FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAIT_BITSET, within the process (128) or not, by either clock (256). None that
-/// hands a waiter from one lock to another or lends it a priority.
-const WAIT_AND_WAKE: &[u64] = &[0, 128, 1, 129, 9, 137, 265, 393];
+const FLAGS: &[u64] = &[IS_OPEN, 3];
 /// A hole that leaves the file as long as it is, and zeroes inside of the file: neither makes it longer, nor takes
 /// blocks beyond its end.
 const HOLE_AND_ZEROES: &[u64] = &[
@@ -46,24 +41,6 @@ const HOLE_AND_ZEROES: &[u64] = &[
 ];
 /// Who is at the other end. No handle on that process (`SO_PEERPIDFD`).
 const WHO_ASKS: &[u64] = &[libc::SO_PEERCRED as u64];
-
-/// The standard library looks at the first two first, for stacks that are full, and then gives them up. `abort` gives up the third: the first
-/// process of a PID namespace, which a VMM is, gets it neither way, and ends by the fault that `abort` ends with.
-const FATAL: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64, ABORT];
-
-/// What the C library asks of a thread: it shares memory, files, signal handlers and process with its starter, and has
-/// its starter's filters. Any other flag, or one of these less, would be a process, a namespace, or a thread that the process does not own.
-const THREAD: u64 = (libc::CLONE_VM
-    | libc::CLONE_FS
-    | libc::CLONE_FILES
-    | libc::CLONE_SYSVSEM
-    | libc::CLONE_SIGHAND
-    | libc::CLONE_THREAD
-    | libc::CLONE_SETTLS
-    | libc::CLONE_PARENT_SETTID
-    | libc::CLONE_CHILD_CLEARTID) as u64;
-/// Bytes of `struct robust_list_head`.
-const ROBUST_LIST: u64 = 24;
 
 /// Needed by the runtime under every thread.
 const RUNTIME: &[Call] = &[

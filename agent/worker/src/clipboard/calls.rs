@@ -17,7 +17,7 @@ const CLOCK: u64 = libc::CLOCK_BOOTTIME as u64;
 
 /// What it asks for besides what every worker's standard library does. It reads its guest's stream and cannot write it: what can be sent goes to the channel,
 /// and no call copies, passes on or receives a descriptor.
-const OWN: &[Call] = &[
+pub(crate) const OWN: &[Call] = &[
     call!(SYS_read, Only::Exactly(0, STREAM_FD), "the guest's stream"),
     call!(SYS_recvfrom, Only::Exactly(0, CHANNEL_FD), "the agent's commands"),
     call!(

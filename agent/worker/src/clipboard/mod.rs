@@ -6,7 +6,7 @@
 //! the file that content is written to, whose length nobody can change. What it does with what it reads is [`vdagent::GuestReader`]; here are its system
 //! calls.
 
-mod calls;
+pub(crate) mod calls;
 #[cfg(test)]
 mod tests;
 

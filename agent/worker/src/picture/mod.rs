@@ -3,7 +3,7 @@
 //! Its job is its standard input and its answer its standard output, two files in memory of which one cannot be changed and the other neither grows nor shrinks;
 //! the agent reads the answer when it has ended.
 
-mod calls;
+pub(crate) mod calls;
 #[cfg(test)]
 mod tests;
 

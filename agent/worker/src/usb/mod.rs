@@ -13,7 +13,7 @@
 //! What is served comes from the agent, which has opened the node and taken from it all rights over what is not served. The worker decides nothing: it
 //! holds guest and device to what was permitted, and says what it saw.
 
-mod calls;
+pub(crate) mod calls;
 mod channel;
 mod pump;
 #[cfg(test)]
@@ -37,8 +37,7 @@ use worker_link::usb::{JOB_MAX, Job, Message};
 use super::enclosure::{Arguments, Enclosed};
 use super::{WorkerError, explain, step};
 
-use calls::REFUSED;
-pub use calls::{CALLS, IOCTLS_OF_A_PART, IOCTLS_OF_A_WHOLE};
+use calls::{IOCTLS_OF_A_PART, IOCTLS_OF_A_WHOLE, REFUSED};
 
 use channel::{AgentsAuthority, Channel};
 use pump::Pump;
@@ -79,7 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
     let ioctls = if start.whole { IOCTLS_OF_A_WHOLE } else { IOCTLS_OF_A_PART };
     let numbers: Vec<_> = ioctls.iter().map(|(number, _)| *number).collect();
     sandboxing::refuse(REFUSED)?;
-    let (stream, output) = enclosed.filter(CALLS, &numbers)?;
+    let (stream, output) = enclosed.filter(&calls::calls(), &numbers)?;
     serve(stream.into(), Channel::new(output), waker, node, job.into())
 }
 

@@ -2,20 +2,18 @@
 
 use std::io::Seek as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command as Program, Stdio};
+use std::process::Command as Program;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::{prctl, signal};
 use nix::unistd::Pid;
 use sandboxing::libc;
 use usbdescriptors::Share;
-use vm_memory::mmap::MmapRegion;
 use worker_link::usb::Speed as LinkSpeed;
 
 use super::*;
-use crate::filter_tests;
+use crate::filter_tests::{self, Deed, child, map, tried};
 
-const PAGE: usize = 4096;
 const DATA: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const OWN: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
@@ -72,18 +70,11 @@ impl Given {
     }
 }
 
-fn map(protection: i32, flags: i32) {
-    drop(MmapRegion::<()>::build(None, PAGE, protection, flags));
-}
-
 /// As the library's thread may: in pieces that are no mapping of their own.
 fn uses_memory() {
     let piece = |size: u8| vec![size; 60 << 10];
     std::thread::spawn(move || drop((0..100).map(piece).collect::<Vec<_>>())).join().unwrap();
 }
-
-/// Whether it fails is another question.
-fn tried<T>(_: T) {}
 
 /// The node is a file that is none: the library gets as far as to wait for it, with its thread and its timer, and fails there.
 fn opens_a_device(given: Given) {
@@ -102,9 +93,7 @@ fn serves_a_stick(given: Given) {
     assert!(matches!(told.last(), Some(Message::Detached { .. })), "{told:?}");
 }
 
-/// What to do under the filter, and whether a worker may.
-type Deed = (&'static str, fn(Given), bool);
-const DEEDS: &[Deed] = &[
+const DEEDS: &[Deed<Given>] = &[
     ("nothing", |_| {}, true),
     ("serve a stick", serves_a_stick, true),
     ("open a device", opens_a_device, true),
@@ -128,59 +117,33 @@ const DEEDS: &[Deed] = &[
     ("be dumped", |_| tried(prctl::set_dumpable(true)), false),
     ("take its death signal back", |_| tried(prctl::set_pdeathsig(None)), false),
     ("name itself", |_| tried(prctl::set_name(c"all is well")), true),
+    (
+        "end one direction of the stream",
+        |given| tried(given.stream.shutdown(std::net::Shutdown::Write)),
+        false,
+    ),
     ("receive descriptors", |given| tried(channel::receive_start(&given.channel)), false),
 ];
 
 fn load(ioctls: &[(libc::c_ulong, &str)]) {
     sandboxing::refuse(REFUSED).unwrap();
-    sandboxing::load(CALLS.iter().copied(), ioctls.iter().map(|(number, _)| *number)).unwrap();
+    sandboxing::load(calls::calls().into_iter(), ioctls.iter().map(|(number, _)| *number)).unwrap();
 }
 
-fn child(name: &str, variable: &str, value: &str) -> Program {
-    let mut child = Program::new(std::env::current_exe().unwrap());
-    child.args([name, "--exact", "--nocapture"]).env(variable, value).stdout(Stdio::null());
-    child.envs(worker_link::ENVIRONMENT);
-    child
-}
-
-/// Runs itself in children, because a filter cannot be taken off again.
 #[test]
 fn a_worker_serves_its_device_and_dies_of_anything_else() {
-    const CHILD: &str = "BULKHEAD_TEST_FILTERED_USB_WORKER";
-    if let Ok(which) = std::env::var(CHILD) {
-        let (filtered, deed) = which.split_once('/').unwrap();
-        let deed = DEEDS.iter().find(|(name, ..)| *name == deed).unwrap().1;
-        let given = Given::new();
-        if filtered == "filtered" {
-            load(IOCTLS_OF_A_WHOLE);
-        }
-        deed(given);
-        std::process::exit(0);
-    }
     let name = "usb::tests::filter::a_worker_serves_its_device_and_dies_of_anything_else";
-    for (deed, _, may) in DEEDS {
-        for filtered in ["filtered", "free"] {
-            // What it receives without a filter, it waits for.
-            if filtered == "free" && *deed == "receive descriptors" {
-                continue;
-            }
-            let status = child(name, CHILD, &format!("{filtered}/{deed}")).status().unwrap();
-            let dies = filtered == "filtered" && !may;
-            assert_eq!(status.signal(), dies.then_some(libc::SIGSYS), "{deed}, {filtered}");
-            assert!(dies || status.success(), "{deed}, {filtered}: {status}");
-        }
-    }
+    filter_tests::does_what_it_may(name, || load(IOCTLS_OF_A_WHOLE), DEEDS, Given::new, |_| {});
 }
 
-/// Calls that it may make with nothing in their arguments, or that are answered as if there were none.
-const WITH_NOTHING: [i64; 34] = [
+/// Calls of its own that it may make with nothing in their arguments, or that are answered as if there were none.
+const WITH_NOTHING: [i64; 20] = [
     libc::SYS_poll,
     libc::SYS_read,
     libc::SYS_pread64,
     libc::SYS_write,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
-    libc::SYS_shutdown,
     libc::SYS_lseek,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
@@ -192,28 +155,10 @@ const WITH_NOTHING: [i64; 34] = [
     libc::SYS_rseq,
     libc::SYS_sched_getaffinity,
     libc::SYS_exit,
-    libc::SYS_mprotect,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_brk,
-    libc::SYS_getrandom,
-    libc::SYS_futex,
     libc::SYS_sched_yield,
-    libc::SYS_close,
     libc::SYS_clock_gettime,
     libc::SYS_restart_syscall,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_gettid,
-    libc::SYS_getpid,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_exit_group,
 ];
-/// Beyond the last call that a kernel of today has, and one with the bit of the x32 numbers.
-const NUMBERS: std::ops::Range<i64> = 0..480;
-const X32: i64 = 0x4000_0000;
-/// `uretprobe` and `uprobe`, which the kernel lets past every filter: it refuses them by itself where no probe of its own is (Linux 6.11 and 6.18).
-const PROBES: [i64; 2] = [335, 336];
 
 /// What a worker may not ask of its node, nor of anything else: a number, and for whom.
 const FORBIDDEN: [(libc::c_ulong, &str); 14] = [
@@ -293,26 +238,6 @@ fn what_the_libraries_can_do_without_is_answered_as_by_a_kernel_that_has_it_not(
 
 #[test]
 fn a_worker_dies_of_every_system_call_that_is_not_on_its_list() {
-    const CHILD: &str = "BULKHEAD_TEST_CALL_OF_A_USB_WORKER";
-    if let Ok(number) = std::env::var(CHILD) {
-        load(IOCTLS_OF_A_WHOLE);
-        let _ = sandboxing::attempt(number.parse().unwrap());
-        std::process::exit(0);
-    }
     let name = "usb::tests::filter::a_worker_dies_of_every_system_call_that_is_not_on_its_list";
-    let mut forbidden: Vec<i64> = NUMBERS
-        .filter(|number| !WITH_NOTHING.contains(number) && !PROBES.contains(number))
-        .collect();
-    forbidden.extend([X32 + libc::SYS_read, X32 + libc::SYS_ptrace]);
-    // Several at a time: each is a process.
-    for numbers in forbidden.chunks(8) {
-        let start = |number: &i64| {
-            child(name, CHILD, &number.to_string()).stderr(Stdio::null()).spawn().unwrap()
-        };
-        let children: Vec<_> = numbers.iter().map(start).collect();
-        for (number, mut child) in numbers.iter().zip(children) {
-            let status = child.wait().unwrap();
-            assert_eq!(status.signal(), Some(libc::SIGSYS), "call {number}: {status}");
-        }
-    }
+    filter_tests::dies_of_every_other_call(name, || load(IOCTLS_OF_A_WHOLE), &WITH_NOTHING);
 }
