@@ -87,8 +87,9 @@ pub(super) enum DeviceThreadEvent {
     Begun,
     /// The filter refused something, in words, so often since it was last told.
     Refused { what: String, times: u64 },
-    /// The guest no longer has the device, for this reason unless it was told to close. The device is released next, which may take its time.
-    Detached(Option<DetachReason>, Counts),
+    /// The guest no longer has the device, for this reason unless it was told to close, and what went to and fro, if that is known: who failed does not
+    /// say it. The device is released next, which may take its time.
+    Detached(Option<DetachReason>, Option<Counts>),
 }
 
 /// A command of the broker to the thread of a device.

@@ -15,7 +15,6 @@
 //!
 //! Whatever it says, its device reaches no other domain: it has no other stream. When it ends before it was told to, its device is detached, in words.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -243,7 +242,7 @@ impl Attendant<'_> {
             return Err(why);
         }
         let reason = Some(DetachReason::Stream(why));
-        (self.tell)(DeviceThreadEvent::Detached(reason, unknown_counts()));
+        (self.tell)(DeviceThreadEvent::Detached(reason, None));
         Ok(())
     }
 
@@ -320,7 +319,7 @@ impl Attendant<'_> {
             self.what
         );
         let gone = Some(DetachReason::NoVmm);
-        (self.tell)(DeviceThreadEvent::Detached(gone, unknown_counts()));
+        (self.tell)(DeviceThreadEvent::Detached(gone, None));
         Outcome::Over
     }
 
@@ -365,11 +364,6 @@ impl Attendant<'_> {
         }
         Ok(None)
     }
-}
-
-/// Returns what is told of what went to and from a device whose worker did not say it.
-fn unknown_counts() -> Counts {
-    Counts { to_device: 0, to_guest: 0, commands: BTreeMap::new(), refused: 0 }
 }
 
 /// What a message leads to.
@@ -446,7 +440,7 @@ impl Turn {
                 let worker_link::usb::Counts { to_device, to_guest, refused, commands } = counts;
                 let counts = Counts { to_device, to_guest, commands, refused };
                 let reason = self.reason(reason, shown(&why));
-                Heard::Tell(DeviceThreadEvent::Detached(reason, counts))
+                Heard::Tell(DeviceThreadEvent::Detached(reason, Some(counts)))
             }
             (_, Message::Authorise) => return Err(Fault::OutOfTurn("that interfaces are new")),
             (_, Message::Begun) => return Err(Fault::OutOfTurn("that it has begun")),

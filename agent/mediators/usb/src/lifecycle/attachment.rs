@@ -115,18 +115,18 @@ impl<P> Step<'_, P> {
     }
 
     /// Handles that the guest no longer has it: it was told to leave, or has left by itself.
-    pub(super) fn left(&mut self, task: u64, reason: Option<DetachReason>, counts: Counts) {
+    pub(super) fn left(&mut self, task: u64, reason: Option<DetachReason>, counts: Option<Counts>) {
         if self.life.served_by(task).is_some() {
             // Nobody told it to.
             self.left_by_itself(task, reason.unwrap_or(DetachReason::NoVmm), counts);
         } else {
-            self.parted(task, reason.as_ref(), Some(counts));
+            self.parted(task, reason.as_ref(), counts);
         }
     }
 
-    fn left_by_itself(&mut self, task: u64, reason: DetachReason, counts: Counts) {
+    fn left_by_itself(&mut self, task: u64, reason: DetachReason, counts: Option<Counts>) {
         let Some(admitted) = self.leave(reason.text()) else { return };
-        self.parted(task, Some(&reason), Some(counts));
+        self.parted(task, Some(&reason), counts);
         if reason == DetachReason::NoVmm {
             return self.wait_again(admitted);
         }

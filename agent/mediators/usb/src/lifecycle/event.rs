@@ -68,8 +68,8 @@ pub(crate) enum Event<P> {
         task: u64,
         /// Why, if it was not told to.
         reason: Option<DetachReason>,
-        /// What went to and fro.
-        counts: Counts,
+        /// What went to and fro, if that is known.
+        counts: Option<Counts>,
     },
     /// A task of [`Effect::Start`](super::Effect::Start) ended. If it has not [left](Event::Left) before, it never began.
     Served {

@@ -57,7 +57,11 @@ impl Came {
         let ends = |event: &&DeviceThreadEvent| matches!(event, DeviceThreadEvent::Detached(..));
         assert_eq!(self.told.iter().filter(ends).count(), 1, "{self:?}");
         match self.told.last() {
-            Some(DeviceThreadEvent::Detached(Some(reason), _)) => reason,
+            Some(DeviceThreadEvent::Detached(Some(reason), counts)) => {
+                let failed = matches!(reason, DetachReason::Stream(why) if why.contains(FAILED));
+                assert!(!failed || counts.is_none(), "what it counted is not known: {self:?}");
+                reason
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -119,6 +123,8 @@ fn attend_before(
 fn attend(script: &str) -> Came {
     attend_with(script, Some(1), &|_, _, _| {})
 }
+
+const FAILED: &str = "what serves it failed";
 
 // Shows: C-8.
 #[test]

@@ -276,3 +276,24 @@ fn a_device_to_which_the_monitor_says_no_for_good_is_not_connected_to_its_domain
         assert!(bench.kinds().is_empty());
     }
 }
+
+#[test]
+fn what_went_to_and_fro_is_unknown_in_the_log_when_what_served_the_device_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, _listener) = vmm(dir.path());
+    for known in [true, false] {
+        let mut bench = Bench::waiting(&socket);
+        bench.broker.tick(Moment::now() + AGAIN);
+        bench.permit();
+        bench.events();
+        let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+        let why = DetachReason::Stream("what serves it failed".to_owned());
+        bench.leaves_after(task, Some(why), known.then(counts));
+        let (events, _) = bench.events();
+        let detached = events.iter().find(|event| event.kind == "usb-detached").unwrap();
+        for field in ["bytes_to_device", "bytes_to_guest", "refused", "commands"] {
+            let said = detached.detail.get(field).is_some_and(|value| !value.is_null());
+            assert_eq!(said, known, "{field}: {:?}", detached.detail);
+        }
+    }
+}

@@ -191,7 +191,7 @@ impl Life {
                     *left = true;
                 }
                 let reason = (!world.told.contains(&first)).then(|| self.reasons[reason].clone());
-                Event::Left { task: first, reason, counts: counts() }
+                Event::Left { task: first, reason, counts: Some(counts()) }
             }
             Step::ThreadFails => {
                 world.tasks.pop_front();
