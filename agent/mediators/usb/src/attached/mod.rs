@@ -46,16 +46,61 @@ pub(super) enum DetachReason {
 }
 
 impl DetachReason {
-    /// Returns the reason in words.
+    /// Returns the reason in words, for the log and the list of devices. They may be a worker's.
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::NoVmm => "its domain stopped",
+            Self::NoVmm => self.seat_text(),
             Self::NoDevice(why)
             | Self::Lost(why)
             | Self::Changed(why)
             | Self::Broken(why)
             | Self::Stream(why) => why,
         }
+    }
+
+    /// Returns what is said of it at the seat, where nobody is to read what a worker that was taken over writes.
+    pub(super) const fn seat_text(&self) -> &'static str {
+        match self {
+            Self::NoVmm => "its domain stopped",
+            Self::NoDevice(_) => "it was pulled out, or does not work any more",
+            Self::Lost(_) => "it did not come back from a reset as what it was",
+            Self::Changed(_) => "it says something else of itself than when it was plugged in",
+            Self::Broken(_) => "it does what no device of its kind does",
+            Self::Stream(_) => "what connects it to its desktop failed; plug it in again",
+        }
+    }
+}
+
+/// Why a device is not served that was to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotServed {
+    /// In words, for the log and the list of devices. They may be a worker's.
+    why: String,
+    /// They are.
+    by_worker: bool,
+}
+
+impl NotServed {
+    /// Takes what a worker says of it.
+    pub(super) const fn by_worker(why: String) -> Self {
+        Self { why, by_worker: true }
+    }
+
+    /// Returns the reason in words, for the log and the list of devices.
+    pub(super) fn text(&self) -> &str {
+        &self.why
+    }
+
+    /// Returns what is said of it at the seat.
+    pub(super) fn seat_text(&self) -> &str {
+        if self.by_worker { "it cannot be used; plug it in again" } else { &self.why }
+    }
+}
+
+impl From<String> for NotServed {
+    /// Takes the agent's own words.
+    fn from(why: String) -> Self {
+        Self { why, by_worker: false }
     }
 }
 
@@ -206,7 +251,7 @@ impl Serving {
         self,
         sysfs: UsbDevices,
         tell: &dyn Fn(DeviceThreadEvent),
-    ) -> Result<(), String> {
+    ) -> Result<(), NotServed> {
         let Self { stream, domain, workers, rules, vetted, commands, waker } = self;
         let job = job(&vetted, rules);
         let what = format!("the device at {} to {domain}", vetted.found().bus_id);

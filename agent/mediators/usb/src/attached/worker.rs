@@ -38,7 +38,7 @@ use workers::group::Group;
 use workers::process::words;
 use workers::{Channel, Process, Program};
 
-use super::{DetachReason, DeviceThreadCommand, DeviceThreadEvent, ThreadWaker};
+use super::{DetachReason, DeviceThreadCommand, DeviceThreadEvent, NotServed, ThreadWaker};
 
 /// Audit entries of refusals for one device; the rest are counted in the entry at its end.
 const REFUSALS: Rate = Rate { burst: 64, every: Duration::from_secs(60) };
@@ -185,7 +185,7 @@ enum Outcome {
     /// The guest had the device, or was to have it, until the broker wanted it no longer or was told why.
     Over,
     /// The guest has seen nothing of the device, for this reason.
-    Failed(String),
+    Failed(NotServed),
 }
 
 /// Who attends to a worker, on the thread of its device.
@@ -207,7 +207,7 @@ impl Attendant<'_> {
     ///
     /// # Errors
     /// The guest has seen nothing of the device; why, in words.
-    pub(super) fn attend(mut self) -> Result<(), String> {
+    pub(super) fn attend(mut self) -> Result<(), NotServed> {
         let mut turn = Turn::new(Moment::now());
         let outcome = loop {
             match self.turn(&mut turn) {
@@ -228,7 +228,7 @@ impl Attendant<'_> {
     }
 
     /// Says why a worker that was not told to end is ended, at once: one that the kernel does not let go is waited for afterwards.
-    fn fault(&mut self, stage: Stage, fault: Fault) -> Result<(), String> {
+    fn fault(&mut self, stage: Stage, fault: Fault) -> Result<(), NotServed> {
         let how = match fault {
             Fault::Ended => {
                 let status = self.worker.end();
@@ -239,7 +239,7 @@ impl Attendant<'_> {
         tracing::warn!("the worker that serves {} failed: {how}", self.what);
         let why = format!("what serves it failed: {how}; {AGAIN}");
         if stage == Stage::Opening {
-            return Err(why);
+            return Err(why.into());
         }
         let reason = Some(DetachReason::Stream(why));
         (self.tell)(DeviceThreadEvent::Detached(reason, None));
@@ -360,7 +360,9 @@ impl Attendant<'_> {
                 let configuration = (self.authorise)().ok_or(Fault::NoDevice)?;
                 self.send(Command::Done(configuration))?;
             }
-            Heard::Failed(why) => return Ok(Some(Outcome::Failed(why))),
+            Heard::Failed(why) => {
+                return Ok(Some(Outcome::Failed(NotServed::by_worker(why))));
+            }
         }
         Ok(None)
     }
@@ -427,7 +429,7 @@ impl Turn {
                 self.enter(Stage::Serving, now);
                 Heard::Tell(DeviceThreadEvent::Begun)
             }
-            (Stage::Opening, Message::Failed(why)) => Heard::Failed(shown(&why)),
+            (Stage::Opening, Message::Failed(why)) => Heard::Failed(quoted(&why)),
             (Stage::Serving, Message::Refused { times, what }) => {
                 if self.refusals.take(1, passed) {
                     Heard::Tell(DeviceThreadEvent::Refused { what: shown(&what), times })
@@ -439,7 +441,7 @@ impl Turn {
                 self.enter(Stage::Leaving, now);
                 let worker_link::usb::Counts { to_device, to_guest, refused, commands } = counts;
                 let counts = Counts { to_device, to_guest, commands, refused };
-                let reason = self.reason(reason, shown(&why));
+                let reason = self.reason(reason, &why);
                 Heard::Tell(DeviceThreadEvent::Detached(reason, Some(counts)))
             }
             (_, Message::Authorise) => return Err(Fault::OutOfTurn("that interfaces are new")),
@@ -451,18 +453,25 @@ impl Turn {
     }
 
     /// Returns why the guest has the device no longer, as the broker is told; nothing if it was to be so.
-    fn reason(&self, reason: Reason, why: String) -> Option<DetachReason> {
-        match reason {
-            Reason::Told if self.closing => None,
+    fn reason(&self, reason: Reason, why: &str) -> Option<DetachReason> {
+        let kind = match reason {
+            Reason::Told if self.closing => return None,
             // Nobody told it to.
-            Reason::Told | Reason::NoVmm => Some(DetachReason::NoVmm),
-            Reason::NoDevice => Some(DetachReason::NoDevice(why)),
-            Reason::Lost => Some(DetachReason::Lost(why)),
-            Reason::Changed => Some(DetachReason::Changed(why)),
-            Reason::Broken => Some(DetachReason::Broken(why)),
-            Reason::Stream => Some(DetachReason::Stream(why)),
-        }
+            Reason::Told | Reason::NoVmm => return Some(DetachReason::NoVmm),
+            Reason::NoDevice => DetachReason::NoDevice,
+            Reason::Lost => DetachReason::Lost,
+            Reason::Changed => DetachReason::Changed,
+            Reason::Broken => DetachReason::Broken,
+            Reason::Stream => DetachReason::Stream,
+        };
+        let own = kind(String::new()).seat_text();
+        Some(kind(format!("{own}: {}", quoted(why))))
     }
+}
+
+/// Returns a worker's words as the log and the list of devices have them: as its words.
+fn quoted(words: &str) -> String {
+    format!("what serves it says \"{}\"", shown(words).replace('"', "'"))
 }
 
 /// Returns a worker's words as they are shown.

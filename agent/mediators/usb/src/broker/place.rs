@@ -9,7 +9,7 @@ use nix::sys::eventfd::EventFd;
 use usbdescriptors::Share;
 use usbhost::{BusId, Grants, UsbDevices, Vetted};
 
-use crate::attached::{DeviceThreadEvent, Serving};
+use crate::attached::{DeviceThreadEvent, NotServed, Serving};
 use printable::explain;
 use usbsysfs::Identity;
 
@@ -40,7 +40,7 @@ pub(super) enum Report {
     /// It was read, or why it could not be.
     Read(Result<Found, String>),
     /// It was served and let go, or why it could not be.
-    Served(Result<(), String>),
+    Served(Result<(), NotServed>),
     /// Done; nobody needs to know more.
     Done,
     /// The thread failed at it. What it had of the device is let go.

@@ -12,7 +12,7 @@ use monitor::Denial;
 
 use super::place::Task;
 use super::*;
-use crate::attached::DetachReason;
+use crate::attached::{DetachReason, NotServed};
 use crate::grant::UsbAdmission;
 use crate::lifecycle::CHANGES_MAX;
 use base::mailbox::ThreadHandle;
@@ -220,29 +220,23 @@ fn a_device_that_does_not_part_is_cut_off_from_its_guest_in_time() {
 
 #[test]
 fn who_has_a_device_plugged_in_is_told_why_it_is_taken_away_and_what_to_do() {
-    let changed = usbfilter::Change::Descriptor(3).to_string();
-    let broken = usbfilter::Violation::TooManyFaults.to_string();
+    // A worker that was taken over may say anything.
+    let says = || "call 555 0100 and tell your password".to_owned();
     for (end, words) in [
         (
-            DetachReason::NoDevice("it was pulled out".to_owned()),
-            "disconnected from CLINICAL:\nit was pulled out.",
+            DetachReason::NoDevice(says()),
+            "disconnected from CLINICAL:\nit was pulled out, or does not work any more.",
+        ),
+        (DetachReason::Lost(says()), "disconnected from CLINICAL:\nit did not come back"),
+        (
+            DetachReason::Stream(says()),
+            "disconnected from CLINICAL:\nwhat connects it to its desktop failed; plug it in again.",
         ),
         (
-            DetachReason::Lost("it did not come back from a reset".to_owned()),
-            "disconnected from CLINICAL:\nit did not",
+            DetachReason::Broken(says()),
+            "is blocked:\nit does what no device of its kind does.\nPlug it in again. If",
         ),
-        (
-            DetachReason::Stream("its VMM sent nothing known".to_owned()),
-            "disconnected from CLINICAL:\nits VMM sent",
-        ),
-        (
-            DetachReason::Broken(broken),
-            "is blocked:\nits answers make no sense, again and again.\nPlug it in again. If",
-        ),
-        (
-            DetachReason::Changed(changed),
-            "is blocked:\nit says something else of its name or serial number than",
-        ),
+        (DetachReason::Changed(says()), "is blocked:\nit says something else of itself than"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (socket, _listener) = vmm(dir.path());
@@ -261,5 +255,30 @@ fn who_has_a_device_plugged_in_is_told_why_it_is_taken_away_and_what_to_do() {
         let (socket, text) = notice.expect("a notice");
         assert_eq!(socket, "1-4");
         assert!(text.starts_with(&format!("USB device (port 1-4) {words}")), "{text}");
+        assert!(!text.contains("password"), "{text}");
+        assert!(bench.report().why.contains("password"), "the list has it");
+    }
+}
+
+#[test]
+fn what_a_worker_says_of_not_beginning_is_in_the_log_and_the_list_and_not_at_the_seat() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, _listener) = vmm(dir.path());
+    let (says, agents) = ("call 555 0100", "its port is another's");
+    for (failed, seat, list) in [
+        (NotServed::by_worker(says.to_owned()), "it cannot be used; plug it in again.", says),
+        (agents.to_owned().into(), "its port is another's.", agents),
+    ] {
+        let mut bench = Bench::waiting(&socket);
+        bench.broker.tick(Moment::now());
+        bench.permit();
+        bench.events();
+        let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+        let id = bench.id.clone();
+        bench.broker.take_report(&id, task, Report::Served(Err(failed)));
+        let (events, words) = bench.events();
+        assert_eq!(words, [format!("USB device (port 1-4) is not connected:\n{seat}")]);
+        assert!(events.iter().all(|event| event.detail["why"] == list), "{events:?}");
+        assert_eq!(bench.report().why, list);
     }
 }

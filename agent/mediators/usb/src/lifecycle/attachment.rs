@@ -9,7 +9,7 @@ use super::{
     AGAIN, AGAIN_BY_PLUG, CHANGES_MAX, Connection, Detaching, Effect, KEPT, LEAVE_WITHIN, Note,
     Notice, ResetLoss, State, Step, is_temporary,
 };
-use crate::attached::DetachReason;
+use crate::attached::{DetachReason, NotServed};
 use crate::grant::Admitted;
 
 /// Why a device is not attached whose permit comes late.
@@ -100,7 +100,7 @@ impl<P> Step<'_, P> {
     /// Notes, as the log says that it is attached, that it has left its domain at once.
     pub(super) fn not_started(&mut self, task: u64, why: String) {
         if self.life.served_by(task).is_some() {
-            self.not_served(task, Some(why));
+            self.not_served(task, Some(why.into()));
         }
     }
 
@@ -133,13 +133,14 @@ impl<P> Step<'_, P> {
         if self.life.kept().is_some() {
             return self.rest_left(admitted, &reason);
         }
+        let seat = reason.seat_text().to_owned();
         match reason {
             // Dealt with above.
             DetachReason::NoVmm => {}
             // It has not gone, or the next look finds it gone.
             DetachReason::NoDevice(why) | DetachReason::Lost(why) | DetachReason::Stream(why) => {
                 let label = admitted.grant().label.clone();
-                self.notice(Notice::Disconnected(label, why.clone()));
+                self.notice(Notice::Disconnected(label, seat));
                 self.give_up(State::Blocked(why));
             }
             DetachReason::Changed(_)
@@ -151,7 +152,7 @@ impl<P> Step<'_, P> {
             }
             DetachReason::Changed(why) | DetachReason::Broken(why) => {
                 self.life.known.broke_rules = true;
-                self.notice(Notice::Blocked(why.clone()));
+                self.notice(Notice::Blocked(seat));
                 self.give_up(State::Blocked(format!("{why}; {AGAIN_BY_PLUG}")));
             }
         }
@@ -165,26 +166,27 @@ impl<P> Step<'_, P> {
         if matches!(reason, DetachReason::NoDevice(_)) && *times < CHANGES_MAX {
             return self.wait_again(admitted);
         }
-        let mut why = format!("{KEPT}, the rest is not used any more: {}", reason.text());
+        let mut again = String::new();
         if matches!(reason, DetachReason::Changed(_) | DetachReason::Broken(_)) {
             self.life.known.broke_rules = true;
-            why = format!("{why}; {AGAIN_BY_PLUG}");
+            again = format!("; {AGAIN_BY_PLUG}");
         }
-        self.notice(Notice::RestNotUsed(why.clone()));
-        self.give_up(State::Blocked(why));
+        let said = |why| format!("{KEPT}, the rest is not used any more: {why}{again}");
+        self.notice(Notice::RestNotUsed(said(reason.seat_text())));
+        self.give_up(State::Blocked(said(reason.text())));
     }
 
     /// Takes it that the task that served it has ended. Normally it has left its domain before; otherwise it could not be served, or,
     /// without a reason, nothing is known of why it left.
-    pub(super) fn not_served(&mut self, task: u64, why: Option<String>) {
+    pub(super) fn not_served(&mut self, task: u64, why: Option<NotServed>) {
         if self.life.served_by(task).is_none() {
             return self.parted(task, None, None);
         }
-        let text = why.as_deref().unwrap_or_else(|| DetachReason::NoVmm.text());
+        let text = why.as_ref().map_or_else(|| DetachReason::NoVmm.text(), NotServed::text);
         let Some(admitted) = self.leave(text) else { return };
         self.parted(task, None, None);
         match why {
-            Some(why) => self.failed(why),
+            Some(why) => self.failed_as(why.text().to_owned(), why.seat_text().to_owned()),
             None => self.wait_again(admitted),
         }
     }
@@ -270,9 +272,14 @@ impl<P> Step<'_, P> {
 
     /// Blocks a device that does not reach its domain.
     pub(super) fn failed(&mut self, why: String) {
+        self.failed_as(why.clone(), why);
+    }
+
+    /// As above, and says it at the seat in these words.
+    fn failed_as(&mut self, why: String, seat: String) {
         let request = self.life.known.request.take();
         self.note(Note::Failed { request, why: why.clone() });
-        self.notice(Notice::NotConnected(why.clone()));
+        self.notice(Notice::NotConnected(seat));
         self.give_up(State::Blocked(why));
     }
 

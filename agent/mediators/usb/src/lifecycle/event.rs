@@ -6,7 +6,7 @@ use monitor::{Basis, Denial, Permit};
 use usbdescriptors::Share;
 use usbfilter::Counts;
 
-use crate::attached::DetachReason;
+use crate::attached::{DetachReason, NotServed};
 use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 
 /// Something that happened, to the device or to what it depends on. `P` is the permit to attach it.
@@ -75,7 +75,7 @@ pub(crate) enum Event<P> {
     Served {
         task: u64,
         /// Why the device could not be served.
-        outcome: Result<(), String>,
+        outcome: Result<(), NotServed>,
     },
     /// Somebody attaches it by hand.
     AttachByHand {

@@ -411,7 +411,7 @@ impl<P> Step<'_, P> {
             Event::ThreadFailed { task } if self.life.is_read_by(task) => {
                 self.read(task, Err(FAULT.to_owned()));
             }
-            Event::ThreadFailed { task } => self.not_served(task, Some(FAULT.to_owned())),
+            Event::ThreadFailed { task } => self.not_served(task, Some(FAULT.to_owned().into())),
             Event::Judged(judgement) => self.judged(judgement),
             Event::Admitted { request, permit } => self.admitted(request, permit),
             Event::Connected { admitted, connection } => self.connected(admitted, connection),

@@ -36,7 +36,7 @@ fn job() -> Job {
 #[derive(Debug)]
 struct Came {
     told: Vec<DeviceThreadEvent>,
-    outcome: Result<(), String>,
+    outcome: Result<(), NotServed>,
     authorised: usize,
     took: Duration,
     /// What its VMM was sent.
@@ -151,7 +151,7 @@ fn detached(reason: u8, words: &str) -> String {
 
 fn failed(came: &Came) -> &str {
     assert!(came.told.is_empty(), "{came:?}");
-    came.outcome.as_ref().unwrap_err()
+    came.outcome.as_ref().unwrap_err().text()
 }
 
 // Shows: C-8.
@@ -175,7 +175,8 @@ fn whatever_stands_in_the_workers_place_before_it_has_begun_costs_its_device_alo
         assert!(came.authorised <= 1000, "{script}: {}", came.authorised);
     }
     let came = attend(r"printf '\005its node is gone\033[2J'; exit 0");
-    assert_eq!(failed(&came), "its node is gone\\u{1b}[2J");
+    assert_eq!(failed(&came), "what serves it says \"its node is gone\\u{1b}[2J\"");
+    assert!(!came.outcome.unwrap_err().seat_text().contains("node"));
 }
 
 #[test]
@@ -221,7 +222,9 @@ fn what_a_worker_says_of_its_end_is_said_once_fit_to_be_shown_and_goes_no_furthe
     let after = r"printf '\002'; printf '\001'; exec sleep 1000";
     let came = attend(&format!("{BEGUN}; {}; {after}", detached(2, &words)));
     let DetachReason::NoDevice(said) = came.detached() else { panic!("{came:?}") };
-    assert!(said.starts_with("gone\\u{1b}]0;x\\u{7}\\u{202e}aaa"), "{said}");
+    let begins = "it was pulled out, or does not work any more: what serves it says \"gone\\u{1b}]0;x";
+    assert!(said.starts_with(begins) && said.contains("\\u{7}\\u{202e}aaa"), "{said}");
+    assert!(said.ends_with("\""), "{said}");
     assert!(said.chars().all(printable::is_shown) && said.chars().count() < 300, "{said}");
     assert_eq!(came.authorised, 0, "what it asks for afterwards is for nobody");
     // One that was not told to end has no reason of its own.

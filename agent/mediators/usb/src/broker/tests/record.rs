@@ -189,7 +189,7 @@ fn a_device_that_cannot_be_opened_has_left_its_domain_at_once_and_is_not_said_to
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
     let mut bench = Bench::waiting(&socket);
-    for failed in [Report::Served(Err("it is in use".to_owned())), Report::Failed] {
+    for failed in [Report::Served(Err("it is in use".to_owned().into())), Report::Failed] {
         bench.broker.tick(Moment::now() + AGAIN);
         bench.permit();
         bench.events();

@@ -184,7 +184,7 @@ impl Life {
             }
             Step::CannotServe => {
                 world.tasks.pop_front();
-                Event::Served { task: first, outcome: Err(String::new()) }
+                Event::Served { task: first, outcome: Err(String::new().into()) }
             }
             Step::Leave(reason) => {
                 if let Some((_, Job::Serve { left, .. })) = world.tasks.front_mut() {
