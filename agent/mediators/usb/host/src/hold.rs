@@ -119,6 +119,16 @@ impl Node {
     pub fn reset(&self) {
         let _ = usbport::reset(&self.0);
     }
+
+    /// Puts the interfaces of a part that are authorised into their first settings: what waits at their endpoints ends, and these are not halted and begin
+    /// anew (USB 2.0, sections 9.1.1.5 and 9.4.5). What the device itself keeps besides stays: a card that has power, or a PIN that was given. Nobody may have an
+    /// interface of the part any more.
+    pub fn choose_first_settings(&self, part: &Share) {
+        for number in (0..=u8::MAX).filter(|number| part.has(*number)) {
+            // One that is gone, or does not take it, says so with its next transfer.
+            let _ = usbport::choose_first_setting(&self.0, number);
+        }
+    }
 }
 
 /// Opens a device by its own node and without a look at any other: a device in a reset holds up whoever asks the kernel for its texts.

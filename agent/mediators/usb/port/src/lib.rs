@@ -19,10 +19,10 @@
 //! - A port has one owner: a second claim fails with `EBUSY`, in whatever process.
 //! - It decides nothing: which ports to claim, and when, is up to `usbhost`, which withdraws authorisation before it gives a claim up.
 //!
-//! Two things besides are done to the open node of a device: a reset ([`reset`]), and taking from the node the rights that whoever gets it is not to have
-//! ([`drop_privileges`]).
+//! Three things besides are done to the open node of a device: a reset ([`reset`]), putting an interface into its first setting
+//! ([`choose_first_setting`]), and taking from the node the rights that whoever gets it is not to have ([`drop_privileges`]).
 //!
-//! This is the one place of the USB mediation with `unsafe` code: nothing but four `ioctl`s.
+//! This is the one place of the USB mediation with `unsafe` code: nothing but seven `ioctl`s.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -34,6 +34,9 @@ mod request {
     nix::ioctl_read!(claim_port, b'U', 24, nix::libc::c_uint);
     nix::ioctl_read!(release_port, b'U', 25, nix::libc::c_uint);
     nix::ioctl_none!(reset, b'U', 20);
+    nix::ioctl_read!(set_interface, b'U', 4, [nix::libc::c_uint; 2]);
+    nix::ioctl_read!(claim_interface, b'U', 15, nix::libc::c_uint);
+    nix::ioctl_read!(release_interface, b'U', 16, nix::libc::c_uint);
     nix::ioctl_write_ptr!(drop_privileges, b'U', 30, u32);
 }
 
@@ -56,6 +59,24 @@ pub fn drop_privileges(node: &File, interfaces: u32) -> io::Result<()> {
 pub fn reset(node: &File) -> io::Result<()> {
     // SAFETY: it has no argument; what it does to the device touches no memory of this process.
     unsafe { request::reset(node.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Puts an interface of an open node's device, which nobody has, into its first alternate setting. It may take the five seconds of a control request.
+///
+/// # Errors
+/// It is no node of a device, somebody has the interface, it is not authorised, or the device does not take it.
+pub fn choose_first_setting(node: &File, interface: u8) -> io::Result<()> {
+    let mut number = interface.into();
+    // SAFETY: the kernel reads the number the pointer leads to, which lives until the call is over, and keeps neither.
+    unsafe { request::claim_interface(node.as_raw_fd(), &mut number) }?;
+    // `struct usbdevfs_setinterface`: the interface, and its setting.
+    let mut chosen = [number, 0];
+    // SAFETY: the kernel reads the two numbers the pointer leads to, which live until the call is over, and keeps neither.
+    let done = unsafe { request::set_interface(node.as_raw_fd(), &mut chosen) };
+    // SAFETY: as for claiming it.
+    let _ = unsafe { request::release_interface(node.as_raw_fd(), &mut number) };
+    done?;
     Ok(())
 }
 
@@ -100,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_no_device_is_neither_reset_nor_has_rights_to_give_up() {
         let file = File::open("/dev/null").unwrap();
-        for done in [reset(&file), drop_privileges(&file, 1)] {
+        for done in [reset(&file), drop_privileges(&file, 1), choose_first_setting(&file, 1)] {
             assert_eq!(done.unwrap_err().raw_os_error(), Some(nix::libc::ENOTTY));
         }
     }
