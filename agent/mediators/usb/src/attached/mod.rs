@@ -22,7 +22,8 @@ use worker_link::usb::{Job, Speed};
 
 pub(super) use domain_socket::{Connection, DomainSocket};
 pub use worker::DomainWorkers;
-use worker::{Attendant, BEGIN_WITHIN, DeviceWorker};
+pub(crate) use worker::REFUSALS;
+use worker::{Attendant, BEGIN_WITHIN, Cut, DeviceWorker};
 
 use crate::grant::UsbGrant;
 use monitor::Permit;
@@ -153,6 +154,7 @@ pub(super) struct Attachment {
     path: PathBuf,
     commands: mpsc::Sender<DeviceThreadCommand>,
     waker: Arc<ThreadWaker>,
+    cut: Arc<Cut>,
     stream: UnixStream,
 }
 
@@ -165,6 +167,7 @@ pub(super) struct Serving {
     vetted: Vetted,
     commands: mpsc::Receiver<DeviceThreadCommand>,
     waker: Arc<ThreadWaker>,
+    cut: Arc<Cut>,
 }
 
 /// What wakes the thread of the device, for the broker.
@@ -206,9 +209,16 @@ impl Attachment {
             EventFd::from_flags(flags).map_err(|error| StartError::Descriptors(error.into()))?;
         let waker = Arc::new(ThreadWaker(eventfd));
         let (sender, commands) = mpsc::channel();
-        let cut = stream.try_clone().map_err(StartError::Descriptors)?;
-        let attachment = Self { path, commands: sender, waker: Arc::clone(&waker), stream: cut };
-        Ok((attachment, Serving { stream, domain, workers, rules, vetted, commands, waker }))
+        let copy = stream.try_clone().map_err(StartError::Descriptors)?;
+        let cut = Arc::<Cut>::default();
+        let attachment = Self {
+            path,
+            commands: sender,
+            waker: Arc::clone(&waker),
+            cut: Arc::clone(&cut),
+            stream: copy,
+        };
+        Ok((attachment, Serving { stream, domain, workers, rules, vetted, commands, waker, cut }))
     }
 
     /// Returns the path of the VMM's socket.
@@ -237,6 +247,8 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         // A stream that was never connected, or whose other end is gone, is cut already.
         let _ = self.stream.shutdown(Shutdown::Both);
+        // The thread may wait for the device, and the worker have it busy.
+        self.cut.cut();
         self.send(DeviceThreadCommand::Cut);
     }
 }
@@ -252,7 +264,11 @@ impl Serving {
         sysfs: UsbDevices,
         tell: &dyn Fn(DeviceThreadEvent),
     ) -> Result<(), NotServed> {
-        let Self { stream, domain, workers, rules, vetted, commands, waker } = self;
+        let Self { stream, domain, workers, rules, vetted, commands, waker, cut } = self;
+        // Its thread was busy when its permit was withdrawn: the device is not touched.
+        if cut.is_done() {
+            return Ok(());
+        }
         let job = job(&vetted, rules);
         let what = format!("the device at {} to {domain}", vetted.found().bus_id);
         let hold = Hold::take(sysfs, vetted).map_err(|error| explain(&error))?;
@@ -260,21 +276,29 @@ impl Serving {
         let workers_node = hold.open_for_worker().map_err(|error| explain(&error))?;
         let worker = DeviceWorker::start(&workers, stream.into(), workers_node, &job)
             .map_err(|error| format!("what serves USB devices does not start: {error}"))?;
+        let killed_by = worker
+            .killed_by()
+            .map_err(|error| format!("there is no file descriptor for it: {error}"))?;
+        cut.take(killed_by);
         let authorise = || hold.admit();
-        let (commands, waker) = (&commands, &*waker);
+        let (commands, waker, cut) = (&commands, &*waker, &*cut);
+        let share = job.share;
         let attendant = Attendant {
             worker,
             commands,
             waker,
+            cut,
             authorise: &authorise,
             tell,
             begin_within: BEGIN_WITHIN,
             what,
         };
         let served = attendant.attend();
-        // Of a part the other interfaces are in use.
-        if job.share.is_whole() {
+        // Nothing is left of the worker. Of a part the other interfaces are in use.
+        if share.is_whole() {
             node.reset();
+        } else {
+            node.choose_first_settings(&share);
         }
         served
     }
@@ -370,5 +394,8 @@ mod tests {
         // The thread is busy with a device that hangs: it has not run since.
         assert_eq!(vmms.read(&mut [0; 8]).unwrap(), 0);
         assert!(matches!(serving.commands.try_recv(), Ok(DeviceThreadCommand::Cut)));
+        // Nor does it touch the device when it comes to it, which it would not find.
+        let nowhere = tempfile::tempdir().unwrap();
+        serving.run(UsbDevices::at(nowhere.path()), &|event| panic!("{event:?}")).unwrap();
     }
 }
