@@ -151,6 +151,14 @@ impl Broker {
         if !self.has_workers(&grant.domain) {
             return Connection::Impossible(NO_WORKER.to_owned());
         }
+        // What served it last has not let it go: it could not be served before.
+        let hangs = self.places.get(id).is_some_and(Place::is_serving);
+        if let Some(device) = self.devices.get_mut(id) {
+            device.hangs = hangs;
+        }
+        if hangs {
+            return Connection::NotYet(AGAIN);
+        }
         // A VMM that takes it and lets it go again and again has to wait.
         let wait = if again { self.pace.wait(id) } else { Duration::ZERO };
         if !wait.is_zero() {

@@ -295,16 +295,16 @@ impl Broker {
     /// Takes the reports of the threads.
     fn take_reports(&mut self) {
         while let Ok((id, number, report)) = self.reports.1.try_recv() {
-            if !matches!(report, Report::Serving(_))
-                && let Some(place) = self.places.get_mut(&id)
-            {
-                place.busy = place.busy.saturating_sub(1);
-            }
             self.take_report(&id, number, report);
         }
     }
 
     fn take_report(&mut self, id: &BusId, task: u64, report: Report) {
+        if !matches!(report, Report::Serving(_))
+            && let Some(place) = self.places.get_mut(id)
+        {
+            place.done(task);
+        }
         let event = match report {
             Report::Read(found) => match self.reading(id, task, found) {
                 Some(reading) => Event::Read { task, reading },
@@ -353,8 +353,12 @@ impl Broker {
 
     /// Writes down what the filter of a device that is served has refused.
     fn refused(&mut self, id: &BusId, task: u64, what: String, times: u64) {
-        let Some(device) = self.devices.get(id) else { return };
+        let Some(device) = self.devices.get_mut(id) else { return };
         let Some(grant) = device.lifecycle.served_by(task) else { return };
+        // A worker that was taken over has another come after it.
+        if !device.refusals.take() {
+            return;
+        }
         let event = UsbRefused {
             domain: grant.domain.clone(),
             bus_id: id.as_str().to_owned(),

@@ -1,6 +1,7 @@
 //! The thread of a place where a device is plugged in. All that waits for a device, or for the kernel to have done with one, is done
 //! here, one thing after the other; the broker waits for none of it.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::{fs, io, thread};
@@ -55,6 +56,8 @@ pub(super) struct Place {
     tasks: mpsc::Sender<(u64, Task)>,
     /// Tasks that are not done.
     pub(super) busy: usize,
+    /// Those of them that serve a device, by number.
+    serving: BTreeSet<u64>,
 }
 
 /// What the thread of a place works with.
@@ -78,21 +81,40 @@ impl Place {
             one_after_the_other(&inbox, &report, |number, task| context.task(&id, number, task));
         };
         thread::Builder::new().name("usb-device".to_owned()).spawn(run)?;
-        Ok(Self { tasks, busy: 0 })
+        Ok(Self::over(tasks))
     }
 
     /// Makes a handle whose thread is the test's own.
     #[cfg(test)]
     pub(super) fn with(tasks: mpsc::Sender<(u64, Task)>) -> Self {
-        Self { tasks, busy: 0 }
+        Self::over(tasks)
+    }
+
+    const fn over(tasks: mpsc::Sender<(u64, Task)>) -> Self {
+        Self { tasks, busy: 0, serving: BTreeSet::new() }
     }
 
     /// Queues a task behind those that were queued before.
     pub(super) fn queue(&mut self, number: u64, task: Task) {
+        let serves = matches!(task, Task::Serve(_));
         // The thread ends when this is dropped and not before.
         if self.tasks.send((number, task)).is_ok() {
             self.busy += 1;
+            if serves {
+                self.serving.insert(number);
+            }
         }
+    }
+
+    /// Takes it that a task is done.
+    pub(super) fn done(&mut self, number: u64) {
+        self.busy = self.busy.saturating_sub(1);
+        self.serving.remove(&number);
+    }
+
+    /// Returns whether a device that was served here is not let go yet.
+    pub(super) fn is_serving(&self) -> bool {
+        !self.serving.is_empty()
     }
 }
 

@@ -282,3 +282,54 @@ fn what_a_worker_says_of_not_beginning_is_in_the_log_and_the_list_and_not_at_the
         assert_eq!(bench.report().why, list);
     }
 }
+
+#[test]
+fn a_device_whose_last_task_is_stuck_goes_to_nobody_and_the_list_says_that_it_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    bench.broker.tick(Moment::now());
+    bench.permit();
+    listener.accept().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+    let id = bench.id.clone();
+    // Its worker says that the guest has it no more, and lives on: the kernel does not let go of it.
+    let event = DeviceThreadEvent::Detached(Some(DetachReason::NoVmm), Some(counts()));
+    bench.broker.take_report(&id, task, Report::Serving(event));
+    bench.events();
+    for seconds in 1..30 {
+        bench.broker.tick(Moment::now() + Duration::from_secs(seconds));
+    }
+    assert!(listener.accept().is_err() && bench.kinds().is_empty(), "nothing says it is attached");
+    let report = bench.report();
+    assert_eq!(report.state, "waiting");
+    assert!(report.why.contains("its device hangs; pull it out"), "{report:?}");
+    bench.broker.take_report(&id, task, Report::Served(Ok(())));
+    bench.broker.tick(Moment::now() + Duration::from_secs(31));
+    assert!(listener.accept().is_ok());
+    assert_eq!(bench.kinds(), ["usb-attached"]);
+    bench.permit();
+    assert!(!bench.report().why.contains("hangs"));
+}
+
+#[test]
+fn refusals_are_recorded_at_a_rate_of_their_place_however_many_workers_say_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, _listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    let mut refused = 0;
+    for round in 1..6 {
+        bench.broker.tick(Moment::now() + round * AGAIN);
+        bench.permit();
+        let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+        let id = bench.id.clone();
+        for times in 1..60 {
+            let event = DeviceThreadEvent::Refused { what: "a command".to_owned(), times };
+            bench.broker.take_report(&id, task, Report::Serving(event));
+        }
+        bench.ends(DetachReason::NoVmm);
+        refused += bench.kinds().iter().filter(|kind| **kind == "usb-refused").count();
+    }
+    assert!((64..67).contains(&refused), "{refused}");
+}

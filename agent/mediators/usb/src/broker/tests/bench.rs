@@ -205,6 +205,8 @@ impl Bench {
         let id = self.id.clone();
         let event = DeviceThreadEvent::Detached(reason, counts);
         self.broker.take_report(&id, task, Report::Serving(event));
+        // And lets it go at once.
+        self.broker.take_report(&id, task, Report::Served(Ok(())));
     }
 
     pub(super) fn ends(&mut self, reason: DetachReason) {
