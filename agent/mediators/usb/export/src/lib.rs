@@ -16,6 +16,7 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
+mod introduction;
 mod part;
 mod pipe;
 
@@ -33,10 +34,7 @@ use nusb::transfer::{
     Buffer, Bulk, ControlIn, ControlOut, ControlType, In, Interrupt, Out, Recipient, TransferError,
 };
 use usbdescriptors::{DescriptorError, Device, Pinned, Share};
-use usbredir::packet::{
-    self, Control, DeviceConnect, ENDPOINTS, EndpointInfo, EndpointType, Interface, MAX_DATA,
-    Speed, endpoint_index,
-};
+use usbredir::packet::{Control, MAX_DATA, Speed};
 use usbredir::{Body, Packet, Status};
 
 use pipe::{PendingTransfer, Pipe, UsbEndpoint, boxed, ended, status};
@@ -244,60 +242,6 @@ impl Export {
             let packet = endpoint.max_packet_size().max(1);
             self.pipes.insert(address, Pipe::new(opened, number, interrupt, packet));
         }
-    }
-
-    /// Announces interfaces, endpoints and the device to the guest's end.
-    fn introduce(&mut self) {
-        self.describe();
-        let descriptor = self.device.device_descriptor();
-        let connect = DeviceConnect {
-            speed: self.served.speed,
-            class: descriptor.class(),
-            subclass: descriptor.subclass(),
-            protocol: descriptor.protocol(),
-            vendor: descriptor.vendor_id(),
-            product: descriptor.product_id(),
-            version: descriptor.device_version(),
-        };
-        self.queue_packet(0, Body::DeviceConnect(connect));
-    }
-
-    fn describe(&mut self) {
-        let mut endpoints = Box::new([EndpointInfo::default(); ENDPOINTS]);
-        for address in [0x00, 0x80] {
-            if let Some(place) = endpoints.get_mut(endpoint_index(address)) {
-                place.kind = EndpointType::Control;
-            }
-        }
-        let mut interfaces = Vec::new();
-        for (number, interface) in &self.interfaces {
-            let Some(setting) = interface.descriptor() else { continue };
-            interfaces.push(Interface {
-                number: *number,
-                class: setting.class(),
-                subclass: setting.subclass(),
-                protocol: setting.protocol(),
-            });
-            for endpoint in setting.endpoints() {
-                let Some(place) = endpoints.get_mut(endpoint_index(endpoint.address())) else {
-                    continue;
-                };
-                *place = EndpointInfo {
-                    kind: match endpoint.transfer_type() {
-                        TransferType::Control => EndpointType::Control,
-                        TransferType::Isochronous => EndpointType::Isochronous,
-                        TransferType::Bulk => EndpointType::Bulk,
-                        TransferType::Interrupt => EndpointType::Interrupt,
-                    },
-                    interval: endpoint.interval(),
-                    interface: *number,
-                    max_packet_size: endpoint.max_packet_size_raw(),
-                };
-            }
-        }
-        interfaces.truncate(packet::INTERFACES);
-        self.queue_packet(0, Body::EndpointInfo(endpoints));
-        self.queue_packet(0, Body::InterfaceInfo(interfaces));
     }
 
     fn packet(&mut self, Packet { id, body }: Packet) -> Result<(), String> {
