@@ -30,6 +30,11 @@ pub(crate) struct UsbClient {
 
 /// What serves USB devices.
 const WORKER: &str = "bulkhead-worker";
+/// Why a domain gets no device without that.
+const NO_PROGRAM: &str = "the program that serves USB devices is missing; call IT";
+/// Why a domain gets none for which there is no number.
+const NO_USER: &str =
+    "only the first 63 domains of a PC get USB devices, and this is none of them; call IT";
 /// Why there is no broker any more.
 const FAILED: &str = "the USB broker has failed; restart the agent";
 
@@ -211,14 +216,10 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
             Kind::Vm(_) => SocketEndpoint::Connect,
             Kind::External => SocketEndpoint::Listen,
         };
-        let workers = program.as_ref().ok().cloned().zip(user_of_domain(index));
         Domain {
             name: entry.name.clone(),
             sockets: layout.usb_sockets(&entry.name).map(endpoint).collect(),
-            workers: workers.map(|(program, user)| DomainWorkers {
-                program: in_cgroup(program, worker_groups.of(index)),
-                user,
-            }),
+            workers: workers(index, program.as_ref().ok(), worker_groups.of(index)),
         }
     });
     let setup = Setup {
@@ -232,6 +233,17 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         tracing::error!("no USB device reaches a domain: {problem}");
     }
     usb
+}
+
+/// Returns what serves the devices of the domain at this place among the domains, or why nothing does.
+fn workers(
+    index: usize,
+    program: Option<&Program>,
+    group: Option<PathBuf>,
+) -> Result<DomainWorkers, &'static str> {
+    let user = user_of_domain(index).ok_or(NO_USER)?;
+    let program = program.ok_or(NO_PROGRAM)?.clone();
+    Ok(DomainWorkers { program: in_cgroup(program, group), user })
 }
 
 /// Reads the program that serves USB devices, which is nowhere but beside this one.

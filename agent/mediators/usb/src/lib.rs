@@ -92,8 +92,8 @@ pub struct Domain {
     pub name: String,
     /// Its sockets for devices, one device each. Where the agent listens, whoever connects waits until there is a device.
     pub sockets: Vec<SocketEndpoint>,
-    /// What serves its devices; without, it gets none.
-    pub workers: Option<DomainWorkers>,
+    /// What serves its devices, or why nothing does, in words for the list and the seat: then it gets none.
+    pub workers: Result<DomainWorkers, &'static str>,
 }
 
 /// The arguments of a broker.

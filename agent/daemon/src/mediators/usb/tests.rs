@@ -167,3 +167,9 @@ fn what_a_broker_said_last_as_the_agent_ended_is_on_the_record_and_permitted_to_
         ["usb-attached", "usb-detached"].map(|kind| of(kind, Some("clinical")));
     assert_eq!(told(dir.path()), [attached, detached]);
 }
+
+#[test]
+fn a_domain_without_a_number_for_its_workers_is_told_so_and_not_that_a_program_is_missing() {
+    assert_eq!(workers(62, None, None).unwrap_err(), NO_PROGRAM);
+    assert_eq!(workers(63, None, None).unwrap_err(), NO_USER);
+}

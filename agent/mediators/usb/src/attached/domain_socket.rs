@@ -38,8 +38,8 @@ pub(crate) struct DomainSocket {
     domain: String,
     pub(crate) path: PathBuf,
     listener: Option<UnixListener>,
-    /// What serves the domain's devices, if anything does.
-    workers: Option<DomainWorkers>,
+    /// What serves the domain's devices, or why nothing does.
+    workers: Result<DomainWorkers, &'static str>,
 }
 
 impl DomainSocket {
@@ -50,7 +50,7 @@ impl DomainSocket {
     pub(crate) fn open(
         endpoint: SocketEndpoint,
         domain: &str,
-        workers: Option<DomainWorkers>,
+        workers: Result<DomainWorkers, &'static str>,
     ) -> io::Result<Self> {
         let (path, listener) = match endpoint {
             SocketEndpoint::Connect(path) => (path, None),
@@ -62,9 +62,9 @@ impl DomainSocket {
         Ok(Self { domain: domain.to_owned(), path, listener, workers })
     }
 
-    /// Returns whether there is anything that serves the domain's devices.
-    pub(crate) const fn has_workers(&self) -> bool {
-        self.workers.is_some()
+    /// Returns why nothing serves the domain's devices, if nothing does.
+    pub(crate) fn has_no_workers(&self) -> Option<&'static str> {
+        self.workers.as_ref().err().copied()
     }
 
     /// Connects to the domain's VMM, by the verdict that lets a device go there.
@@ -75,7 +75,7 @@ impl DomainSocket {
         if admitted.grant().domain != self.domain {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        let workers = self.workers.clone().ok_or(io::ErrorKind::NotFound)?;
+        let workers = self.workers.clone().map_err(|_| io::ErrorKind::NotFound)?;
         let stream = match &self.listener {
             Some(listener) => listener.accept()?.0,
             None => connect(&self.path)?,
@@ -124,9 +124,9 @@ mod tests {
         let vmm = UnixListener::bind(&path).unwrap();
         vmm.set_nonblocking(true).unwrap();
         let endpoint = SocketEndpoint::Connect(path);
-        let unserved = DomainSocket::open(endpoint.clone(), "clinical", None).unwrap();
+        let unserved = DomainSocket::open(endpoint.clone(), "clinical", Err("none")).unwrap();
         unserved.connect(&admitted("clinical")).unwrap_err();
-        let workers = Some(DomainWorkers::none());
+        let workers = Ok(DomainWorkers::none());
         let socket = DomainSocket::open(endpoint, "clinical", workers).unwrap();
         socket.connect(&admitted("internet")).unwrap_err();
         // The VMM hears nothing of it.

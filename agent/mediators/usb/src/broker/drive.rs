@@ -15,9 +15,6 @@ use crate::attached::{Attachment, Connection as VmmConnection, DomainSocket};
 use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 use crate::lifecycle::{AGAIN, Connection, Effect, Event};
 
-/// Why a device is not attached without the program that serves it.
-const NO_WORKER: &str = "the program that serves USB devices is missing; call IT";
-
 impl Broker {
     /// Has the life-cycle of a device handle an event now.
     pub(super) fn drive(&mut self, id: &BusId, event: Event<Permit<UsbGrant>>) {
@@ -148,8 +145,8 @@ impl Broker {
         if let Err(error) = Filter::of(grant.rules, pinned, grant.share.clone()) {
             return Connection::Impossible(error.to_string());
         }
-        if !self.has_workers(&grant.domain) {
-            return Connection::Impossible(NO_WORKER.to_owned());
+        if let Some(why) = self.has_no_workers(&grant.domain) {
+            return Connection::Impossible(why.to_owned());
         }
         // What served it last has not let it go: it could not be served before.
         let hangs = self.places.get(id).is_some_and(Place::is_serving);
@@ -176,10 +173,10 @@ impl Broker {
         Connection::Made
     }
 
-    /// Returns whether anything serves the devices of this domain.
-    fn has_workers(&self, domain: &str) -> bool {
+    /// Returns why nothing serves the devices of this domain, if nothing does.
+    fn has_no_workers(&self, domain: &str) -> Option<&'static str> {
         let sockets = self.domains.iter().filter(|(name, _)| name == domain);
-        sockets.flat_map(|(_, sockets)| sockets).all(DomainSocket::has_workers)
+        sockets.flat_map(|(_, sockets)| sockets).find_map(DomainSocket::has_no_workers)
     }
 
     /// Makes a connection to the VMM of the domain that a device is admitted to, by a socket that no other device has.

@@ -268,7 +268,7 @@ pub(super) fn counts() -> usbfilter::Counts {
 }
 
 pub(super) fn domain(name: &str, sockets: Vec<SocketEndpoint>) -> Domain {
-    Domain { name: name.to_owned(), sockets, workers: Some(DomainWorkers::none()) }
+    Domain { name: name.to_owned(), sockets, workers: Ok(DomainWorkers::none()) }
 }
 
 pub(super) fn setup(dir: &Path, endpoints: Vec<SocketEndpoint>) -> Setup {
