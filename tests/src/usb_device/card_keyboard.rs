@@ -1,6 +1,9 @@
 //! A keyboard with a smart-card reader in it: a boot keyboard that presses the key A each time its lights are set, and a CCID
 //! interface that nobody asks anything (Device Class Definition for HID 1.11, appendix B.1; CCID 1.1, section 5.1).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use usbredir::packet::{EndpointType, Interface};
 use usbredir::{Body, Packet};
 
@@ -36,6 +39,15 @@ const PRESS: [u8; 8] = [0, 0, 4, 0, 0, 0, 0, 0];
 #[derive(Debug, Default)]
 pub struct CardKeyboard {
     reports: Reports,
+    settings: Arc<AtomicUsize>,
+}
+
+impl CardKeyboard {
+    /// Returns how often its reader was put into its first setting so far.
+    #[must_use]
+    pub fn settings(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.settings)
+    }
 }
 
 fn facts() -> Facts {
@@ -63,6 +75,9 @@ impl Model for CardKeyboard {
 
     fn take(&mut self, packet: Packet, answers: &mut Vec<Packet>) {
         let Packet { id, body: Body::Control(asked) } = packet else {
+            if let Body::SetAltSetting { interface: 1, alternate: 0 } = packet.body {
+                self.settings.fetch_add(1, Ordering::Relaxed);
+            }
             // What it is asked as a reader it never answers.
             return self.reports.take(packet, answers);
         };

@@ -1,10 +1,13 @@
 //! A device with a keyboard and something besides: the keyboard stays with the seat, whatever the rest does in its domain.
 
+use std::sync::atomic::Ordering;
+
 use tests::agent::Agent;
 use tests::usb_device::{CardKeyboard, Plugged};
 use tests::ward::Ward;
 use tests::{Outcome, ensure};
 
+use super::workers::the_worker;
 use super::{Ports, is_attached, run, until, wait_for};
 
 /// Where it is plugged in.
@@ -21,8 +24,9 @@ pub(super) fn keyboard_with_a_reader(
     let clinical = agent.probe("clinical");
     let classes =
         || run(&clinical, "cat /sys/bus/usb/devices/*:*/bInterfaceClass").map(|found| found.0);
-    let plugged =
-        Plugged::plug(&ward.pc, &mut ports.qmp, "card-keyboard", "4", CardKeyboard::default())?;
+    let keyboard = CardKeyboard::default();
+    let settings = keyboard.settings();
+    let plugged = Plugged::plug(&ward.pc, &mut ports.qmp, "card-keyboard", "4", keyboard)?;
     let reader = wait_for(agent, "reader of a keyboard", is_attached("allow"))?;
     ensure!(reader["rule"] == "card-reader" && reader["domain"] == "clinical", "{reader}");
     until("the guest has no card reader", || Ok(classes()?.contains("0b")))?;
@@ -46,6 +50,25 @@ pub(super) fn keyboard_with_a_reader(
     types(ward)?;
     let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
     ensure!(log.contains("seat_keeps_interfaces"), "the audit log does not say what stayed");
+
+    ward.pc.progress("the reader's worker has no right to the keyboard, and is killed: the agent puts the reader back, and the keyboard types on");
+    let attached = agent.bulkhead(&["usb", "attach", place, "clinical"])?;
+    ensure!(attached.status == Some(0), "{attached:?}");
+    wait_for(agent, "reader that is back", is_attached("allow"))?;
+    until("the guest has no card reader again", || Ok(classes()?.contains("0b")))?;
+    let worker = the_worker(ward)?;
+    let answer = ward.pc.sh(&format!("/share/usb-rights {worker} 0"))?;
+    // The driver has it: without the node's own limit it would be EBUSY.
+    ensure!(answer.trim() == "EACCES", "its worker asks for the keyboard: {answer}");
+    let before = settings.load(Ordering::Relaxed);
+    ward.pc.sh(&format!("kill -9 {worker}"))?;
+    until("nobody puts the reader back for its next guest", || {
+        Ok(settings.load(Ordering::Relaxed) > before)
+    })?;
+    wait_for(agent, "reader that is not used any more", |device| {
+        device["why"].as_str().is_some_and(|why| why.contains("the rest is not used any more"))
+    })?;
+    types(ward)?;
     plugged.pull(&mut ports.qmp)
 }
 

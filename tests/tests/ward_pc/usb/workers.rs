@@ -23,7 +23,7 @@ fn workers(ward: &Ward) -> Outcome<Vec<String>> {
     Ok(ward.pc.sh(list)?.split_whitespace().map(str::to_owned).collect())
 }
 
-fn the_worker(ward: &Ward) -> Outcome<String> {
+pub(super) fn the_worker(ward: &Ward) -> Outcome<String> {
     match &workers(ward)?[..] {
         [one] => Ok(one.clone()),
         other => Err(Failure(format!("for one device there are {other:?}"))),
@@ -89,6 +89,12 @@ fn is_killed(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
         &clinical,
         "(while [ -b /dev/sda ]; do echo 3 > /proc/sys/vm/drop_caches; head -c 1048576 /dev/sda; done) >/dev/null 2>&1 &",
     )?;
+    // The guest has it, and its worker answers it: nobody resets it.
+    let resets = || -> Outcome<usize> {
+        let count = ward.pc.sh("dmesg | grep -c ': reset .* USB device number'; true")?;
+        count.trim().parse().map_err(|_| Failure(format!("no number: {count}")))
+    };
+    let before = resets()?;
     ward.pc.sh(&format!("kill -9 {}", the_worker(ward)?))?;
     internet.ask(json!({"op": "timing"}))?;
     no_disk_on_host(ward)?;
@@ -98,6 +104,7 @@ fn is_killed(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
             && device["why"].as_str().is_some_and(|why| why.contains(words))
     })?;
     disk_in(&clinical, false)?;
+    until("nobody resets the stick for its next guest", || Ok(resets()? > before))?;
     no_disk_on_host(ward)?;
     internet.ask(json!({"op": "timing"}))?;
     clinical.ask(json!({"op": "timing"}))?;
