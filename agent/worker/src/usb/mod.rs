@@ -44,7 +44,7 @@ use pump::Pump;
 
 /// File descriptors: standard streams, what they are copied to, the node twice, the job, and what the threads wait with.
 const FILES_MAX: u64 = 16;
-/// Address space, in bytes: the program, the reserve of each thread's allocator (128 MiB while it is set up), and several times what may be with the kernel for a device (16 MiB).
+/// Address space, in bytes: the program, the reserve of each thread's allocator (128 MiB while it is set up), and many times what may be with the kernel for a device (1 MiB).
 const MEMORY_MAX: u64 = 512 << 20;
 
 /// Threads of all the workers of a domain, which have one user: two for each of its four devices, one for its clipboard, as many again for those that are
