@@ -8,7 +8,7 @@ use clipboard::service::{ClipboardEvent, Command, Program, Workers};
 use clipboard::vdagent::spec::{content, kind};
 use worker_link::{ANSWER_HEADER, Answer, Kind};
 
-use crate::ward::{PICTURES, Ward, script, until, worker};
+use crate::ward::{PICTURES, Ward, until, worker};
 
 const SAMPLE: &[u8] = include_bytes!("../../mediators/clipboard/pictures/src/samples/out-meta.png");
 
@@ -29,7 +29,7 @@ fn answer(content: &[u8]) -> Vec<u8> {
 fn rogue(dir: &Path, does: &str, answer: &[u8]) -> Program {
     let file = dir.join("answer");
     fs::write(&file, answer).unwrap();
-    script(dir, &does.replace("ANSWER", &file.display().to_string()))
+    Program::shell(dir, &does.replace("ANSWER", &file.display().to_string()))
 }
 
 /// A ward whose pictures are decoded by this.

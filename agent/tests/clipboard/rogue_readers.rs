@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use worker_link::clipboard::{COMMAND_MAX, Command as Told, Event, Nonsense, START};
 use worker_link::{CONTENT_MAX, MESSAGE_MAX, user_of_domain};
 
-use crate::ward::{PATIENCE, TEXT, Ward, script, until, worker, worker_path};
+use crate::ward::{PATIENCE, TEXT, Ward, until, worker, worker_path};
 
 /// What the child is told to do.
 const CHILD: &str = "BULKHEAD_TEST_ROGUE_READER";
@@ -259,7 +259,7 @@ fn rogue(dir: &Path, name: &str) -> Program {
     fs::write(&once, name).unwrap();
     let internet = user_of_domain(1).unwrap();
     let (once, real, test) = (once.display(), real.display(), test.display());
-    script(
+    Program::shell(
         dir,
         &format!(
             r#"if [ "$1 $2" = "clipboard {internet}" ] && [ -e {once} ]; then

@@ -1,8 +1,6 @@
 //! The clipboard's thread with guests on real sockets, and workers that are processes.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,14 +56,6 @@ pub(crate) fn worker() -> Program {
 
 pub(crate) fn worker_path() -> PathBuf {
     crate::artefacts::program("bulkhead-worker")
-}
-
-/// Makes a program of this script.
-pub(crate) fn script(dir: &Path, script: &str) -> Program {
-    let path = dir.join("program");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    Program::script(path)
 }
 
 /// A guest's agent that has said what it can do.

@@ -212,6 +212,24 @@ fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
     fcntl(&leaked, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let (worker, pid) = stopped_at_work();
     drop(leaked);
+    let limits = [
+        ("Max open files", 8),
+        ("Max address space", worker_link::MEMORY_MAX),
+        ("Max cpu time", worker_link::TIME_MAX.as_secs()),
+    ];
+    if is_nobody_nowhere(pid, worker_link::USER, &limits) {
+        for name in held(pid) {
+            let ours = ["/memfd:bulkhead-picture", "/memfd:bulkhead-answer", "/dev/null"];
+            assert!(ours.iter().any(|ours| name.starts_with(ours)), "it holds {name}");
+        }
+        writes_nothing_but_its_answer(&|name| format!("/proc/{pid}/{name}"));
+    }
+    drop(worker);
+}
+
+/// Shows of a worker whose sandbox is closed what is so of every worker, that it has this number and these limits besides, and one thread. Returns whether all of it was
+/// looked at, which takes root.
+fn is_nobody_nowhere(pid: Pid, user: u32, limits: &[(&str, u64)]) -> bool {
     let at = |name: &str| format!("/proc/{pid}/{name}");
     let status = fs::read_to_string(at("status")).unwrap();
     assert_eq!(field(&status, "Seccomp:"), "2");
@@ -220,41 +238,49 @@ fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
         assert_eq!(u64::from_str_radix(&field(&status, set), 16), Ok(0), "{set}");
     }
-    let limits = fs::read_to_string(at("limits")).unwrap_or_default();
-    if Uid::effective().is_root() {
-        let user = worker_link::USER.to_string();
-        for ids in ["Uid:", "Gid:"] {
-            assert!(field(&status, ids).split_whitespace().all(|id| id == user), "{status}");
-        }
-        assert_eq!(field(&status, "Groups:"), "");
-        assert_eq!(u64::from_str_radix(&field(&status, "CapBnd:"), 16), Ok(0));
-        for (limit, most) in [
-            ("Max core file size", 0),
-            ("Max open files", 8),
-            ("Max address space", worker_link::MEMORY_MAX),
-            ("Max cpu time", worker_link::TIME_MAX.as_secs()),
-            ("Max locked memory", 0),
-            ("Max nice priority", 0),
-            ("Max realtime priority", 0),
-        ] {
-            let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
-            let words: Vec<&str> = line.split_whitespace().collect();
-            assert_eq!(words[..2], [most.to_string(), most.to_string()], "{limit}");
-        }
-        for namespace in ["mnt", "net", "ipc", "uts", "cgroup"] {
-            let own = fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
-            assert_ne!(fs::read_link(at(&format!("ns/{namespace}"))).unwrap(), own);
-        }
-        assert_eq!(fs::read_dir(at("root")).unwrap().count(), 0, "it sees files");
-        assert_eq!(fs::read_to_string(at("oom_score_adj")).unwrap().trim(), "1000");
-        for fd in fs::read_dir(at("fd")).unwrap() {
-            let name = fs::read_link(fd.unwrap().path()).unwrap().display().to_string();
-            let ours = ["/memfd:bulkhead-picture", "/memfd:bulkhead-answer", "/dev/null"];
-            assert!(ours.iter().any(|ours| name.starts_with(ours)), "it holds {name}");
-        }
-        writes_nothing_but_its_answer(&at);
+    if !Uid::effective().is_root() {
+        return false;
     }
-    drop(worker);
+    let user = user.to_string();
+    for ids in ["Uid:", "Gid:"] {
+        assert!(field(&status, ids).split_whitespace().all(|id| id == user), "{status}");
+    }
+    assert_eq!(field(&status, "Groups:"), "");
+    assert_eq!(u64::from_str_radix(&field(&status, "CapBnd:"), 16), Ok(0));
+    let found = fs::read_to_string(at("limits")).unwrap();
+    let none = [
+        ("Max core file size", 0),
+        ("Max locked memory", 0),
+        ("Max nice priority", 0),
+        ("Max realtime priority", 0),
+    ];
+    for (limit, most) in none.iter().chain(limits) {
+        let line = found.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[..2], [most.to_string(), most.to_string()], "{limit}");
+    }
+    for namespace in ["mnt", "net", "ipc", "uts", "cgroup"] {
+        let own = fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
+        assert_ne!(fs::read_link(at(&format!("ns/{namespace}"))).unwrap(), own);
+    }
+    assert_eq!(fs::read_dir(at("root")).unwrap().count(), 0, "it sees files");
+    assert_eq!(fs::read_to_string(at("oom_score_adj")).unwrap().trim(), "1000");
+    true
+}
+
+/// Shows of a worker that lives on that it steps back behind others.
+fn steps_back(pid: Pid) {
+    let behind = (nice(std::process::id()) + 10).min(19);
+    assert_eq!(nice(pid), behind, "it wins over the seat where nothing else holds it");
+}
+
+/// Returns what a process has open, by name, in order.
+fn held(pid: Pid) -> Vec<String> {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut held: Vec<String> =
+        fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap().display().to_string()).collect();
+    held.sort();
+    held
 }
 
 /// A worker may write into any descriptor that it has: its job takes nothing, and its answer nothing behind its end.

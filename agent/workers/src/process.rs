@@ -115,7 +115,6 @@ fn open(child: &Child) -> io::Result<OwnedFd> {
 mod tests {
     use std::fs;
     use std::io::Read as _;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
@@ -123,13 +122,10 @@ mod tests {
     #[test]
     fn a_worker_has_its_environment_and_nothing_of_the_agents() {
         let dir = tempfile::tempdir().unwrap();
-        let script = dir.path().join("script");
-        // As the kernel has it: a shell adds to its own.
-        fs::write(&script, "#!/bin/sh\ntr '\\0' '\\n' < /proc/$$/environ\n").unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let (mut said, theirs) = io::pipe().unwrap();
         let stdin = fs::File::open("/dev/null").unwrap().into();
-        let program = Program::script(script);
+        // As the kernel has it: a shell adds to its own.
+        let program = Program::shell(dir.path(), "tr '\\0' '\\n' < /proc/$$/environ");
         let _process = Process::start(&program, Role::Usb, 7, stdin, theirs.into()).unwrap();
         let mut text = String::new();
         said.read_to_string(&mut text).unwrap();

@@ -89,6 +89,20 @@ impl Program {
     pub const fn script(path: PathBuf) -> Self {
         Self { path, file: None, group: None }
     }
+
+    /// Writes a script for the shell into `directory`, and makes a program of it.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    #[must_use]
+    #[expect(clippy::unwrap_used, reason = "only tests call it")]
+    pub fn shell(directory: &Path, text: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = directory.join("program");
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self::script(path)
+    }
 }
 
 fn memory() -> io::Result<File> {

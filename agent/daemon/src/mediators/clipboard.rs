@@ -1,6 +1,5 @@
 //! The daemon's side of the clipboard: audit, words and questions, and hotkeys from the command line.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +13,8 @@ use seat::ToMediators;
 
 use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::seat::SeatClient;
-use crate::worker_groups::group;
+use crate::worker_setup::{WORKER, group};
 use crate::{DaemonError, record};
-use base::accounts::Accounts;
 use base::layout::{CLIPBOARD_PORT, Layout};
 use base::sockets::SocketEndpoint;
 use clipboard::service::{
@@ -26,10 +24,6 @@ use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::Answer;
 use domains::cgroup::Cgroups;
-use workers::reserved_user;
-
-/// What reads guests' clipboards, and decodes pictures.
-const WORKER: &str = "bulkhead-worker";
 
 /// How long a question waits at most: longer than the mediator does.
 const ASK_FOR: Duration = Duration::from_secs(60);
@@ -59,7 +53,7 @@ impl Start for ClipboardClient {
     }
 
     fn start(place: Place<'_>) -> Result<Self, DaemonError> {
-        let Place { machine, layout, policy, cgroups, worker_groups } = place;
+        let Place { machine, layout, policy, cgroups, worker_setup } = place;
         let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
         let domains = machine.domains.iter().enumerate().map(|(index, entry)| Domain {
             name: entry.name.clone(),
@@ -69,11 +63,11 @@ impl Start for ClipboardClient {
                     SocketEndpoint::Connect(layout.port_socket(&entry.name, CLIPBOARD_PORT))
                 }
             },
-            group: worker_groups.of(index),
+            group: worker_setup.group_of(index),
         });
-        let workers = program().map(|program| Workers {
+        let workers = worker_setup.program.as_ref().map(|program| Workers {
             decoding: Some(decoding(program.clone(), cgroups)),
-            reading: Some(program),
+            reading: Some(program.clone()),
         });
         if let Err(error) = &workers {
             tracing::warn!(
@@ -87,18 +81,6 @@ impl Start for ClipboardClient {
         let operations = Operations::default();
         Ok(Self { clipboard, names, agents, operations, screen: None, preparing: false })
     }
-}
-
-/// Reads the workers' program, which is nowhere but beside this one. Where its numbers are somebody else's too, the log says so once.
-fn program() -> io::Result<Program> {
-    let path = config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?;
-    let program = Program::read(&path)?;
-    match reserved_user::taken_by(&Accounts::host(), &reserved_user::ALL) {
-        Ok(None) => {}
-        Ok(Some(taken)) => tracing::warn!("{taken}: {}", reserved_user::REMEDY),
-        Err(error) => tracing::warn!("whether the workers' users are free is not known: {error}"),
-    }
-    Ok(program)
 }
 
 /// Has what decodes pictures run in its cgroup.

@@ -19,7 +19,7 @@ use policy::Policy;
 use seat::ToMediators;
 
 use crate::seat::SeatClient;
-use crate::worker_groups::WorkerGroups;
+use crate::worker_setup::WorkerSetup;
 use crate::{DaemonError, record};
 use base::layout::Layout;
 use config::machine::{DomainHardware, Machine};
@@ -33,7 +33,7 @@ pub(crate) struct Place<'a> {
     pub(crate) policy: &'a Arc<Policy>,
     /// Where the PC has cgroups.
     pub(crate) cgroups: Option<&'a Cgroups>,
-    pub(crate) worker_groups: &'a WorkerGroups,
+    pub(crate) worker_setup: &'a WorkerSetup,
 }
 
 /// The rules in force.

@@ -1,6 +1,5 @@
 //! The daemon's side of USB: audit, words, the list of devices.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use usbhost::{BusId, UsbDevices};
 use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::DaemonError;
 use crate::seat::SeatClient;
+use crate::worker_setup::WORKER;
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
 use config::domain_policies;
@@ -28,9 +28,7 @@ pub(crate) struct UsbClient {
     list: Vec<UsbReport>,
 }
 
-/// What serves USB devices.
-const WORKER: &str = "bulkhead-worker";
-/// Why a domain gets no device without that.
+/// Why a domain gets no device without the workers' program.
 const NO_PROGRAM: &str = "the program that serves USB devices is missing; call IT";
 /// Why a domain gets none for which there is no number.
 const NO_USER: &str =
@@ -199,14 +197,14 @@ impl UsbClient {
 
 /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
 fn broker(place: Place<'_>) -> Result<Usb, String> {
-    let Place { machine, layout, policy, worker_groups, .. } = place;
+    let Place { machine, layout, policy, worker_setup, .. } = place;
     // What an earlier agent has kept from the host's drivers is given back by nobody else.
     let left = layout.usb_switches().exists();
     if machine.seat == Seat::None && policy.usb().is_empty() && !left {
         return Err("this PC has no seat, and the policy no [[usb]]".to_owned());
     }
-    let program = program();
-    if let Err(error) = &program {
+    let program = worker_setup.program.as_ref();
+    if let Err(error) = program {
         tracing::warn!(
             "no USB device reaches a domain: {error}: install {WORKER} beside bulkhead-agent and restart it"
         );
@@ -219,7 +217,7 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         Domain {
             name: entry.name.clone(),
             sockets: layout.usb_sockets(&entry.name).map(endpoint).collect(),
-            workers: workers(index, program.as_ref().ok(), worker_groups.of(index)),
+            workers: workers(index, program.ok(), worker_setup.group_of(index)),
         }
     });
     let setup = Setup {
@@ -244,11 +242,6 @@ fn workers(
     let user = user_of_domain(index).ok_or(NO_USER)?;
     let program = program.ok_or(NO_PROGRAM)?.clone();
     Ok(DomainWorkers { program: in_cgroup(program, group), user })
-}
-
-/// Reads the program that serves USB devices, which is nowhere but beside this one.
-fn program() -> io::Result<Program> {
-    Program::read(&config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?)
 }
 
 /// Has the program run in the domain's cgroup, where the clipboard's reader is. What limits that lacks, and why there is none, was said when that was started.

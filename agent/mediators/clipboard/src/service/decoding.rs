@@ -240,36 +240,21 @@ impl Workers {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
 
     use worker_link::Kind;
 
     use super::*;
+    use crate::service::until;
 
     const JOB: Job = Job { kind: Kind::Png, most: 1000 };
 
     fn workers(dir: &std::path::Path, script: &str) -> Workers {
-        let path = dir.join("worker");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        Workers::new(Some(Program::script(path)))
+        Workers::new(Some(Program::shell(dir, script)))
     }
 
     fn picture() -> Secret {
         Arc::new(Zeroizing::new(b"picture".to_vec()))
-    }
-
-    fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(found) = what() {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "it does not happen");
-            std::thread::sleep(Duration::from_millis(2));
-        }
     }
 
     #[test]
@@ -297,16 +282,15 @@ mod tests {
     #[test]
     fn a_worker_that_is_killed_for_memory_is_told_from_one_that_is_killed_otherwise() {
         let dir = tempfile::tempdir().unwrap();
-        let (group, script) = (dir.path().join("group"), dir.path().join("worker"));
+        let group = dir.path().join("group");
         fs::create_dir(&group).unwrap();
         let ends = |killed: u64, by: &str| {
             let events = |count: u64| format!("oom 9\noom_kill {count}\n");
             fs::write(group.join("memory.events"), events(4)).unwrap();
             // What the kernel does: it counts, then kills.
             let counts = format!("printf 'oom 9\\noom_kill {killed}\\n' > \"$4/memory.events\"");
-            fs::write(&script, format!("#!/bin/sh\n{counts}\n{by}\n")).unwrap();
-            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-            let mut program = Program::script(script.clone()).in_cgroup(group.clone());
+            let program = Program::shell(dir.path(), &format!("{counts}\n{by}"));
+            let mut program = program.in_cgroup(group.clone());
             let mut worker = Worker::start(&mut program, JOB, b"picture").unwrap();
             until(|| worker.outcome(policy::language::MediaType::ImagePng)).unwrap_err()
         };

@@ -86,3 +86,16 @@ pub fn start(domains: Vec<Domain>, policy: Arc<Policy>, workers: Workers) -> io:
     let service = |ends| Service::new(domains, policy, workers, ends);
     monitor::spawn(CLIPBOARD, service, |mut service| service.run())
 }
+
+/// Waits until there is something.
+#[cfg(test)]
+fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        if let Some(found) = what() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "it does not happen");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}

@@ -253,33 +253,18 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::UnixStream;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
+    use crate::service::until;
 
     fn reader(dir: &std::path::Path, script: &str) -> Reader {
-        let path = dir.join("program");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        Reader::new("ward".to_owned(), 0, Some(&Program::script(path)), None)
+        Reader::new("ward".to_owned(), 0, Some(&Program::shell(dir, script)), None)
     }
 
     fn stream() -> io::Result<OwnedFd> {
         UnixStream::pair().map(|(stream, _)| stream.into())
-    }
-
-    fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(found) = what() {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "it does not happen");
-            std::thread::sleep(Duration::from_millis(1));
-        }
     }
 
     #[test]

@@ -1,19 +1,30 @@
-//! The cgroup of each domain's workers, whatever they serve.
+//! What the mediators start workers with: their program, which is read once, and the cgroup of each domain's, whatever they serve.
 
+use std::io;
 use std::path::PathBuf;
 
+use base::accounts::Accounts;
 use config::cores::{self, Plan, TooFewCores};
 use config::machine::{DomainHardware, Kind, Machine};
 use domains::cgroup::{CgroupError, Cgroups};
 use printable::explain;
+use workers::{Program, reserved_user};
 
-/// Those of all domains, in their order in the machine file; `None` for those that have none.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerGroups(Vec<Option<PathBuf>>);
+/// The workers' program.
+pub(crate) const WORKER: &str = "bulkhead-worker";
 
-impl WorkerGroups {
-    /// Makes them, or finds them again.
-    pub(crate) fn make(
+/// What workers are started with.
+#[derive(Debug)]
+pub(crate) struct WorkerSetup {
+    /// The program, or why there is none.
+    pub(crate) program: io::Result<Program>,
+    /// The groups of all domains, in their order in the machine file; `None` for those that have none.
+    groups: Vec<Option<PathBuf>>,
+}
+
+impl WorkerSetup {
+    /// Reads the program, and makes the groups or finds them again.
+    pub(crate) fn prepare(
         machine: &Machine,
         cores: &Result<Plan, TooFewCores>,
         cgroups: Option<&Cgroups>,
@@ -23,13 +34,25 @@ impl WorkerGroups {
             cgroups
                 .and_then(|cgroups| group(cgroups.workers_of_domain(&entry.name, cpus.as_deref())))
         };
-        Self(machine.domains.iter().map(of).collect())
+        Self { program: read_program(), groups: machine.domains.iter().map(of).collect() }
     }
 
-    /// Returns that of the domain at this place in the machine file.
-    pub(crate) fn of(&self, index: usize) -> Option<PathBuf> {
-        self.0.get(index).cloned().flatten()
+    /// Returns the group of the domain at this place in the machine file.
+    pub(crate) fn group_of(&self, index: usize) -> Option<PathBuf> {
+        self.groups.get(index).cloned().flatten()
     }
+}
+
+/// Reads the workers' program, which is nowhere but beside this one. Where its numbers are somebody else's too, the log says so once.
+fn read_program() -> io::Result<Program> {
+    let path = config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?;
+    let program = Program::read(&path)?;
+    match reserved_user::taken_by(&Accounts::host(), &reserved_user::ALL) {
+        Ok(None) => {}
+        Ok(Some(taken)) => tracing::warn!("{taken}: {}", reserved_user::REMEDY),
+        Err(error) => tracing::warn!("whether the workers' users are free is not known: {error}"),
+    }
+    Ok(program)
 }
 
 /// Returns the processors that a domain's workers are kept to: those of its VMM, or of what has none of its own.
