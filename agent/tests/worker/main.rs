@@ -250,6 +250,7 @@ fn is_nobody_nowhere(pid: Pid, user: u32, limits: &[(&str, u64)]) -> bool {
     let found = fs::read_to_string(at("limits")).unwrap();
     let none = [
         ("Max core file size", 0),
+        ("Max processes", 32),
         ("Max locked memory", 0),
         ("Max nice priority", 0),
         ("Max realtime priority", 0),

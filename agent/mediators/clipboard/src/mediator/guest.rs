@@ -6,7 +6,7 @@ use monitor::Permit;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
-use super::limits::{AGAIN, FAULT_ENTRIES, LOOK_EVERY, OFFERED_FOR, PULL_SILENCE};
+use super::limits::{AGAIN, CHECK_EVERY, FAULT_ENTRIES, OFFERED_FOR, PULL_SILENCE};
 use super::requests::Requests;
 use super::{DomainIndex, Paste, Time};
 use crate::grant::PermittedContent;
@@ -69,9 +69,9 @@ pub(super) enum Reading {
 /// Bytes of a guest that lie in its stream while its agent has not announced itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unheard {
-    /// Since when some have lain there each time that somebody looked.
+    /// Since when some have lain there at each check.
     since: Option<Time>,
-    /// When somebody is to look again.
+    /// When the next check is.
     again: Time,
 }
 
@@ -146,22 +146,22 @@ impl Guest {
         self.capabilities.is_some_and(|c| c.has(capability::CLIPBOARD_BY_DEMAND))
     }
 
-    /// Returns from when on somebody is to look whether bytes of it lie unread, if it is connected and its agent has not announced itself.
-    pub(super) fn look(&self) -> Option<Time> {
+    /// Returns when it is next to be checked whether bytes of it lie unread, if it is connected and its agent has not announced itself.
+    pub(super) fn check_unread_at(&self) -> Option<Time> {
         let waits = self.connected && !self.hung_up && self.capabilities.is_none();
         waits.then_some(self.unheard.again)
     }
 
     /// Handles that bytes of it lie unread, or do not any more. Returns whether they have for too long.
-    pub(super) fn looked(&mut self, lie: bool, now: Time) -> bool {
+    pub(super) fn checked_unread(&mut self, unread: bool, now: Time) -> bool {
         let Unheard { since, again } = &mut self.unheard;
-        if !lie {
+        if !unread {
             if since.take().is_some() {
-                *again = now.saturating_add(LOOK_EVERY);
+                *again = now.saturating_add(CHECK_EVERY);
             }
             return false;
         }
-        *again = now.saturating_add(LOOK_EVERY);
+        *again = now.saturating_add(CHECK_EVERY);
         now >= since.get_or_insert(now).saturating_add(PULL_SILENCE)
     }
 

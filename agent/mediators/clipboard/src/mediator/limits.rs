@@ -11,8 +11,8 @@ pub const HELD_FOR: Time = Time::from_secs(300);
 pub const OFFERED_FOR: Time = Time::from_secs(60);
 /// How long a guest may be silent while content is asked of it.
 pub const PULL_SILENCE: Time = Time::from_secs(5);
-/// How often it is looked whether bytes of a guest whose agent has not announced itself lie unread. Its reader has [`PULL_SILENCE`] to say what they are.
-pub const LOOK_EVERY: Time = Time::from_millis(500);
+/// How often is checked whether bytes of a guest whose agent has not announced itself lie unread. Its reader has [`PULL_SILENCE`] to say what they are.
+pub const CHECK_EVERY: Time = Time::from_millis(500);
 /// How long a guest may take to hand its content over.
 pub const PULL_MAX: Time = Time::from_secs(30);
 /// How long a worker may take to decode a picture.

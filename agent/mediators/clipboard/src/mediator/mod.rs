@@ -336,22 +336,29 @@ impl ClipboardMediator {
         Ok(())
     }
 
-    /// Returns from when on the caller is to look whether bytes of a guest lie unread, and tell that by [`Self::looked`]: if its stream has begun, and its
-    /// agent has not announced itself.
+    /// Returns when the caller is next to check whether bytes of a guest lie unread, and to tell that by [`Self::checked_unread`]: if its stream has begun, and
+    /// its agent has not announced itself.
     #[must_use]
-    pub fn look(&self, index: DomainIndex) -> Option<Time> {
-        self.guests.get(index).and_then(Guest::look)
+    pub fn check_unread_at(&self, index: DomainIndex) -> Option<Time> {
+        self.guests.get(index).and_then(Guest::check_unread_at)
     }
 
     /// Handles that bytes of a guest lie unread, or do not any more.
     ///
     /// # Errors
     /// They have for so long that its reader is to be ended, as [`Self::reader_failed`] says.
-    pub fn looked(&mut self, index: DomainIndex, lie: bool, now: Time) -> Result<(), ReaderFault> {
-        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.look().is_some()) else {
+    pub fn checked_unread(
+        &mut self,
+        index: DomainIndex,
+        unread: bool,
+        now: Time,
+    ) -> Result<(), ReaderFault> {
+        let Some(guest) =
+            self.guests.get_mut(index).filter(|guest| guest.check_unread_at().is_some())
+        else {
             return Ok(());
         };
-        if guest.looked(lie, now) { Err(ReaderFault::Silent) } else { Ok(()) }
+        if guest.checked_unread(unread, now) { Err(ReaderFault::Silent) } else { Ok(()) }
     }
 
     /// Handles that what reads a guest's stream died, or says what cannot be: the stream is ended, and what was copied from it fails.

@@ -177,7 +177,7 @@ impl Service {
             outbox.guest_took_all();
         }
         self.hear(index, now);
-        self.look(index, ready.unread, now);
+        self.check_unread(index, ready.unread, now);
         let connection = self.connections.get(index);
         if connection.and_then(AgentConnection::until).is_some_and(|until| now >= until) {
             return self.gone(index);
@@ -212,16 +212,16 @@ impl Service {
         }
     }
 
-    /// Looks whether a guest says something that its reader does not. `unread`: it has said something since the last look.
-    fn look(&mut self, index: usize, unread: bool, now: Time) {
+    /// Checks whether a guest has said something of which its reader says nothing. `unread`: it has said something since the last check.
+    fn check_unread(&mut self, index: usize, unread: bool, now: Time) {
         let (Some(connection), Some(reader)) =
             (self.connections.get(index), self.readers.get_mut(index))
         else {
             return;
         };
-        if self.mediator.look(index).is_some_and(|at| now >= at) {
-            let lie = unread || connection.has_unread();
-            if let Err(fault) = self.mediator.looked(index, lie, now) {
+        if self.mediator.check_unread_at(index).is_some_and(|at| now >= at) {
+            let unread = unread || connection.has_unread();
+            if let Err(fault) = self.mediator.checked_unread(index, unread, now) {
                 reader.failed(&fault, now);
                 self.mediator.reader_failed(index, now);
             }
@@ -351,8 +351,8 @@ impl Service {
                 reads = outbox.waits_for_guest();
                 flags.set(PollFlags::POLLOUT, !reads);
             }
-            match self.mediator.look(index) {
-                // It is polled for what the guest says again when that has been looked at for a moment.
+            match self.mediator.check_unread_at(index) {
+                // It is polled for what the guest says when the next check is due, so that no guest has this thread come round for each of its bytes.
                 Some(at) if at > now => sooner(at),
                 Some(_) => flags.insert(PollFlags::POLLIN),
                 None => {}

@@ -3,7 +3,7 @@
 use worker_link::clipboard::Event;
 
 use super::world::{A, B, CAPABLE, TEXT, World, allowed, announce, give, grab, pasted};
-use crate::mediator::limits::{AGAIN, LOOK_EVERY, PULL_SILENCE};
+use crate::mediator::limits::{AGAIN, CHECK_EVERY, PULL_SILENCE};
 use crate::mediator::{Hotkey, ReaderFault};
 
 fn announces() -> Event {
@@ -174,24 +174,24 @@ fn a_domain_whose_stream_nothing_reads_says_so_and_works_again_when_something_do
 #[test]
 fn a_reader_that_says_nothing_of_what_its_guest_said_is_found_out_and_named_as_what_it_is() {
     let mut world = allowed();
-    assert_eq!(world.mediator.look(B), None, "its agent was heard");
+    assert_eq!(world.mediator.check_unread_at(B), None, "its agent was heard");
     world.disconnected(B);
-    assert_eq!(world.mediator.look(B), None, "there is no stream");
+    assert_eq!(world.mediator.check_unread_at(B), None, "there is no stream");
     world.connected(B);
     // Read once in between, its time begins anew.
-    for lies in [(0..10).map(|look| look != 9).collect(), vec![true; 11]] {
-        let last = lies.len() - 1;
-        for (look, lie) in lies.into_iter().enumerate() {
-            assert!(world.mediator.look(B).is_some_and(|at| world.now >= at));
-            let found = world.mediator.looked(B, lie, world.now);
-            assert_eq!(found.is_err(), lie && look == last, "look {look}");
+    for checks in [(0..10).map(|check| check != 9).collect(), vec![true; 11]] {
+        let last = checks.len() - 1;
+        for (check, unread) in checks.into_iter().enumerate() {
+            assert!(world.mediator.check_unread_at(B).is_some_and(|at| world.now >= at));
+            let found = world.mediator.checked_unread(B, unread, world.now);
+            assert_eq!(found.is_err(), unread && check == last, "check {check}");
             if let Err(fault) = found {
                 assert!(matches!(fault, ReaderFault::Silent));
                 assert!(fault.to_string().ends_with("for 5 seconds"), "{fault}");
                 break;
             }
-            assert_eq!(world.mediator.look(B), Some(world.now + LOOK_EVERY));
-            world.wait(LOOK_EVERY);
+            assert_eq!(world.mediator.check_unread_at(B), Some(world.now + CHECK_EVERY));
+            world.wait(CHECK_EVERY);
         }
     }
     world.mediator.reader_failed(B, world.now);
