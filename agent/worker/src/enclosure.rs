@@ -24,8 +24,9 @@ use worker_link::{Role, USER, USER_FIRST};
 
 use super::{WorkerError, step};
 
-/// Threads of all workers of one domain, where no cgroup counts them: four USB devices' with a few each, the clipboard's, and what is still ending.
-const THREADS_MAX: u64 = 32;
+/// Threads of all the workers of a domain, which have one user: two for each of its four USB devices, one for its clipboard, as many again for those that are
+/// ending while others begin, and room. One that was taken over takes no more than these, from its own domain. Those that decode pictures have one each, and a user too.
+pub(super) const THREADS_MAX: u64 = 32;
 /// How much less than an ordinary process's is the share of the processor of one that lives on, where no cgroup holds it.
 const NICE: i32 = 10;
 
@@ -79,11 +80,6 @@ impl Enclosed {
         }
         for resource in [Resource::RLIMIT_MEMLOCK, Resource::RLIMIT_NICE, Resource::RLIMIT_RTPRIO] {
             setrlimit(resource, 0, 0).map_err(step("give up locked memory and priority"))?;
-        }
-        if geteuid().is_root() {
-            // Under a number of its own, or they would be counted with those of whoever tries it.
-            setrlimit(Resource::RLIMIT_NPROC, THREADS_MAX, THREADS_MAX)
-                .map_err(step("limit the number of threads"))?;
         }
         if limits.processor_time.is_none() {
             rustix::process::nice(NICE).map_err(step("step back behind others"))?;

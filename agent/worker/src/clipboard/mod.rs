@@ -29,7 +29,7 @@ use worker_link::clipboard::{COMMAND_MAX, Command, Event, MEMORY_MAX, START};
 use worker_link::{CONTENT_MAX, Malformed};
 use zeroize::Zeroize as _;
 
-use super::enclosure::{Arguments, Enclosed};
+use super::enclosure::{Arguments, Enclosed, THREADS_MAX};
 use super::{WorkerError, step};
 
 use calls::calls;
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
         memory: Some(MEMORY_MAX),
         // It lives as long as its guest is connected; its cgroup has its share.
         processor_time: None,
-        threads: None,
+        threads: Some(THREADS_MAX),
     };
     let enclosed = Enclosed::enter(arguments, &limits)?;
     // Of the agent, and there since before this process was.

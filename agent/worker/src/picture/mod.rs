@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use sandboxing::Limits;
 use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, JOB_HEADER, Job, MEMORY_MAX, TIME_MAX};
 
-use super::enclosure::{Arguments, Enclosed};
+use super::enclosure::{Arguments, Enclosed, THREADS_MAX};
 use super::{WorkerError, step};
 
 use calls::calls;
@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), WorkerError> {
         memory: Some(MEMORY_MAX),
         processor_time: Some(TIME_MAX.as_secs()),
         // It has one, and no call that makes another.
-        threads: None,
+        threads: Some(THREADS_MAX),
     };
     let (job, answer) = Enclosed::enter(arguments, &limits)?.filter(&calls(), &[])?;
     decode(job.into(), &answer.into())

@@ -34,7 +34,7 @@ use usbfilter::{Filter, Pinned, Rules};
 use usbredir::packet::Speed;
 use worker_link::usb::{JOB_MAX, Job, Message};
 
-use super::enclosure::{Arguments, Enclosed};
+use super::enclosure::{Arguments, Enclosed, THREADS_MAX};
 use super::{WorkerError, explain, step};
 
 use calls::{IOCTLS_OF_A_PART, IOCTLS_OF_A_WHOLE, REFUSED};
@@ -46,10 +46,6 @@ use pump::Pump;
 const FILES_MAX: u64 = 16;
 /// Address space, in bytes: the program, the reserve of each thread's allocator (128 MiB while it is set up), and many times what may be with the kernel for a device (1 MiB).
 const MEMORY_MAX: u64 = 512 << 20;
-
-/// Threads of all the workers of a domain, which have one user: two for each of its four devices, one for its clipboard, as many again for those that are
-/// ending while others begin, and room. One that was taken over takes no more than these, from its own domain.
-const THREADS_MAX: u64 = 32;
 
 /// What wakes the thread that serves the device, for the device's transfers.
 struct TransferWaker(EventFd);
