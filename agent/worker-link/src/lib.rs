@@ -1,8 +1,9 @@
 //! What the agent and its workers say to each other. Without I/O.
 //!
-//! A worker is started in a [`Role`]. What that of [`Role::Usb`] is told and says is in [`usb`]. That of [`Role::Picture`] is a process that lives for one picture. It is handed two files in memory: the job's, which nobody can change any more,
-//! and the answer's, which has its full length from the beginning and keeps it. Nothing else is said: the worker's end is the end of the
-//! answer, which the agent reads only then.
+//! A worker is started in a [`Role`]. Those that live on have a channel to the agent: what is said there is in [`clipboard`] and in [`usb`].
+//!
+//! That of [`Role::Picture`] lives for one picture. It is handed two files in memory: the job's, which nobody can change any more, and the answer's, which
+//! has its full length from the beginning and keeps it. Nothing else is said: the worker's end is the end of the answer, which the agent reads only then.
 //!
 //! | file | offset | bytes | what |
 //! | --- | --- | --- | --- |
@@ -18,8 +19,6 @@
 //! | | 20 | 4 | zero |
 //! | | 24 | 8 | bytes of the PNG that follows; 0 if there is none |
 //! | | 32 | | the PNG |
-//!
-//! What is said to a worker of another role is in a module of its own: [`clipboard`].
 //!
 //! Numbers are little-endian. Both readers are total: what is not exactly this is no job, and no answer.
 #![deny(clippy::print_stderr, clippy::print_stdout)]

@@ -137,7 +137,7 @@ enum Unanswered {
 
 /// The worker that is at work, if any, and those that are ending.
 #[derive(Debug)]
-pub(super) struct Workers {
+pub(super) struct Decoders {
     /// The program; `None`: there is none, and no picture crosses.
     program: Option<Program>,
     /// The picture that waits until another worker is gone.
@@ -160,7 +160,7 @@ struct Running {
     declared: policy::language::MediaType,
 }
 
-impl Workers {
+impl Decoders {
     pub(super) fn new(program: Option<Program>) -> Self {
         Self { program, waiting: None, running: None, ending: Vec::new() }
     }
@@ -249,8 +249,8 @@ mod tests {
 
     const JOB: Job = Job { kind: Kind::Png, most: 1000 };
 
-    fn workers(dir: &std::path::Path, script: &str) -> Workers {
-        Workers::new(Some(Program::shell(dir, script)))
+    fn workers(dir: &std::path::Path, script: &str) -> Decoders {
+        Decoders::new(Some(Program::shell(dir, script)))
     }
 
     fn picture() -> Secret {

@@ -27,7 +27,7 @@ pub(super) struct Service {
     /// What reads each guest's stream.
     readers: Vec<Reader>,
     mediator: ClipboardMediator,
-    decoders: decoding::Workers,
+    decoders: decoding::Decoders,
     epoch: Moment,
     alarm: Alarm,
     /// Whose agents the daemon knows of, and from when on it may be told of another state of each.
@@ -79,7 +79,7 @@ impl Service {
         let mediator = ClipboardMediator::new(&names, policy);
         let (epoch, alarm) = (Moment::now(), Alarm::new()?);
         let agents = vec![(false, Time::ZERO); names.len()];
-        let decoders = decoding::Workers::new(workers.decoding);
+        let decoders = decoding::Decoders::new(workers.decoding);
         let preparing = false;
         Ok(Self {
             names,
