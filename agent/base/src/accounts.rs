@@ -5,6 +5,7 @@
 //! this ends in a crash, in any other it runs code of theirs as root. So accounts of a directory service (LDAP, SSSD, systemd's own) do not count: a ward PC
 //! has no network to ask one over.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,16 @@ impl Accounts {
         let mut found = false;
         lines(&self.passwd, |fields| found |= fields.first() == Some(&user))?;
         Ok(found)
+    }
+
+    /// Returns the names of all users.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn users(&self) -> io::Result<BTreeSet<String>> {
+        let mut users = BTreeSet::new();
+        lines(&self.passwd, |fields| users.extend(fields.first().map(|user| (*user).to_owned())))?;
+        Ok(users)
     }
 
     /// Returns who is in a group, by its list or as the group of their account; `None` if there is no such group.

@@ -9,10 +9,12 @@
 //! it = ["kim"]
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use base::accounts::Accounts;
 use config::domain_policies::DomainPolicy;
 use config::files::{FileFault, text_given};
 use config::machine::{pci, values};
@@ -37,6 +39,8 @@ const PCRS_MAX: usize = 24;
 const HIGHEST_PCR: u8 = 23;
 /// Longest name of an account that Linux has, in bytes.
 const NAME_MAX: usize = 32;
+/// Accounts with which a name that is none is compared.
+const COMPARED_MAX: usize = 1000;
 /// Longest name of an interface, in bytes (`IFNAMSIZ` less its terminator).
 const INTERFACE_MAX: usize = 15;
 
@@ -47,6 +51,9 @@ const ROLES: [(&str, &str); 4] = [
     ("officer", OFFICER_GROUP),
     ("auditor", AUDITOR_GROUP),
 ];
+
+/// What only a domain that the agent runs has.
+const HARDWARE: [&str; 3] = ["nic", "memory", "cpus"];
 
 /// What was answered beforehand.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -76,6 +83,14 @@ pub(crate) struct DomainAnswers {
     pub(crate) cpus: Option<u8>,
 }
 
+impl DomainAnswers {
+    /// Returns a key of what a domain that somebody else runs has not.
+    pub(crate) fn hardware(&self) -> Option<&'static str> {
+        let given = [self.nic.is_some(), self.memory.is_some(), self.cpus.is_some()];
+        HARDWARE.into_iter().zip(given).find_map(|(key, given)| given.then_some(key))
+    }
+}
+
 /// Which NIC is meant; everything that is said must hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct NicAnswer {
@@ -103,6 +118,8 @@ impl fmt::Display for NicAnswer {
 pub(crate) enum AnswersError {
     #[error("cannot read the answer file {path}: {fault}")]
     Read { path: String, fault: FileFault },
+    #[error("cannot read this PC's accounts")]
+    Accounts(#[from] io::Error),
     #[error("the answer file has mistakes, and nothing was changed\n{}", .0.render(false).trim_end())]
     Mistakes(Diagnostics),
 }
@@ -112,12 +129,16 @@ pub(crate) fn groups() -> impl Iterator<Item = &'static str> {
     ROLES.into_iter().map(|(_, group)| group)
 }
 
-/// Reads an answer file, which may name the domains of `domain_policies`.
-pub(crate) fn read(path: &Path, domain_policies: &[DomainPolicy]) -> Result<Answers, AnswersError> {
+/// Reads an answer file, which may name the domains of `domain_policies` and the users among `accounts`.
+pub(crate) fn read(
+    path: &Path,
+    domain_policies: &[DomainPolicy],
+    accounts: &Accounts,
+) -> Result<Answers, AnswersError> {
     let name = path.display().to_string();
     let text = text_given(path, FILE_MAX)
         .map_err(|fault| AnswersError::Read { path: name.clone(), fault })?;
-    parse(&name, &text, domain_policies).map_err(AnswersError::Mistakes)
+    parse(&name, &text, domain_policies, &accounts.users()?).map_err(AnswersError::Mistakes)
 }
 
 /// Reads the text of one.
@@ -125,11 +146,16 @@ pub(crate) fn parse(
     name: &str,
     text: &str,
     domain_policies: &[DomainPolicy],
+    users: &BTreeSet<String>,
 ) -> Result<Answers, Diagnostics> {
-    document::read(&Source::new(name, text), |form| whole(form, domain_policies))
+    document::read(&Source::new(name, text), |form| whole(form, domain_policies, users))
 }
 
-fn whole(mut form: Form<'_>, domain_policies: &[DomainPolicy]) -> Option<Answers> {
+fn whole(
+    mut form: Form<'_>,
+    domain_policies: &[DomainPolicy],
+    users: &BTreeSet<String>,
+) -> Option<Answers> {
     form.format(FORMAT, "answer file")?;
     let mut answers = Answers {
         enable: form.optional("enable", Value::boolean),
@@ -140,7 +166,13 @@ fn whole(mut form: Form<'_>, domain_policies: &[DomainPolicy]) -> Option<Answers
         let mut seat = value.form("[seat]")?;
         answers.screen = seat
             .optional("backend", |v| v.choice("a seat backend", &[("kms", true), ("none", false)]));
-        answers.card = seat.optional("card", |v| v.checked(node(v.string()?)));
+        answers.card = seat.optional("card", |v| match answers.screen {
+            Some(false) => v.wrong(
+                "`card` means nothing for a PC without a screen",
+                "remove this line, or the line `backend = \"none\"`",
+            ),
+            _ => v.checked(node(v.string()?)),
+        });
         seat.close();
         Some(())
     });
@@ -159,13 +191,13 @@ fn whole(mut form: Form<'_>, domain_policies: &[DomainPolicy]) -> Option<Answers
         let Some(form) = value.form(&format!("[domain.{}]", name.value.escape_debug())) else {
             continue;
         };
-        answers.domains.insert(name.value.to_owned(), domain(form));
+        answers.domains.insert(name.value.to_owned(), domain(form, name.value));
     }
     form.optional("roles", |value| {
         let mut roles = value.form("[roles]")?;
         for (key, group) in ROLES {
             let people = roles.optional(key, |v| {
-                v.list_of(PEOPLE_MAX, |user| user.checked(account(user.string()?)))
+                v.list_of(PEOPLE_MAX, |user| user.checked(account(user.string()?, key, users)))
             });
             answers.members.extend(people.into_iter().flatten().map(|user| (group, user)));
         }
@@ -179,11 +211,23 @@ fn whole(mut form: Form<'_>, domain_policies: &[DomainPolicy]) -> Option<Answers
     Some(answers)
 }
 
-fn domain(mut form: Form<'_>) -> DomainAnswers {
+fn domain(mut form: Form<'_>, name: &str) -> DomainAnswers {
+    let external = form
+        .optional("vmm", |v| v.choice("a kind of VMM", &[("bulkhead", false), ("external", true)]));
+    if external == Some(true) {
+        for key in HARDWARE {
+            let _: Option<()> = form.optional(key, |value| {
+                value.wrong(
+                    format!("`{key}` means nothing for {name}, which an external VMM runs"),
+                    "remove this line, or the line `vmm = \"external\"`",
+                )
+            });
+        }
+        form.close();
+        return DomainAnswers { external, ..DomainAnswers::default() };
+    }
     let answers = DomainAnswers {
-        external: form.optional("vmm", |v| {
-            v.choice("a kind of VMM", &[("bulkhead", false), ("external", true)])
-        }),
+        external,
         nic: form.optional("nic", nic),
         memory: form.optional("memory", values::memory),
         cpus: form.optional("cpus", |v| v.integer("the number of vCPUs", 1..=CPUS_MAX)),
@@ -270,13 +314,22 @@ fn node(text: &str) -> Result<String, Mistake> {
     ))
 }
 
-/// Returns the name of an account, which no program takes for an option.
-fn account(text: &str) -> Result<String, Mistake> {
+/// Returns the name of an account that is among `users`, which no program takes for an option.
+fn account(text: &str, role: &str, users: &BTreeSet<String>) -> Result<String, Mistake> {
     let first = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
     let rest = |byte: u8| first(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     let fits = text.len() <= NAME_MAX && text.bytes().all(rest);
     if fits && text.bytes().next().is_some_and(first) {
-        return Ok(text.to_owned());
+        if users.contains(text) {
+            return Ok(text.to_owned());
+        }
+        let make = format!("make the account (`adduser {text}`), or take the name out");
+        let help = match nearest(text, users.iter().take(COMPARED_MAX).map(String::as_str)) {
+            Some(near) => format!("did you mean \"{}\"? if not, {make}", near.escape_debug()),
+            None => make,
+        };
+        let message = format!("this PC has no account {text}, which is to have the role `{role}`");
+        return Err(Mistake::new(message, help));
     }
     Err(Mistake::new(
         format!("\"{}\" is the name of no account", text.escape_debug()),

@@ -50,12 +50,7 @@ pub(crate) fn add(
     effects: &mut dyn Effects,
     changes: &mut Vec<Change>,
 ) -> Result<Vec<String>, EncryptionError> {
-    let mut wish = answers.encrypted_state.clone();
-    if let Some(volume) = &options.encrypt_state {
-        wish.volume = Some(volume.clone());
-        wish.erase = None;
-    }
-    wish.erase = options.erase.clone().or(wish.erase);
+    let wish = wish(options, answers);
     let moving = planned(pc, &options.state, &wish, guests, effects)?;
     let notes = notes(pc, &options.images, &options.state, &moving);
     // The agent is to start at a boot only where its state is in its place.
@@ -63,6 +58,33 @@ pub(crate) fn add(
     let at = last.unwrap_or(changes.len());
     changes.splice(at..at, moving);
     Ok(notes)
+}
+
+/// Refuses a volume that is named wrongly, before this PC is looked at: whoever typed it can put that right at once.
+pub(crate) fn is_named_rightly(
+    pc: &Pc,
+    options: &Options,
+    answers: &Answers,
+) -> Result<(), EncryptionError> {
+    let VolumeRequest { volume, erase, .. } = wish(options, answers);
+    match volume {
+        Some(volume) if standing(pc, &options.state) != StateLocation::Mounted => {
+            device::named(pc, &volume, erase.as_deref())?;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns what is asked for: the command line goes before the answer file.
+fn wish(options: &Options, answers: &Answers) -> VolumeRequest {
+    let mut wish = answers.encrypted_state.clone();
+    if let Some(volume) = &options.encrypt_state {
+        wish.volume = Some(volume.clone());
+        wish.erase = None;
+    }
+    wish.erase = options.erase.clone().or(wish.erase);
+    wish
 }
 
 /// Returns whether taking these changes back brings the state back, for which there has to be room.

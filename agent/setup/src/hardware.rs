@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use handover::host_use::{HostUse, Screen};
@@ -30,7 +30,7 @@ pub(crate) struct Hardware {
     /// Processors that Linux sees.
     pub(crate) cpus: u8,
     pub(crate) vendor: Vendor,
-    /// Whether the processor virtualises.
+    /// Whether the processor virtualises: its flag says so, or KVM is there without it.
     pub(crate) virtualises: bool,
     pub(crate) iommu: Iommu,
 }
@@ -131,7 +131,7 @@ pub(crate) fn look(pc: &Pc, screen: &Screen) -> Result<Hardware, HandoverRefusal
         memory_mib: memory_mib(pc),
         cpus: u8::try_from(processors).unwrap_or(u8::MAX).max(1),
         vendor: Vendor::of(&cpuinfo),
-        virtualises: has_flag(&cpuinfo, "vmx") || has_flag(&cpuinfo, "svm"),
+        virtualises: has_flag(&cpuinfo, "vmx") || has_flag(&cpuinfo, "svm") || opens_kvm(pc),
         iommu,
     })
 }
@@ -178,6 +178,11 @@ fn link(interface: &Path) -> Link {
         Ok("0") => Link::Down,
         _ => Link::Unknown,
     }
+}
+
+/// Returns whether KVM can be opened, which is what a guest needs: a PC that is itself virtual may hide the flag.
+fn opens_kvm(pc: &Pc) -> bool {
+    File::options().read(true).write(true).open(pc.root.join("dev/kvm")).is_ok()
 }
 
 fn iommu(pc: &Pc) -> Iommu {

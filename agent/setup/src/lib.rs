@@ -49,7 +49,7 @@ use std::path::{Path, PathBuf};
 use base::accounts::Accounts;
 use base::layout::{self, Layout};
 use config::domain_policies::{self, DomainPolicy};
-use config::files::{read_machine_text, read_policy_in_force};
+use config::files::{FileFault, FilesError, read_machine_text, read_policy_in_force};
 use config::machine::{Boot, Context, Kind, Machine, Seat};
 use control::setup_report::{SetupReport, SetupResult};
 use handover::host_use::Screen;
@@ -63,11 +63,14 @@ use program::store::Store as ProgramStore;
 use alone::SetupLock;
 use answers::Answers;
 use change::Change;
-use dialogue::{Dialogue, Question};
+use dialogue::{Dialogue, Question, Unanswered};
 use effects::Effects;
 use journal::Journal;
 use proposal::{Basis, ProposalError};
 use session::Interfaces;
+
+/// The policy that the package brings, under which nothing crosses.
+const DELIVERED: &str = "/usr/share/bulkhead/policy.toml";
 
 /// Where setup looks; the system's own, or a test's.
 pub struct Pc {
@@ -233,7 +236,7 @@ fn undo(
         changes: shown,
         ..SetupReport::of(
             SetupResult::Unchanged,
-            "setup has changed nothing on this PC that is not taken back",
+            "there is nothing to take back: setup has changed nothing on this PC, or took it back already",
         )
     };
     if journal.changes().is_empty() {
@@ -310,10 +313,13 @@ fn agreed(
         return Ok(());
     }
     match dialogue.confirm(question) {
-        Some(true) => Ok(()),
-        Some(false) => Err(Stop::refused("nothing was changed, as you wish")),
-        None => Err(Stop::misused(
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Stop::refused("nothing was changed, as you wish")),
+        Err(Unanswered::Nobody) => Err(Stop::misused(
             "nothing was changed: nobody is here to agree to it; give --yes to make the changes unasked, or --dry-run to see them",
+        )),
+        Err(Unanswered::NotUnderstood) => Err(Stop::misused(
+            "nothing was changed: no answer was understood; run this again and write y or n, or give --yes to make the changes unasked",
         )),
     }
 }
@@ -329,9 +335,13 @@ fn wanted(
     let refused = |error: &dyn std::error::Error| Stop::refused(explain(error));
     let domain_policies = read_domain_policies(options)?;
     let answers = match &options.answers {
-        Some(path) => answers::read(path, &domain_policies).map_err(|error| refused(&error))?,
+        Some(path) => {
+            let accounts = pc.accounts();
+            answers::read(path, &domain_policies, &accounts).map_err(|error| refused(&error))?
+        }
         None => Answers::default(),
     };
+    encryption::is_named_rightly(pc, options, &answers).map_err(|error| refused(&error))?;
     let existing = read_machine(options, &domain_policies)?;
     let machine = existing.as_ref().map(|(_, machine)| machine);
     let screen = match machine.map(|machine| &machine.seat) {
@@ -431,9 +441,10 @@ fn enable(pc: &Pc, answers: &Answers, dialogue: &mut dyn Dialogue) -> Result<boo
             "false: not yet; `systemctl enable bulkhead-agent` has it start later".to_owned(),
         ],
     };
-    match dialogue.choose(&question) {
+    let mut unasked = Vec::new();
+    match proposal::asked(dialogue, question, &mut unasked).map_err(unproposed)? {
         Some(place) => Ok(place == 0),
-        None => Err(unproposed(ProposalError::Unasked(vec![question]))),
+        None => Err(unproposed(ProposalError::Unasked(unasked))),
     }
 }
 
@@ -443,24 +454,36 @@ fn unproposed(why: ProposalError) -> Stop {
             let list: String = obstacles.iter().map(|what| format!("\n* {what}")).collect();
             Stop::refused(format!("this PC cannot be set up, and nothing was changed:{list}"))
         }
-        ProposalError::Unasked(questions) => {
-            let list = questions.iter().map(|Question { key, text, choices }| {
-                let choices: String =
-                    choices.iter().map(|choice| format!("\n    {choice}")).collect();
-                format!("\n* `{key}`: {text}{choices}")
-            });
-            let list: String = list.collect();
-            Stop::misused(format!(
-                "nobody is here to answer, and nothing was changed; answer in a file (--answers FILE), or run this in a terminal:{list}"
-            ))
-        }
+        ProposalError::Unasked(questions) => Stop::misused(format!(
+            "nobody is here to answer, and nothing was changed; answer in a file (--answers FILE), or run this in a terminal:{}",
+            listed(&questions)
+        )),
+        ProposalError::NotUnderstood(question) => Stop::misused(format!(
+            "no answer was understood, and nothing was changed; run this again and write the number of a choice, or answer in a file (--answers FILE):{}",
+            listed(&[question])
+        )),
     }
+}
+
+/// Returns questions with their keys and choices.
+fn listed(questions: &[Question]) -> String {
+    let list = questions.iter().map(|Question { key, text, choices }| {
+        let choices: String = choices.iter().map(|choice| format!("\n    {choice}")).collect();
+        format!("\n* `{key}`: {text}{choices}")
+    });
+    list.collect()
 }
 
 /// Returns the domains of the policy that is to be in force.
 fn read_domain_policies(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
     let text = read_policy_in_force(&options.policy).map_err(|error| {
-        Stop::refused(format!("{}; setup asks it which domains this PC has", explain(&error)))
+        Stop::refused(match error {
+            FilesError::Read { fault: FileFault::Missing, .. } => format!(
+                "there is no policy {}, and setup asks it which domains this PC has: put that of your security office there (`bulkhead policy new` writes one to begin with, and {DELIVERED} is the one that the package brings), or name another with --policy",
+                options.policy.display()
+            ),
+            error => format!("{}; setup asks it which domains this PC has", explain(&error)),
+        })
     })?;
     let policy = Policy::parse(&options.policy.display().to_string(), &text).map_err(|found| {
         Stop::refused(format!(

@@ -15,8 +15,8 @@ use images::store::Store;
 use policy::language::Network;
 use vmm_control::limits::CPUS_MAX;
 
-use crate::answers::{Answers, NicAnswer};
-use crate::dialogue::{Dialogue, Question};
+use crate::answers::{Answers, DomainAnswers, NicAnswer};
+use crate::dialogue::{Dialogue, Question, Unanswered};
 use crate::hardware::{Hardware, Iommu, Nic};
 use crate::session::{Interfaces, Traffic};
 
@@ -92,6 +92,27 @@ pub(crate) enum ProposalError {
     Obstacles(Vec<String>),
     /// Nobody answered these questions.
     Unasked(Vec<Question>),
+    /// Somebody did, and not in a way that is understood.
+    NotUnderstood(Question),
+}
+
+/// Asks, and notes a question that nobody answers.
+///
+/// # Errors
+/// Somebody answered, and no answer is understood.
+pub(crate) fn asked(
+    dialogue: &mut dyn Dialogue,
+    question: Question,
+    unasked: &mut Vec<Question>,
+) -> Result<Option<usize>, ProposalError> {
+    match dialogue.choose(&question) {
+        Ok(place) => Ok(Some(place)),
+        Err(Unanswered::Nobody) => {
+            unasked.push(question);
+            Ok(None)
+        }
+        Err(Unanswered::NotUnderstood) => Err(ProposalError::NotUnderstood(question)),
+    }
 }
 
 pub(crate) fn propose<'a>(
@@ -115,8 +136,8 @@ pub(crate) fn propose<'a>(
         return Err(ProposalError::Obstacles(obstacles));
     }
     let mut unasked = Vec::new();
-    let nics = asked_nics(basis, given, &left, dialogue, &mut unasked);
-    let (screen, card) = seat(basis, dialogue, &mut unasked);
+    let nics = asked_nics(basis, given, &left, dialogue, &mut unasked)?;
+    let (screen, card) = seat(basis, dialogue, &mut unasked)?;
     if !unasked.is_empty() {
         return Err(ProposalError::Unasked(unasked));
     }
@@ -125,6 +146,12 @@ pub(crate) fn propose<'a>(
         notes.push(
             "no monitor is seen on any graphics card: connect it before Bulkhead starts".to_owned(),
         );
+    }
+    for policy in own.iter().filter(|policy| policy.network == Network::Vlan) {
+        notes.push(format!(
+            "THE DESKTOP {0} HAS NO NETWORK: the policy gives it a VLAN (network = \"vlan\"), which this version does not enforce, so that no NIC is proposed for it; have the policy changed to network = \"passthrough\" if it is to have one",
+            policy.name
+        ));
     }
     let cpus = proposed_cpus(basis.hardware.cpus, own.len());
     let domains = basis.domain_policies.iter().map(|policy| {
@@ -176,11 +203,27 @@ fn is_external(basis: &Basis<'_>, policy: &DomainPolicy) -> bool {
 fn obstacles(basis: &Basis<'_>, own: &[&DomainPolicy], with_nic: &[&DomainPolicy]) -> Vec<String> {
     let Basis { hardware, .. } = basis;
     let mut obstacles = Vec::new();
-    for policy in own.iter().filter(|policy| policy.network == Network::Vlan) {
-        obstacles.push(format!(
-            "the policy gives {} a VLAN, and VLANs are not available yet in this version: have the policy changed to network = \"passthrough\" or \"none\"",
-            policy.name
-        ));
+    for policy in own.iter().filter(|policy| policy.network != Network::Passthrough) {
+        if basis.answers.domains.get(&policy.name).is_some_and(|answers| answers.nic.is_some()) {
+            obstacles.push(format!(
+                "`domain.{0}.nic` of the answer file gives {0} a NIC, and the policy says network = \"{1}\": take that line out, or have the policy changed to network = \"passthrough\"",
+                policy.name,
+                policy.network.word()
+            ));
+        }
+    }
+    for policy in basis.domain_policies.iter().filter(|policy| is_external(basis, policy)) {
+        let answers = basis.answers.domains.get(&policy.name);
+        if let Some(key) = answers.and_then(DomainAnswers::hardware) {
+            obstacles.push(format!(
+                "`domain.{0}.{key}` of the answer file means nothing for {0}, which an external VMM runs by the machine file: take that line out, or add `vmm = \"bulkhead\"`",
+                policy.name
+            ));
+        }
+    }
+    let is_without_screen = basis.existing.is_some_and(|machine| machine.seat == Seat::None);
+    if basis.answers.card.is_some() && basis.answers.screen.is_none() && is_without_screen {
+        obstacles.push("`seat.card` of the answer file means nothing, as the machine file says that there is no screen (`backend = \"none\"`): take that line out, or add `backend = \"kms\"`".to_owned());
     }
     if !own.is_empty() && !hardware.virtualises {
         obstacles.push(format!(
@@ -309,7 +352,7 @@ fn asked_nics<'a>(
     left: &[&'a DomainPolicy],
     dialogue: &mut dyn Dialogue,
     unasked: &mut Vec<Question>,
-) -> BTreeMap<&'a str, &'a Nic> {
+) -> Result<BTreeMap<&'a str, &'a Nic>, ProposalError> {
     for policy in left {
         let free: Vec<&Nic> =
             basis.hardware.nics.iter().filter(|nic| taken_by(&given, nic).is_none()).collect();
@@ -340,12 +383,12 @@ fn asked_nics<'a>(
             },
             choices: free.iter().map(choice).collect(),
         };
-        match dialogue.choose(&question).and_then(|at| free.get(at)) {
-            Some(nic) => drop(given.insert(&policy.name, nic)),
-            None => unasked.push(question),
+        let chosen = asked(dialogue, question, unasked)?;
+        if let Some(nic) = chosen.and_then(|at| free.get(at)) {
+            given.insert(&policy.name, nic);
         }
     }
-    given
+    Ok(given)
 }
 
 /// Returns whether there is a screen and on which card, as far as the machine file is to say something else than it does.
@@ -353,20 +396,20 @@ fn seat(
     basis: &Basis<'_>,
     dialogue: &mut dyn Dialogue,
     unasked: &mut Vec<Question>,
-) -> (Option<bool>, Option<String>) {
+) -> Result<(Option<bool>, Option<String>), ProposalError> {
     let Basis { answers, hardware, existing, .. } = basis;
     let before = existing.map(|machine| &machine.seat);
     let screen = answers.screen.unwrap_or(before != Some(&Seat::None));
     let changes = before.is_none_or(|seat| (*seat != Seat::None) != screen);
     let said = changes.then_some(screen);
     if !screen || answers.card.is_some() {
-        return (said, answers.card.clone().filter(|_| screen));
+        return Ok((said, answers.card.clone().filter(|_| screen)));
     }
     let with_monitor: Vec<_> =
         hardware.cards.iter().filter(|card| !card.connected.is_empty()).collect();
     // The agent takes the first card that has a monitor.
     if !changes || with_monitor.len() < 2 {
-        return (said, None);
+        return Ok((said, None));
     }
     let question = Question {
         key: "seat.card".to_owned(),
@@ -376,13 +419,8 @@ fn seat(
             .map(|card| format!("{}, monitor on {}", card.node, card.connected.join(", ")))
             .collect(),
     };
-    match dialogue.choose(&question).and_then(|at| with_monitor.get(at)) {
-        Some(card) => (said, Some(card.node.clone())),
-        None => {
-            unasked.push(question);
-            (said, None)
-        }
-    }
+    let chosen = asked(dialogue, question, unasked)?.and_then(|at| with_monitor.get(at));
+    Ok((said, chosen.map(|card| card.node.clone())))
 }
 
 /// Returns the memory of the domains for which it is to be written.

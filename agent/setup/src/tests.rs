@@ -14,7 +14,7 @@ use control::setup_report::{SetupReport, SetupResult};
 use handover::fake::FakePc;
 use zeroize::Zeroizing;
 
-use crate::dialogue::{Dialogue, Question};
+use crate::dialogue::{Dialogue, Question, Unanswered};
 use crate::effects::{Attributes, Effects, ThisPc};
 use crate::{Caller, Options, Pc, run};
 
@@ -158,8 +158,16 @@ impl Ward {
 struct Person {
     chooses: Vec<usize>,
     agrees: Option<bool>,
+    /// At the end of the script somebody is there still, and what they write is no answer.
+    mumbles: bool,
     asked: Vec<Question>,
     shown: String,
+}
+
+impl Person {
+    fn silence(&self) -> Unanswered {
+        if self.mumbles { Unanswered::NotUnderstood } else { Unanswered::Nobody }
+    }
 }
 
 impl Dialogue for Person {
@@ -167,13 +175,13 @@ impl Dialogue for Person {
         self.shown.push_str(text);
     }
 
-    fn choose(&mut self, question: &Question) -> Option<usize> {
+    fn choose(&mut self, question: &Question) -> Result<usize, Unanswered> {
         self.asked.push(question.clone());
-        (!self.chooses.is_empty()).then(|| self.chooses.remove(0))
+        (!self.chooses.is_empty()).then(|| self.chooses.remove(0)).ok_or(self.silence())
     }
 
-    fn confirm(&mut self, _: &str) -> Option<bool> {
-        self.agrees
+    fn confirm(&mut self, _: &str) -> Result<bool, Unanswered> {
+        self.agrees.ok_or(self.silence())
     }
 }
 

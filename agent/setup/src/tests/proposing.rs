@@ -110,9 +110,127 @@ fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_one() {
     ] {
         expect(&ward.run(&ward.answers(text)), SetupResult::Refused, says);
     }
-    let nobody = ANSWERS.replace("kim", "lee");
-    expect(&ward.run(&ward.answers(&nobody)), SetupResult::Refused, &["adduser lee"]);
     assert_eq!(before, ward.picture());
+}
+
+#[test]
+fn a_name_that_is_no_account_is_an_error_with_its_line_before_the_pc_is_looked_at() {
+    let ward = Ward::stock();
+    // An obstacle of the PC's, which is another person's to see to.
+    fs::remove_dir_all(ward.at("sys/class/drm")).unwrap();
+    for (name, help) in [
+        ("rot", "did you mean \"root\"? if not, make the account (`adduser rot`)"),
+        ("lee", "help: make the account (`adduser lee`), or take the name out"),
+    ] {
+        let report = ward.run(&ward.answers(&ANSWERS.replace("kim", name)));
+        let says = format!("this PC has no account {name}, which is to have the role `it`");
+        expect(&report, SetupResult::Refused, &["answers.toml:6:", &says, help]);
+        assert!(!report.message.contains("graphics card"), "{}", report.message);
+    }
+}
+
+#[test]
+fn what_means_nothing_beside_another_answer_is_an_error_and_nothing_is_dropped_unsaid() {
+    let ward = Ward::stock();
+    let external =
+        |key: &str| format!("format = 1\n[domain.internet]\nvmm = \"external\"\n{key} = \"2G\"\n");
+    let nic = external("nic").replace("2G", "0000:00:06.0");
+    for (text, says) in [
+        (nic, "`nic` means nothing for internet, which an external VMM runs"),
+        (external("memory"), "`memory` means nothing for internet"),
+        (external("cpus").replace("\"2G\"", "2"), "`cpus` means nothing for internet"),
+        (
+            "format = 1\n[seat]\nbackend = \"none\"\ncard = \"/dev/dri/card9\"\n".to_owned(),
+            "`card` means nothing for a PC without a screen",
+        ),
+    ] {
+        let report = ward.run(&ward.answers(&text));
+        expect(&report, SetupResult::Refused, &["answers.toml:4:", says, "remove this line"]);
+    }
+    // The same where the other one stands in the machine file, or in the policy.
+    let machine = "format = 1\n[seat]\nbackend = \"none\"\n[domain.internet]\nvmm = \"external\"\n";
+    ward.write("etc/bulkhead/machine.toml", machine);
+    let text = "format = 1\n[seat]\ncard = \"/dev/dri/card9\"\n[domain.internet]\nnic = \"0000:00:06.0\"\n";
+    expect(
+        &ward.run(&ward.answers(text)),
+        SetupResult::Refused,
+        &[
+            "`seat.card` of the answer file means nothing",
+            "`domain.internet.nic` of the answer file",
+        ],
+    );
+    fs::remove_file(ward.at("etc/bulkhead/machine.toml")).unwrap();
+    ward.write("etc/bulkhead/policy.toml", &network_of_internet("none"));
+    let text = "format = 1\n[domain.internet]\nnic = \"0000:00:06.0\"\n";
+    expect(
+        &ward.run(&ward.answers(text)),
+        SetupResult::Refused,
+        &["`domain.internet.nic` of the answer file gives internet a NIC", "network = \"none\""],
+    );
+}
+
+#[test]
+fn without_a_policy_it_is_said_where_one_comes_from() {
+    let ward = Ward::stock();
+    fs::remove_file(ward.at("etc/bulkhead/policy.toml")).unwrap();
+    let says = ["there is no policy", "bulkhead policy new", "/usr/share/bulkhead/policy.toml"];
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Refused, &says);
+}
+
+/// Returns the policy with another network for the Internet desktop.
+fn network_of_internet(word: &str) -> String {
+    let (before, internet) = POLICY.split_once("name = \"internet\"").unwrap();
+    let changed =
+        internet.replacen("network = \"passthrough\"", &format!("network = \"{word}\""), 1);
+    assert_ne!(changed, internet);
+    format!("{before}name = \"internet\"{changed}")
+}
+
+#[test]
+fn a_desktop_with_a_vlan_gets_no_nic_and_that_is_said() {
+    let ward = Ward::stock();
+    ward.write("etc/bulkhead/policy.toml", &network_of_internet("vlan"));
+    let report = ward.run(&ward.answers(ANSWERS));
+    expect(
+        &report,
+        SetupResult::Changed,
+        &["THE DESKTOP internet HAS NO NETWORK", "network = \"passthrough\""],
+    );
+    let now = ward.read("etc/bulkhead/machine.toml");
+    let (clinical, internet) = now.split_once("[domain.internet]").unwrap();
+    assert!(clinical.contains("nic = ") && !internet.contains("nic = "), "{now}");
+}
+
+#[test]
+fn a_pc_whose_kvm_can_be_opened_virtualises_whatever_its_flags_say() {
+    let ward = Ward::stock();
+    let hidden = ward.read("proc/cpuinfo").replace("vmx", "hypervisor");
+    ward.write("proc/cpuinfo", &hidden);
+    let report = ward.run(&ward.answers(ANSWERS));
+    expect(&report, SetupResult::Refused, &["does not offer virtualisation"]);
+    ward.write("dev/kvm", "");
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+}
+
+#[test]
+fn whoever_answers_and_is_not_understood_is_not_told_that_nobody_is_here() {
+    let ward = Ward::stock();
+    for (line, key) in [
+        ("enable = true\n", "`enable`"),
+        ("[domain.clinical]\nnic = { interface = \"enp0s5\" }\n", "`domain.clinical.nic`"),
+    ] {
+        let options = ward.answers(&ANSWERS.replace(line, ""));
+        let mut person = Person { mumbles: true, ..Person::default() };
+        let report = ward.run_with(&options, &mut person, &mut ward.hands());
+        let says = ["no answer was understood", "write the number of a choice", key];
+        expect(&report, SetupResult::Misused, &says);
+        assert_eq!(person.asked.len(), 1, "{:?}", person.asked);
+        assert!(!report.message.contains("nobody is here"), "{}", report.message);
+    }
+    let mut person = Person { mumbles: true, ..Person::default() };
+    let options = Options { yes: false, ..ward.answers(ANSWERS) };
+    let report = ward.run_with(&options, &mut person, &mut ward.hands());
+    expect(&report, SetupResult::Misused, &["no answer was understood", "write y or n"]);
 }
 
 #[test]

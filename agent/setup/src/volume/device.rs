@@ -56,6 +56,25 @@ pub(crate) fn room_for(used: u64) -> u64 {
     with_reserve(used).max(LEAST)
 }
 
+/// Returns the device that a name leads to, now and after the next start, with its folder in `/sys`.
+pub(crate) fn named(
+    pc: &Pc,
+    device: &Path,
+    erase: Option<&Path>,
+) -> Result<(Node, PathBuf), VolumeError> {
+    if erase.is_some_and(|erase| erase != device) {
+        return Err(refused(format!(
+            "what is to be erased is not the volume: name {} once more, letter by letter, or leave it out",
+            device.display()
+        )));
+    }
+    let (node, sys) = resolved(pc, device)?;
+    if !stays(pc, device, &node.path) {
+        return Err(unstable(pc, device, &node.path));
+    }
+    Ok((node, sys))
+}
+
 /// Returns a device that may be erased, with what is on it.
 pub(crate) fn look(
     pc: &Pc,
@@ -66,15 +85,7 @@ pub(crate) fn look(
     effects: &mut dyn Effects,
 ) -> Result<UsableDevice, VolumeError> {
     let said = device.display();
-    if erase.is_some_and(|erase| erase != device) {
-        return Err(refused(format!(
-            "what is to be erased is not the volume: name {said} once more, letter by letter, or leave it out"
-        )));
-    }
-    let (node, sys) = resolved(pc, device)?;
-    if !stays(pc, device, &node.path) {
-        return Err(unstable(pc, device, &node.path));
-    }
+    let (node, sys) = named(pc, device, erase)?;
     if let Some(guests) = guests.iter().find(|guests| shares(pc, &sys, guests)) {
         return Err(refused(format!(
             "{said} is, or is part of, {}, which machine.toml gives a domain as a disk: name another, or take it out there",

@@ -224,3 +224,15 @@ fn a_volume_that_became_another_or_was_written_since_it_was_shown_is_not_erased(
         assert!(ran.contains(&node), "by the name, which may lead elsewhere by now: {ran}");
     }
 }
+
+#[test]
+fn a_volume_that_is_named_wrongly_is_told_before_the_pc_is_looked_at() {
+    let ward = Ward::with_second_disk();
+    // An obstacle of the PC's, which takes longer to see to than a name.
+    fs::remove_dir_all(ward.at("sys/class/drm")).unwrap();
+    let nosuch = Options { encrypt_state: Some(ward.at("dev/nosuch")), ..ward.encrypting() };
+    let report = ward.run(&nosuch);
+    expect(&report, SetupResult::Refused, &["there is no", "dev/nosuch"]);
+    assert!(!report.message.contains("graphics card"), "{}", report.message);
+    expect(&ward.run(&ward.encrypting()), SetupResult::Refused, &["graphics card"]);
+}
