@@ -73,7 +73,7 @@ impl Policy {
             return None;
         }
         form.format(FORMAT, "policy")?;
-        let serial = form.required("serial", "1", serial);
+        let serial = form.required("serial", "2", serial);
         let issuer = form.required("issuer", "\"Information Security Office\"", issuer);
 
         let mut known = Vocabulary::new(source);

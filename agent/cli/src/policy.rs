@@ -8,7 +8,7 @@ use clap::Subcommand;
 use policy::request::UsbDescription;
 use policy::version::{NoVersion, Version};
 use policy_tools::from_device::rule_for;
-use policy_tools::{Matrix, STARTER};
+use policy_tools::{Matrix, first_policy};
 use serde_json::json;
 
 use super::audit::{self, EntryFilterArgs};
@@ -269,10 +269,11 @@ fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
 }
 
 fn start(common: &Common, file: Option<&Path>) -> Outcome {
+    let policy = first_policy();
     let Some(file) = file else {
-        return common.done(&json!({ "policy": STARTER }), || print(STARTER));
+        return common.done(&json!({ "policy": policy }), || print(&policy));
     };
-    let made = durable::create(file, STARTER.as_bytes(), 0o644);
+    let made = durable::create(file, policy.as_bytes(), 0o644);
     match made {
         Ok(()) => written(common, file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => common.fail(

@@ -3,7 +3,7 @@
 
 use hostpci::{Function, GroupRefusal, VFIO_PCI, usable};
 
-use super::{Finding, SystemPaths, host};
+use super::{Finding, Level, SystemPaths, host};
 use config::machine::{Kind, Machine};
 use handover::host_use::HostUse;
 use handover::judge::{self, HandoverRefusal};
@@ -64,7 +64,13 @@ impl FunctionCheck<'_> {
         };
         let nobody_knows = HostUse::default();
         let host_use = host_use.unwrap_or(&nobody_knows);
-        let mut findings = vec![self.kind(&function), self.pins(&function)];
+        let kind = self.kind(&function);
+        let is_another = kind.level == Level::Fail && self.wanted.pins.is_empty();
+        let mut findings = vec![kind];
+        // Nobody is told how to have the wrong card pinned.
+        if !is_another {
+            findings.push(self.pins(&function));
+        }
         findings
             .extend(judge::not_in_use(&function, host_use).err().map(|e| refused("host-use", &e)));
         findings.push(self.signals(&function));

@@ -199,6 +199,12 @@ fn nested_paging(system: &SystemPaths, vendor: Vendor) -> Finding {
                 name.to_ascii_lowercase(),
             ),
         ),
+        // KVM works, so that there is nothing to load.
+        None if open_device(&system.dev.join("kvm")).is_ok() => Finding::warn(
+            check,
+            "not looked at: KVM is there, and does not say by /sys/module/kvm_intel or kvm_amd whether it uses nested paging",
+            "nothing is to be done where guests run at their usual speed; without nested paging they would crawl",
+        ),
         None => Finding::warn(
             check,
             "not looked at: neither kvm-intel nor kvm-amd is loaded",

@@ -127,6 +127,11 @@ fn a_fit_pc_is_found_fit() {
         &["VT-x", "update the BIOS"],
     );
     fs::remove_file(parameters.join("ept")).unwrap();
+    // KVM is a part of this kernel: nobody is sent to load it.
+    let findings = host::examine(&system, HardwareNeeds::of(None));
+    expect(&findings, "nested-paging", Level::Warn, &["nothing is to be done"]);
+    assert!(!finding(&findings, "nested-paging").remedy.as_ref().unwrap().contains("modprobe"));
+    fs::remove_file(system.dev.join("kvm")).unwrap();
     expect(
         &host::examine(&system, HardwareNeeds::of(None)),
         "nested-paging",
@@ -173,6 +178,9 @@ fn each_device_of_the_machine_file_is_examined() {
     assert!(finding(&of("0000:00:06.0"), "iommu-group").message.contains("ahci"));
     expect(&of("0000:00:06.0"), "reset", Level::Fail, &["FLR"]);
     expect(&of("0000:00:06.1"), "pci-device", Level::Fail, &["network controller"]);
+    // How to have it pinned is said of the right card alone.
+    assert!(finding(&of("0000:00:05.0"), "pci-pin").message.contains("to have that refused"));
+    assert!(of("0000:00:06.1").iter().all(|found| found.check != "pci-pin"));
     expect(&of("0000:00:1f.6"), "pci-device", Level::Fail, &["lspci -D"]);
     assert_eq!(devices::interfaces(&system, &machine), ["enp0s5"]);
 }

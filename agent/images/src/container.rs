@@ -206,11 +206,12 @@ impl<M: Described> Head<M> {
         let text = |bytes, what| std::str::from_utf8(bytes).map_err(|_| BundleError::Head(what));
         let signatures = text(signatures, "its signatures are no text")?;
         let manifest = text(manifest, "its manifest is no text")?;
+        // First: a bundle of another purpose has the signatures of that, and is told by what it is.
+        let read = M::parse("the manifest", manifest).map_err(BundleError::Manifest)?;
         let signatures = match signatures {
             "" => Signatures::default(),
             text => Signatures::parse("the signatures", text).map_err(BundleError::Signatures)?,
         };
-        let read = M::parse("the manifest", manifest).map_err(BundleError::Manifest)?;
         // Officers sign what they are shown, and that is what was read: nothing else is in the text.
         if read.text() != manifest {
             return Err(BundleError::NotPlain);

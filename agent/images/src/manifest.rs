@@ -43,7 +43,7 @@ const FORMAT: u32 = 1;
 const BUNDLE: Preamble = Preamble {
     purpose: Purpose::Image,
     what: "a guest image",
-    right_one: "take the image's bundle",
+    right_one: "take the image's bundle (one of Bulkhead's own package is for `bulkhead program`)",
     no_use: "this image itself could not come into force",
 };
 /// The console port on which a guest says that its desktop is there.

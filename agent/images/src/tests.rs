@@ -189,6 +189,25 @@ fn every_byte_of_a_bundle_counts() {
 }
 
 #[test]
+fn a_signed_bundle_of_another_purpose_is_told_by_what_it_is_and_not_by_its_signatures() {
+    let office = Office::new();
+    let bundle = office.bundle(1, 1, b"disk");
+    let mut whole = fs::read(&bundle).unwrap();
+    let (own, other) = (b"purpose = \"image\"", b"purpose = \"trust\"");
+    let of_images = |bytes: &[u8]| bytes.windows(own.len()).position(|it| it == own);
+    let mut exchanged = 0;
+    while let Some(at) = of_images(&whole) {
+        whole[at..at + own.len()].copy_from_slice(other);
+        exchanged += 1;
+    }
+    assert_eq!(exchanged, 2, "in the signatures and in the manifest");
+    fs::write(&bundle, &whole).unwrap();
+    let why = printable::explain(&Bundle::open(&bundle).unwrap_err());
+    assert!(why.contains("this bundle is a trust store, and not a guest image"), "{why}");
+    assert!(why.contains("`bulkhead program`"), "{why}");
+}
+
+#[test]
 fn what_was_copied_before_an_interruption_is_gone_on_with_if_it_is_right() {
     let office = Office::new();
     let bundle = office.bundle(1, 1, b"disk");

@@ -60,7 +60,7 @@ pub enum PackError {
     )]
     LastSerial(u64),
     /// The bundle cannot be written.
-    #[error("cannot write {}", path.display())]
+    #[error("cannot write {}{}", path.display(), in_no_folder(path, source))]
     Write {
         /// The path of the bundle.
         path: PathBuf,
@@ -81,6 +81,16 @@ pub enum PackError {
     /// What it would say of itself.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+}
+
+/// Says of a file that cannot be written that its folder is not there, if that is so.
+fn in_no_folder(path: &Path, error: &io::Error) -> String {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        Some(folder) if error.kind() == io::ErrorKind::NotFound => {
+            format!(", as there is no folder {}: make it, or name another", folder.display())
+        }
+        _ => String::new(),
+    }
 }
 
 /// Opens a file that is to go into a bundle; returns it with its size.

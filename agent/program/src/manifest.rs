@@ -32,7 +32,7 @@ const FORMAT: u32 = 1;
 const BUNDLE: Preamble = Preamble {
     purpose: Purpose::Program,
     what: "a program of Bulkhead's",
-    right_one: "take the bundle that `bulkhead program pack` made",
+    right_one: "take the bundle that `bulkhead program pack` made (a guest image's is for `bulkhead images`)",
     no_use: "this package itself could not be installed",
 };
 /// The package that a bundle brings, by its name at Debian.

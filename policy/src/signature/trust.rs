@@ -92,9 +92,13 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signed = self.purpose.signed();
         let Some(threshold) = self.threshold else {
+            let with = match self.purpose {
+                Purpose::Policy | Purpose::Trust => "policy,trust".to_owned(),
+                other => format!("policy,trust,{other}"),
+            };
             return write!(
                 f,
-                "the trust store lets nobody sign {signed}: give officers `may_sign = [\"{0}\"]` and write how many must as `{0}` of [threshold]",
+                "the trust store lets nobody sign {signed}: have `{}` added to what officers may sign, such as by `bulkhead trust add FILE KEY.pub --may-sign {with} --replace`, with all that the officer is to sign, as what is left out is taken away",
                 self.purpose
             );
         };

@@ -36,7 +36,7 @@ impl TrustStore {
                         officer.name
                     ),
                     format!(
-                        "give programs and the trust store to keys of their own: make those (`bulkhead policy keygen`), add them (`bulkhead trust add FILE KEY.pub --may-sign program,trust`), and then leave {} the rest (`bulkhead trust add FILE {0}.pub --may-sign policy,image --replace`)",
+                        "give programs and the trust store to keys of their own: make those (`bulkhead policy keygen`), add them (`bulkhead trust add FILE KEY.pub --may-sign program,trust`), and then leave {} the rest (`bulkhead trust add FILE KEY.pub --may-sign policy,image --replace`, with the .pub file of {0})",
                         officer.name
                     ),
                 );
@@ -76,7 +76,9 @@ impl TrustStore {
                     let may = officer.may_sign.iter().chain([&Purpose::Trust]);
                     let may: Vec<&str> = may.map(|purpose| purpose.word()).collect();
                     let (name, may) = (&officer.name, may.join(","));
-                    format!("`bulkhead trust add FILE {name}.pub --may-sign {may} --replace`")
+                    format!(
+                        "`bulkhead trust add FILE KEY.pub --may-sign {may} --replace` with the .pub file of {name}"
+                    )
                 });
                 let named: Vec<String> = named.collect();
                 add(

@@ -47,4 +47,4 @@ pub use matrix::{
     BreakGlassEntry, ClipboardEntry, DetectorEntry, DeviceEntry, DomainEntry, HotkeyEntry, Matrix,
     NotEnforced,
 };
-pub use starter::STARTER;
+pub use starter::{STARTER, first_policy};

@@ -11,7 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use policy_tools::{Report, STARTER, check};
+use policy_tools::{Report, STARTER, check, first_policy};
 
 fn corpus(kind: &str) -> Vec<(PathBuf, Report)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(kind);
@@ -76,6 +76,17 @@ fn bad_policies_are_refused_with_the_errors_beside_them() {
         assert!(!report.ok, "{}", path.display());
     }
     hold_against_the_file_beside(&reports);
+}
+
+#[test]
+fn the_starter_policy_follows_the_one_that_pcs_are_delivered_with() {
+    let delivered = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/examples/policy.toml");
+    let delivered = fs::read_to_string(delivered).unwrap();
+    let serial = |text: &str| policy::Policy::parse("policy.toml", text).unwrap().serial();
+    assert!(serial(&first_policy()) > serial(&delivered));
+    assert!(
+        check("starter.toml", &first_policy()).render(false).ends_with("no errors, no warnings\n")
+    );
 }
 
 #[test]
