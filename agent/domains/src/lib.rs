@@ -46,16 +46,14 @@ pub mod spec;
 pub mod trial;
 mod users;
 pub mod vmm_control_client;
+mod workers;
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use clock::Moment;
-
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use base::layout::Layout;
 use config::cores::{self, Cores};
@@ -74,6 +72,7 @@ use runtime::TrialEnd;
 pub use runtime::{Adoption, DomainRuntime, ImageNews, VmmMismatch};
 use users::sandbox_ids;
 use vmm_control::Command;
+use workers::{Workers, survived};
 
 /// How often the host's interfaces are looked at while domains run.
 const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
@@ -122,8 +121,7 @@ pub struct Supervisor {
 pub(crate) struct SupervisorContext {
     parts: Parts,
     epoch: Moment,
-    reporter: mpsc::Sender<(usize, Report)>,
-    wake: Arc<EventFd>,
+    workers: Workers<Report>,
     host_rule: Rule,
     host_interfaces: Result<Vec<ConfiguredInterface>, String>,
     shutting_down: bool,
@@ -146,8 +144,7 @@ impl Supervisor {
         domain_policies: &[DomainPolicy],
         parts: Parts,
     ) -> Result<Self, SupervisorError> {
-        let (reporter, reports) = mpsc::channel();
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        let (workers, reports) = Workers::new()?;
         let cores = Cores::read(&parts.handover.sysfs().path("")).plan(machine);
         let mut domains = Vec::new();
         let mut externals = Vec::new();
@@ -170,8 +167,7 @@ impl Supervisor {
         let shared = SupervisorContext {
             parts,
             epoch: Moment::now(),
-            reporter,
-            wake,
+            workers,
             host_rule: Rule::of(machine),
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
@@ -364,7 +360,7 @@ impl Supervisor {
 
     /// Returns what the event loop waits on.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let mut fds = vec![self.shared.wake.as_fd()];
+        let mut fds = vec![self.shared.workers.fd()];
         fds.extend(self.domains.iter().flat_map(DomainRuntime::fds));
         fds
     }
@@ -379,8 +375,7 @@ impl Supervisor {
 
     /// Processes reports of workers, output, answers and ends of VMMs, and what is due.
     pub fn process_events(&mut self) {
-        // Only a wake-up; what counts is in the channel.
-        let _ = self.shared.wake.read();
+        self.shared.workers.awake();
         while let Ok((index, report)) = self.reports.try_recv() {
             if let Some(runtime) = self.domains.get_mut(index) {
                 runtime.report(&mut self.shared, report);
@@ -480,32 +475,6 @@ impl SupervisorContext {
         name: &str,
         job: impl FnOnce(&dyn Fn(Report)) + Send + 'static,
     ) -> std::io::Result<()> {
-        let (reporter, wake) = (self.reporter.clone(), self.wake.clone());
-        std::thread::Builder::new().name(format!("devices-{name}")).spawn(move || {
-            job(&|report| {
-                // The receiver lives as long as the agent; a full eventfd is awake already.
-                let _ = reporter.send((index, report));
-                let _ = wake.write(1);
-            });
-        })?;
-        Ok(())
-    }
-}
-
-/// Runs a job and returns its outcome, a fault of ours in it included: nobody is to wait for a thread that is no more.
-fn survived(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(job))
-        .unwrap_or_else(|_| Err("the agent failed at it: report it with the log".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_that_fails_is_waited_for_by_nobody() {
-        assert_eq!(survived(|| Ok(())), Ok(()));
-        let failed = survived(|| panic!("a fault of ours"));
-        assert!(failed.unwrap_err().contains("report it"));
+        self.workers.spawn(index, name, job)
     }
 }

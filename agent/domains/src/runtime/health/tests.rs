@@ -10,7 +10,6 @@ use config::domain_policies;
 use config::machine::Machine;
 use handover::fake::FakePc;
 use handover::handover::Handover;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::super::super::Parts;
 use super::super::super::boot::{BootFiles, hardware, install_with};
@@ -18,6 +17,7 @@ use super::super::super::host_network::Rule;
 use super::super::super::lifecycle::{Event, Exit, FAILURES_MAX, State};
 use super::super::super::process::{Identity, VmmProcess, start_time};
 use super::super::super::record::{LaunchRecord, VmmRecord};
+use super::super::super::workers::Workers;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,13 +68,12 @@ impl Ward {
         let context = config::machine::Context { images: Path::new("/i"), domain_policies: None };
         let machine = "format = 1\n[domain.clinical]\nimage = \"desk\"\n";
         let machine = Machine::parse("machine.toml", machine, context).unwrap();
-        let (reporter, reports) = mpsc::channel();
+        let (workers, reports) = Workers::new().unwrap();
         let runtime = DomainRuntime::new(0, policy, hardware, SECOND, Ok(None), &parts);
         let shared = SupervisorContext {
             parts,
             epoch: Moment::now(),
-            reporter,
-            wake: Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap()),
+            workers,
             host_rule: Rule::of(&machine),
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
