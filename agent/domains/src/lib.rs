@@ -337,7 +337,9 @@ impl Supervisor {
         let now = self.shared.now();
         let runtime = Self::find(&mut self.domains, &self.externals, name)?;
         match runtime.lifecycle.state() {
-            State::Running { .. } => runtime.control.send(now, Command::Reset),
+            State::Running { .. } => {
+                runtime.control.send(now, Command::Reset).map_err(|problem| problem.to_string())
+            }
             other => Err(format!(
                 "{name} is {}, and only a running domain can be reset; `bulkhead start {name}` starts it",
                 other.word()

@@ -29,6 +29,18 @@ const THREAD_MAX: usize = 15;
 /// What became of a request; the answer to one has a status.
 pub type Reply = (Command, Result<Option<Status>, String>);
 
+/// Why a request did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    #[error("the VMM does not listen on its control socket")]
+    NotListening,
+    /// Too many requests are on their way.
+    #[error("the VMM does not answer")]
+    NotAnswering,
+    #[error("the VMM does not read its control socket")]
+    NotReading,
+}
+
 /// A connection to one VMM, made as soon as its socket is there.
 pub struct VmmControlClient {
     path: PathBuf,
@@ -62,16 +74,19 @@ impl VmmControlClient {
         !self.pending.is_empty()
     }
 
-    /// Sends a request. An error says why it did not even leave.
-    pub fn send(&mut self, now: Time, command: Command) -> Result<(), String> {
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// It did not even leave.
+    pub fn send(&mut self, now: Time, command: Command) -> Result<(), NotSent> {
         if self.stream.is_none() {
             self.connect(now);
         }
         let Some(stream) = &mut self.stream else {
-            return Err("the VMM does not listen on its control socket".to_owned());
+            return Err(NotSent::NotListening);
         };
         if self.pending.len() >= PENDING_MAX {
-            return Err("the VMM does not answer".to_owned());
+            return Err(NotSent::NotAnswering);
         }
         let line = Request { command }.line();
         match stream.write(&line) {
@@ -82,7 +97,7 @@ impl VmmControlClient {
             // A socket too full for one short line belongs to a VMM that reads nothing.
             Ok(_) | Err(_) => {
                 self.drop_stream();
-                Err("the VMM does not read its control socket".to_owned())
+                Err(NotSent::NotReading)
             }
         }
     }

@@ -149,7 +149,7 @@ impl DomainRuntime {
             if let Err(problem) = self.control.send(now, Command::Status)
                 && answered
             {
-                self.count_unanswered(shared, &problem);
+                self.count_unanswered(shared, &problem.to_string());
             }
         }
     }
