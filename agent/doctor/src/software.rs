@@ -258,7 +258,7 @@ pub(super) fn images(machine: &Machine, store: &Store) -> Vec<Finding> {
 fn installed(store: &Store, name: &ImageName, domain: &str, vm: &VmHardware) -> Vec<Finding> {
     let check = "image";
     let found = store.next(name, domain).map_err(|error| explain(&error)).and_then(|image| {
-        vm.fits(&image.manifest)?;
+        vm.fits(&image.manifest).map_err(|misfit| misfit.to_string())?;
         image.check_sizes().map_err(|error| explain(&error))?;
         let record = store.record(name).map_err(|error| explain(&error))?;
         Ok((image, record.unwrap_or_default()))

@@ -69,7 +69,8 @@ impl BootFiles {
             return Ok((Self::expected(domain, hardware, layout)?, None));
         };
         // Nothing comes into force that this domain cannot run.
-        let fits = |manifest: &Manifest| hardware.fits(manifest);
+        let fits =
+            |manifest: &Manifest| hardware.fits(manifest).map_err(|misfit| misfit.to_string());
         let started = Store::at(&layout.images).start(name, domain, fits);
         let ImageStart { image, is_new, health, refused } =
             started.map_err(|error| explain(&error))?;

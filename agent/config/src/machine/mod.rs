@@ -103,29 +103,39 @@ impl VmHardware {
     /// Checks that an image can run on it: its memory, its disks beside those of the machine file, and this version of Bulkhead.
     ///
     /// # Errors
-    /// It cannot; in words that say what to do.
-    pub fn fits(&self, image: &Manifest) -> Result<(), String> {
+    /// It cannot.
+    pub fn fits(&self, image: &Manifest) -> Result<(), Misfit> {
         let Manifest { name, serial, needs, .. } = image;
+        let (name, serial) = (name.clone(), *serial);
         if let Some(needed) = needs.memory.filter(|it| it.bytes() > self.memory.bytes()) {
-            return Err(format!(
-                "image {name} {serial} needs a memory of {needed}, and machine.toml gives this domain {}: write `memory = \"{needed}\"`",
-                self.memory
-            ));
+            return Err(Misfit::Memory { name, serial, needed, given: self.memory });
         }
         if let Some(needed) = needs.bulkhead.filter(|needed| *needed > Version::own()) {
-            return Err(format!(
-                "image {name} {serial} needs Bulkhead {needed} or newer, and this is {}: update Bulkhead, or roll back",
-                Version::own()
-            ));
+            return Err(Misfit::Bulkhead { name, serial, needed, own: Version::own() });
         }
         let (brought, own) = (image.disks(), self.disks.len());
         if brought.saturating_add(own) > DISKS_MAX {
-            return Err(format!(
-                "image {name} {serial} has {brought} disks, machine.toml gives this domain {own}, and a guest has at most {DISKS_MAX}: remove some of `disks`"
-            ));
+            return Err(Misfit::Disks { name, serial, brought, own });
         }
         Ok(())
     }
+}
+
+/// Why an image cannot run on a domain's hardware, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    #[error(
+        "image {name} {serial} needs a memory of {needed}, and machine.toml gives this domain {given}: write `memory = \"{needed}\"`"
+    )]
+    Memory { name: ImageName, serial: u64, needed: MemorySize, given: MemorySize },
+    #[error(
+        "image {name} {serial} needs Bulkhead {needed} or newer, and this is {own}: update Bulkhead, or roll back"
+    )]
+    Bulkhead { name: ImageName, serial: u64, needed: Version, own: Version },
+    #[error(
+        "image {name} {serial} has {brought} disks, machine.toml gives this domain {own}, and a guest has at most {DISKS_MAX}: remove some of `disks`"
+    )]
+    Disks { name: ImageName, serial: u64, brought: usize, own: usize },
 }
 
 /// What a guest starts from.
