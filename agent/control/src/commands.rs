@@ -258,14 +258,23 @@ impl Request {
     /// Reads a line of the control socket: one JSON object with the keys of its command, each once, and no others.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
-    pub fn read(line: &[u8]) -> Result<Self, String> {
+    /// It is none.
+    pub fn read(line: &[u8]) -> Result<Self, RequestError> {
         // Serde would also take a list of the values, in the order of their keys.
         if line.trim_ascii_start().first() != Some(&b'{') {
-            return Err("a request is a JSON object, such as {\"command\":\"status\"}".to_owned());
+            return Err(RequestError::NotAnObject);
         }
-        serde_json::from_slice(line).map_err(|error| error.to_string())
+        Ok(serde_json::from_slice(line)?)
     }
+}
+
+/// What is wrong with a line that is no request.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error("a request is a JSON object, such as {{\"command\":\"status\"}}")]
+    NotAnObject,
+    #[error(transparent)]
+    Unreadable(#[from] serde_json::Error),
 }
 
 /// Returns what a command of this name does, for help.

@@ -33,6 +33,21 @@ pub struct Privilege {
     pub roles: &'static [Role],
 }
 
+/// A user may not ask for something: what the user lacks, and who gives it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "user {uid} may not {what}: it takes root or the group {}; IT adds a user with `usermod -aG {} NAME`",
+    groups.join(" or "),
+    groups.first().copied().unwrap_or_default()
+)]
+pub struct NotAllowed {
+    pub uid: u32,
+    /// What was asked for, in words.
+    pub what: &'static str,
+    /// The groups whose members may.
+    pub groups: Vec<&'static str>,
+}
+
 /// The groups that give roles.
 pub const GROUPS: [(&str, Role); 3] =
     [(USER_GROUP, Role::User), (IT_GROUP, Role::It), (OFFICER_GROUP, Role::Officer)];
@@ -94,24 +109,15 @@ impl Caller {
     /// Checks whether it may ask for that.
     ///
     /// # Errors
-    /// It may not: what it lacks, in words for whoever asked.
-    pub fn may(&self, privilege: &Privilege) -> Result<(), String> {
+    /// It may not.
+    pub fn may(&self, privilege: &Privilege) -> Result<(), NotAllowed> {
         let Privilege { what, roles: allowed } = privilege;
         let may = |role: &Role| *role == Role::Root || allowed.contains(role);
         if self.roles.iter().any(may) {
             return Ok(());
         }
-        let groups: Vec<&str> = GROUPS
-            .iter()
-            .filter(|(_, role)| allowed.contains(role))
-            .map(|(name, _)| *name)
-            .collect();
-        Err(format!(
-            "user {} may not {what}: it takes root or the group {}; IT adds a user with `usermod -aG {} NAME`",
-            self.uid,
-            groups.join(" or "),
-            groups.first().copied().unwrap_or_default()
-        ))
+        let groups = GROUPS.iter().filter(|(_, role)| allowed.contains(role));
+        Err(NotAllowed { uid: self.uid, what, groups: groups.map(|(name, _)| *name).collect() })
     }
 }
 
@@ -148,7 +154,7 @@ mod tests {
         let privilege = Privilege { what: "stop a domain", roles: &[Role::It, Role::Officer] };
         for caller in [Caller::without_role(1000), Caller::of_role(Role::User)] {
             assert_eq!(
-                caller.may(&privilege).unwrap_err(),
+                caller.may(&privilege).unwrap_err().to_string(),
                 "user 1000 may not stop a domain: it takes root or the group bulkhead-it or bulkhead-officer; IT adds a user with `usermod -aG bulkhead-it NAME`"
             );
         }

@@ -224,8 +224,11 @@ impl Client {
             Ok(()) => answer(&self.caller, Ok(request)).into(),
             Err(refusal) => {
                 tracing::warn!("refused: {refusal}");
-                answer(&self.caller, Err(RefusedRequest { request: &request, why: &refusal }))
-                    .into()
+                answer(
+                    &self.caller,
+                    Err(RefusedRequest { request: &request, why: &refusal.to_string() }),
+                )
+                .into()
             }
         }
     }

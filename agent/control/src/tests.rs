@@ -88,7 +88,7 @@ fn missing(text: &str) -> String {
 }
 
 fn read(line: &str) -> Result<Request, String> {
-    Request::read(line.as_bytes())
+    Request::read(line.as_bytes()).map_err(|error| error.to_string())
 }
 
 #[test]
