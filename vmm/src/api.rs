@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use printable::explain;
 use vmm_control::command::{Answer, Command, REQUEST_MAX, Request, Status};
 
 /// Clients at once; one more is turned away.
@@ -71,7 +72,9 @@ impl Server {
 }
 
 fn answer(control: &dyn Control, line: &[u8]) -> Vec<u8> {
-    let result = Request::read(line).and_then(|Request { command }| control.command(command));
+    let result = Request::read(line)
+        .map_err(|error| explain(&error))
+        .and_then(|Request { command }| control.command(command));
     match result {
         Ok(status) => Answer::done(status),
         Err(error) => Answer::refused(error),

@@ -34,6 +34,17 @@ pub enum Command {
     Resume,
 }
 
+/// A line that is no message of this protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// It asks nothing that can be asked.
+    #[error("not a request")]
+    Request(#[source] serde_json::Error),
+    /// It answers nothing.
+    #[error("not an answer")]
+    Answer(#[source] serde_json::Error),
+}
+
 /// A line of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,8 +118,8 @@ impl Request {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(line: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
+    pub fn read(line: &[u8]) -> Result<Self, LineError> {
+        serde_json::from_slice(line).map_err(LineError::Request)
     }
 }
 
@@ -135,8 +146,8 @@ impl Answer {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(line: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(line).map_err(|error| format!("not an answer: {error}"))
+    pub fn read(line: &[u8]) -> Result<Self, LineError> {
+        serde_json::from_slice(line).map_err(LineError::Answer)
     }
 }
 
@@ -163,7 +174,7 @@ mod tests {
         ] {
             let line = Request { command }.line();
             assert_eq!(line, format!("{{\"command\":\"{word}\"}}\n").as_bytes());
-            assert_eq!(Request::read(&line), Ok(Request { command }));
+            assert_eq!(Request::read(&line).unwrap(), Request { command });
         }
         assert_eq!(Answer::done(None).line(), b"{\"ok\":true}\n");
         let status = Status {
@@ -177,10 +188,10 @@ mod tests {
         let answer = Answer::done(Some(status));
         let line = "{\"ok\":true,\"state\":\"paused\",\"pid\":7,\"vcpus\":2,\"memory_mib\":512,\"resets\":1}\n";
         assert_eq!(answer.line(), line.as_bytes());
-        assert_eq!(Answer::read(line.as_bytes()), Ok(answer));
+        assert_eq!(Answer::read(line.as_bytes()).unwrap(), answer);
         let refused = Answer::refused("it is not paused".to_owned());
         assert_eq!(refused.line(), b"{\"ok\":false,\"error\":\"it is not paused\"}\n");
-        assert_eq!(Answer::read(&refused.line()), Ok(refused));
+        assert_eq!(Answer::read(&refused.line()).unwrap(), refused);
         assert!(Request::read(b"{\"command\":\"status\",\"x\":1}").is_err());
     }
 }

@@ -19,10 +19,11 @@
 //!
 //! let asked = Request { command: Command::PowerButton }.line();
 //! assert_eq!(asked, b"{\"command\":\"power-button\"}\n");
-//! assert_eq!(Request::read(&asked).map(|request| request.command), Ok(Command::PowerButton));
+//! assert_eq!(Request::read(&asked)?.command, Command::PowerButton);
 //!
 //! let refused = Answer::refused("it is paused already".to_owned());
-//! assert_eq!(Answer::read(&refused.line()), Ok(refused));
+//! assert_eq!(Answer::read(&refused.line())?, refused);
+//! # Ok::<(), vmm_control::LineError>(())
 //! ```
 //!
 //! Both are read with named caps, and neither end believes the other: the VMM checks a specification as it checks a command line, and the agent takes an
@@ -44,6 +45,6 @@ pub mod memory;
 pub mod spec;
 mod text;
 
-pub use command::{Answer, Command, HungThread, Request, State, Status};
+pub use command::{Answer, Command, HungThread, LineError, Request, State, Status};
 pub use memory::MemorySize;
 pub use spec::{DiskSpec, NetSpec, PortSpec, SandboxSpec, SerialSpec, SpecError, VmSpec};
