@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use base::programs::{Program, ProgramOutcome};
 use clock::Moment;
+use form::document::Mistake;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use policy::signature::TrustStore;
+use printable::explain;
 
 use crate::manifest::{Architecture, PACKAGE, PackageVersion};
+use crate::package::{self, PackageError};
 use crate::passing::{self, NotInstalled};
 use crate::readiness::{Readiness, Sample, Verdict};
 use crate::record::InstalledPackage;
@@ -54,6 +57,38 @@ const UNFINISHED_MAX: usize = 64;
 /// What `bulkhead status` ends with if no agent answers.
 const NO_AGENT: i32 = 2;
 
+/// What dpkg or systemd does not say or do, or what it says cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The program cannot be run, or does not end.
+    #[error(transparent)]
+    NotRun(#[from] io::Error),
+    /// The program ended with an error, and said this.
+    #[error("`{program}`: {said}")]
+    Failed {
+        /// The program.
+        program: &'static str,
+        /// The last line of what it said.
+        said: String,
+    },
+    /// The package is not there.
+    #[error(
+        "the package `{PACKAGE}` is not installed on this system: only one that was installed is updated"
+    )]
+    NotInstalled,
+    /// What dpkg says of it.
+    #[error(
+        "the package `{PACKAGE}` is not installed whole (dpkg says \"{0}\"): `dpkg --configure -a` finishes what was interrupted"
+    )]
+    NotWhole(String),
+    /// It is neither a version nor an architecture.
+    #[error("{0}")]
+    Unknown(String),
+    /// The package that is offered.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+}
+
 /// Runs a program and returns what it says.
 fn ask(program: &str, arguments: &[&str]) -> io::Result<ProgramOutcome> {
     Program::new(program, arguments).with(&VARIABLES).within(QUESTION).run()
@@ -67,10 +102,10 @@ fn whole(said: &[u8]) -> String {
 }
 
 /// Runs a program, and returns the first line of what it says if it succeeds.
-fn line(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let ended = ask(program, arguments).map_err(|error| error.to_string())?;
+fn line(program: &'static str, arguments: &[&str]) -> Result<String, HostError> {
+    let ended = ask(program, arguments)?;
     if !ended.status.success() {
-        return Err(format!("`{program}`: {}", ended.last_line()));
+        return Err(HostError::Failed { program, said: ended.last_line() });
     }
     let text = String::from_utf8_lossy(&ended.output);
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
@@ -91,44 +126,39 @@ fn unfinished(said: &str) -> Vec<String> {
 /// Returns the architecture of this PC's packages.
 ///
 /// # Errors
-/// dpkg does not say; in words.
-pub fn architecture() -> Result<Architecture, String> {
+/// dpkg does not say.
+pub fn architecture() -> Result<Architecture, HostError> {
     let said = line("dpkg", &["--print-architecture"])?;
-    said.parse::<Architecture>().map_err(|mistake| mistake.message)
+    said.parse::<Architecture>().map_err(|mistake| HostError::Unknown(mistake.message))
 }
 
 /// Returns the version of Bulkhead's package that is installed whole.
 ///
 /// # Errors
-/// None is, or dpkg does not say; in words.
-pub fn version() -> Result<PackageVersion, String> {
+/// None is, or dpkg does not say.
+pub fn version() -> Result<PackageVersion, HostError> {
     let format = "--showformat=${db:Status-Abbrev} ${Version}\\n";
-    let said = line("dpkg-query", &["--show", format, PACKAGE]).map_err(|_| {
-        format!("the package `{PACKAGE}` is not installed on this system: only one that was installed is updated")
-    })?;
+    let said =
+        line("dpkg-query", &["--show", format, PACKAGE]).map_err(|_| HostError::NotInstalled)?;
     let mut words = said.split_whitespace();
     match (words.next(), words.next()) {
         (Some("ii"), Some(version)) => {
-            version.parse::<PackageVersion>().map_err(|mistake| mistake.message)
+            version.parse().map_err(|mistake: Mistake| HostError::Unknown(mistake.message))
         }
-        _ => Err(format!(
-            "the package `{PACKAGE}` is not installed whole (dpkg says \"{}\"): `dpkg --configure -a` finishes what was interrupted",
-            printable::line(&said)
-        )),
+        _ => Err(HostError::NotWhole(printable::line(&said).to_string())),
     }
 }
 
 /// Returns what this PC has, beside what is offered.
 ///
 /// # Errors
-/// dpkg does not say, or the offered package cannot be read; in words.
-pub fn has(offered: &PackageVersion, package: &File) -> Result<InstalledPackage, String> {
+/// dpkg does not say, or the offered package cannot be read.
+pub fn has(offered: &PackageVersion, package: &File) -> Result<InstalledPackage, HostError> {
     let version = version()?;
-    let said = |error: io::Error| error.to_string();
     let older = ["--compare-versions", offered.as_str(), "lt", version.as_str()];
-    let older = ask("dpkg", &older).map_err(said)?;
-    let own = ask("dpkg-query", &["--control-show", PACKAGE, "md5sums"]).map_err(said)?;
-    let theirs = crate::package::digests(package).map_err(|error| printable::explain(&error))?;
+    let older = ask("dpkg", &older)?;
+    let own = ask("dpkg-query", &["--control-show", PACKAGE, "md5sums"])?;
+    let theirs = package::digests(package)?;
     let offered_is_this = version == *offered && own.status.success() && own.output == theirs;
     Ok(InstalledPackage { version, offered_is_older: older.status.success(), offered_is_this })
 }
@@ -142,8 +172,8 @@ pub fn has_systemd() -> bool {
 /// Has what waits installed at once and after a power cut.
 ///
 /// # Errors
-/// systemd does not; in words.
-pub fn start_update() -> Result<(), String> {
+/// systemd does not.
+pub fn start_update() -> Result<(), HostError> {
     line("systemctl", &["--quiet", "enable", UPDATE])?;
     // An agent that ended again and again has it started each time, until systemd starts it no more for a while.
     let _ = line("systemctl", &["reset-failed", UPDATE]);
@@ -153,8 +183,8 @@ pub fn start_update() -> Result<(), String> {
 /// Has what waits installed with the next boot.
 ///
 /// # Errors
-/// systemd does not; in words.
-pub fn enable_update() -> Result<(), String> {
+/// systemd does not.
+pub fn enable_update() -> Result<(), HostError> {
     line("systemctl", &["--quiet", "enable", UPDATE]).map(drop)
 }
 
@@ -280,7 +310,7 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
     }
 
     fn version(&mut self) -> Result<PackageVersion, String> {
-        version()
+        version().map_err(|error| explain(&error))
     }
 
     fn works(&mut self) -> Option<WorkingState> {
@@ -313,12 +343,12 @@ impl<T: FnMut() -> Result<TrustStore, String>, S: FnMut(&str)> Pc for Host<T, S>
             Err(why) => return Proof::Fails(why),
         };
         if let Err(why) = read_units() {
-            self.say(&why);
+            self.say(&explain(&why));
         }
         while let Err(why) = line("systemctl", &["restart", "--no-block", AGENT]) {
             // A PC that shuts down starts nothing, which says nothing of the agent: it is looked at again after the next boot.
             if !is_shutting_down() {
-                return Proof::Fails(why);
+                return Proof::Fails(explain(&why));
             }
             thread::sleep(STEP);
         }
@@ -370,11 +400,13 @@ fn dpkg(arguments: &[&str]) -> io::Result<ProgramOutcome> {
 
 /// Looks whether the VMM runs on this PC at all. Guests that run have the one that they were started with.
 fn vmm_starts() -> Result<(), String> {
-    line(VMM, &["--version"]).map(drop).map_err(|why| format!("its VMM does not start: {why}"))
+    line(VMM, &["--version"])
+        .map(drop)
+        .map_err(|why| format!("its VMM does not start: {}", explain(&why)))
 }
 
 /// Has systemd read the agent's unit if it has another one than the disk: what dpkg's script says of that is not waited for.
-fn read_units() -> Result<(), String> {
+fn read_units() -> Result<(), HostError> {
     let needed = line("systemctl", &["show", "--property=NeedDaemonReload", "--value", AGENT])?;
     if needed == "yes" {
         line("systemctl", &["daemon-reload"])?;

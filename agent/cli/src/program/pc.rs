@@ -138,14 +138,14 @@ fn looked_at(approved: &ApprovedBundle) -> Result<::program::record::InstalledPa
             control.version, control.architecture, manifest.version, manifest.architecture
         ));
     }
-    let own = host::architecture()?;
+    let own = host::architecture().map_err(|error| explain(&error))?;
     if own != manifest.architecture {
         return Err(format!(
             "it is for {}, and this PC is {own}: take the bundle for {own}",
             manifest.architecture
         ));
     }
-    host::has(&manifest.version, &package)
+    host::has(&manifest.version, &package).map_err(|error| explain(&error))
 }
 
 /// Has what waits installed, and follows that.
@@ -162,7 +162,8 @@ fn begin(common: &Common, pc: &Pc, kept: &KeptPackage, later: bool) -> Outcome {
     let started = if later { host::enable_update() } else { host::start_update() };
     if let Err(why) = started {
         let why = format!(
-            "bulkhead {version} (serial {serial}) waits, and is not installed: {why}; `systemctl start {}` does that",
+            "bulkhead {version} (serial {serial}) waits, and is not installed: {}; `systemctl start {}` does that",
+            explain(&why),
             host::UPDATE
         );
         return common.fail(Failure::No, &why);
@@ -293,7 +294,7 @@ pub(super) fn status(common: &Common, pc: &Pc) -> Outcome {
             }
             None => none.to_owned(),
         };
-        let installed = has.map_or_else(|why| why, |version| version.to_string());
+        let installed = has.map_or_else(|why| explain(&why), |version| version.to_string());
         let mut text = format!(
             "installed: {installed}\nby bundle: {}\nbefore:    {}\nfloor:     {}\n",
             kept(&record.in_force, "none that is kept: install the bundle of what runs, so that a newer one can go back"),
