@@ -201,3 +201,14 @@ impl Drop for Agent<'_> {
         let _ = self.wait(Duration::from_secs(10));
     }
 }
+
+/// Writes these files on the PC and runs `bulkhead doctor` on them, with more arguments.
+pub fn doctor(pc: &WardPc, machine: &str, policy: &str, more: &[&str]) -> Outcome<Output> {
+    pc.sh(&format!(
+        "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
+         cat > /tmp/etc/policy.toml <<'END'\n{policy}END\n"
+    ))?;
+    let files = ["--machine", "/tmp/etc/machine.toml", "--policy", "/tmp/etc/policy.toml"];
+    let argv = [&["/share/bulkhead", "doctor", "--images", "/share"], &files[..], more].concat();
+    pc.exec(&argv, Duration::from_secs(60))
+}

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod budgets;
 pub mod compliance;
+pub mod confinement;
 pub mod desktops;
 pub mod guest;
 pub mod installed;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::agent::{Agent, SEAT_MACHINE, machine_file, seat_policy};
+use tests::agent::{Agent, SEAT_MACHINE, doctor, machine_file, seat_policy};
 use tests::patience::patience;
 use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
 use tests::ward_test;
@@ -14,24 +14,7 @@ const AWAY: Duration = Duration::from_secs(30);
 #[ward_test]
 fn doctor_finds_this_pc_fit(ward: &Ward) -> Outcome {
     let machine = machine_file(CLINICAL_NIC, INTERNET_NIC);
-    let policy = tests::agent::POLICY;
-    ward.pc.sh(&format!(
-        "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\ncat > /tmp/etc/policy.toml <<'END'\n{policy}END\n"
-    ))?;
-    let output = ward.pc.exec(
-        &[
-            "/share/bulkhead",
-            "doctor",
-            "--json",
-            "--machine",
-            "/tmp/etc/machine.toml",
-            "--policy",
-            "/tmp/etc/policy.toml",
-            "--images",
-            "/share",
-        ],
-        Duration::from_secs(60),
-    )?;
+    let output = doctor(&ward.pc, &machine, tests::agent::POLICY, &["--json"])?;
     ensure!(output.status == Some(0), "{output:?}");
     let report: serde_json::Value = serde_json::from_str(&output.stdout)?;
     ensure!(report.to_string().contains(CLINICAL_NIC), "{report}");

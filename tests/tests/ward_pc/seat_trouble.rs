@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
+use tests::agent::{Agent, SEAT_MACHINE, doctor, seat_policy};
 use tests::guest::Probe;
 use tests::seat::{Person, Picture};
 use tests::ward::Ward;
@@ -112,31 +112,13 @@ fn a_guest_that_sends_its_gpu_noise_disturbs_neither_its_vmm_nor_the_seat(ward: 
 fn without_screen_or_keyboard_the_guests_run_and_every_word_says_what_to_do(
     ward: &Ward,
 ) -> Outcome {
-    let doctor = |machine: &str| -> Outcome<String> {
-        ward.pc.sh(&format!(
-            "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
-             cat > /tmp/etc/policy.toml <<'END'\n{}END\n",
-            seat_policy()
-        ))?;
-        let found = ward.pc.exec(
-            &[
-                "/share/bulkhead",
-                "doctor",
-                "--machine",
-                "/tmp/etc/machine.toml",
-                "--policy",
-                "/tmp/etc/policy.toml",
-                "--images",
-                "/share",
-            ],
-            Duration::from_secs(60),
-        )?;
-        Ok(found.stdout)
+    let told = |machine: &str| -> Outcome<String> {
+        Ok(doctor(&ward.pc, machine, &seat_policy(), &[])?.stdout)
     };
     ward.pc.progress("a card that is not there");
     let wrong =
         SEAT_MACHINE.replace("backend = \"kms\"", "backend = \"kms\"\ncard = \"/dev/dri/card7\"");
-    let said = doctor(&wrong)?;
+    let said = told(&wrong)?;
     ensure!(said.contains("/dev/dri/card7") && said.contains("`card` in [seat]"), "{said}");
     ward.pc.progress("no monitor, and no keyboard: the guests run, log and status say so");
     let mut person = Person::at(&ward.pc)?;
@@ -147,7 +129,7 @@ fn without_screen_or_keyboard_the_guests_run_and_every_word_says_what_to_do(
     ward.pc.sh(&format!("echo off > {connector}"))?;
     let back = (|| {
         wait_for("no input device", || {
-            let said = doctor(SEAT_MACHINE)?;
+            let said = told(SEAT_MACHINE)?;
             Ok(said.contains("no monitor is connected") && said.contains("plug in a USB keyboard"))
         })?;
         let agent = start(ward)?;
@@ -175,7 +157,7 @@ fn without_screen_or_keyboard_the_guests_run_and_every_word_says_what_to_do(
         person.types(&["a"])?;
         saw(&clinical, "clinical", &typed(30))?;
         ward.pc.progress("another program wants the screen: the doctor says who has it");
-        let said = doctor(SEAT_MACHINE)?;
+        let said = told(SEAT_MACHINE)?;
         ensure!(said.contains("a program draws there now"), "{said}");
         agent.stop()
     })();

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use tests::agent::Agent;
+use tests::confinement::is_nobody_nowhere;
 use tests::ward::Ward;
 use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
@@ -38,32 +39,18 @@ fn has_its_device_alone(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -
     wait_for(agent, "stick", is_attached("read-only"))?;
     disk_in(&agent.probe("clinical"), true)?;
     let proc = format!("/proc/{}", the_worker(ward)?);
-    let tasks = ward.pc.sh(&format!("ls {proc}/task"))?;
-    for task in tasks.split_whitespace() {
-        let status = ward.pc.sh(&format!("cat {proc}/task/{task}/status"))?;
-        // The first domain's workers.
-        for line in [
-            "Uid:\t63998\t63998\t63998\t63998",
-            "Gid:\t63998\t63998\t63998\t63998",
-            "CapInh:\t0000000000000000",
-            "CapPrm:\t0000000000000000",
-            "CapEff:\t0000000000000000",
-            "CapBnd:\t0000000000000000",
-            "NoNewPrivs:\t1",
-            "Seccomp:\t2",
-        ] {
-            ensure!(
-                status.lines().any(|found| found.trim_end() == line),
-                "{line} is not in:\n{status}"
-            );
-        }
-    }
-    let root = ward.pc.sh(&format!("ls -A {proc}/root/"))?;
-    ensure!(root.trim().is_empty(), "its root directory holds {root}");
-    for kind in ["net", "mnt", "ipc", "uts", "cgroup"] {
-        let of = |who: &str| ward.pc.sh(&format!("readlink {who}/ns/{kind}"));
-        ensure!(of(&proc)? != of("/proc/1")?, "it is in the host's {kind} namespace");
-    }
+    // The first domain's workers.
+    let lines = [
+        "Uid:\t63998\t63998\t63998\t63998",
+        "Gid:\t63998\t63998\t63998\t63998",
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ];
+    is_nobody_nowhere(&ward.pc, &proc, &lines)?;
     let files = ward.pc.sh(&format!("for f in {proc}/fd/*; do readlink $f; done"))?;
     let devices = files.lines().filter(|file| file.starts_with("/dev/bus/usb/"));
     let mut devices: Vec<&str> = devices.collect();
