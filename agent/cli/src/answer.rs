@@ -11,6 +11,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use policy::diagnostic::{Diagnostics, Severity, without_secrets};
@@ -87,7 +88,17 @@ impl Common {
 
     /// Answers no, or that there is nothing, and why.
     pub(super) fn fail(&self, failure: Failure, why: &str) -> Outcome {
-        self.print_answer(Some(why), &(), || complain(&format!("bulkhead: {why}\n")));
+        self.fail_with(failure, why, &())
+    }
+
+    /// Answers so with what a script reads beside it; a person is told why.
+    pub(super) fn fail_with(
+        &self,
+        failure: Failure,
+        why: &str,
+        fields: &impl Serialize,
+    ) -> Outcome {
+        self.print_answer(Some(why), fields, || complain(&format!("bulkhead: {why}\n")));
         failure.into()
     }
 
@@ -126,6 +137,18 @@ impl Outcome {
 pub(super) fn line(object: &[u8]) -> Option<Vec<u8>> {
     let keys = object.strip_prefix(b"{")?;
     keys.starts_with(b"\"").then(|| [LINE_IS_OK, keys].concat())
+}
+
+/// Says why a file cannot be written.
+pub(super) fn unwritten(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let why = match folder.filter(|folder| !folder.exists()) {
+        Some(folder) if error.kind() == io::ErrorKind::NotFound => {
+            format!("there is no folder {}: make it, or name another", folder.display())
+        }
+        _ => error.to_string(),
+    };
+    format!("cannot write {}: {why}", path.display())
 }
 
 /// Says why this process was not understood, in the form in which it was asked for answers.

@@ -69,7 +69,23 @@ pub(crate) fn key(
 
 /// Says why a bundle is not made, or not signed.
 pub(crate) fn not_written(common: &Common, file: &Path, error: &PackError) -> Outcome {
-    common.fail(Failure::No, &format!("{}: {}", file.display(), explain(error)))
+    let why = explain(error);
+    let why = match error {
+        // They name the file that they are about.
+        PackError::Read { .. }
+        | PackError::Size { .. }
+        | PackError::NotAKernel { .. }
+        | PackError::Changed(_)
+        | PackError::Replaced(_)
+        | PackError::Write { .. } => why,
+        PackError::Kept(_)
+        | PackError::LastSerial(_)
+        | PackError::NoRoom { .. }
+        | PackError::Bundle(_) => {
+            format!("{}: {why}", file.display())
+        }
+    };
+    common.fail(Failure::No, &why)
 }
 
 /// Says that a bundle was made, and what comes next.

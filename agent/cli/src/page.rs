@@ -13,13 +13,16 @@ use base::durable;
 use nix::fcntl::OFlag;
 use policy_tools::Matrix;
 
+use super::answer::unwritten;
+
 /// Folders of nothing but the kernel's, whose links lead to what the caller has open.
 const DESCRIPTORS: [&str; 4] = ["/dev", "/dev/fd", "/proc/self/fd", "/proc/thread-self/fd"];
 
 /// Writes a page. Of files that are there only such a page, or one without content, is replaced: who names the policy's own file keeps the
 /// policy.
 pub(super) fn write(path: &Path, page: &str) -> Result<(), String> {
-    let failed = |error: io::Error| error.to_string();
+    let failed = |error: io::Error| unwritten(path, &error);
+    let refused = |why: &str| Err(format!("cannot write {}: {why}", path.display()));
     match durable::create(path, page.as_bytes(), 0o644) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made.map_err(failed),
@@ -27,9 +30,7 @@ pub(super) fn write(path: &Path, page: &str) -> Result<(), String> {
     let held = UnopenedFile::at(path).map_err(failed)?;
     let kind = held.0.metadata().map_err(failed)?.file_type();
     if kind.is_symlink() {
-        return Err(
-            "it is a link to another file, and no link is followed; name another".to_owned()
-        );
+        return refused("it is a link to another file, and no link is followed; name another");
     }
     // A terminal or a pipe holds nothing that could be lost.
     if kind.is_char_device() || kind.is_fifo() {
@@ -37,14 +38,16 @@ pub(super) fn write(path: &Path, page: &str) -> Result<(), String> {
         return out.write_all(page.as_bytes()).map_err(failed);
     }
     if !kind.is_file() {
-        return Err("it is not a file; name another".to_owned());
+        return refused("it is not a file; name another");
     }
     let mut there = held.open(OpenOptions::new().read(true).write(true)).map_err(failed)?;
     let mut start = Vec::new();
     let most = u64::try_from(Matrix::PAGE_START.len()).unwrap_or(0);
     (&there).take(most).read_to_end(&mut start).map_err(failed)?;
     if !start.is_empty() && start != Matrix::PAGE_START.as_bytes() {
-        return Err("the file that is there is not a page of `bulkhead policy matrix`, and is left as it is; name another".to_owned());
+        return refused(
+            "the file that is there is not a page of `bulkhead policy matrix`, and is left as it is; name another",
+        );
     }
     let mut replace = || {
         io::Seek::rewind(&mut there)?;

@@ -11,6 +11,7 @@ use policy_tools::from_device::rule_for;
 use policy_tools::{Matrix, first_policy};
 use serde_json::json;
 
+use super::answer::unwritten;
 use super::audit::{self, EntryFilterArgs};
 use super::explain::{self, ExplainRequest};
 use super::in_force::{self, PolicyText};
@@ -33,7 +34,7 @@ pub(super) enum PolicyCommand {
     },
     /// What would happen, by which rule, and why; exit status 1 when it would be denied, 2 when nothing can be said
     Explain {
-        /// The policy; `-` is standard input, and left out the policy in force is meant
+        /// The policy, before `clipboard` or `usb`; `-` is standard input, and left out the policy in force is meant
         file: Option<PathBuf>,
         #[command(subcommand)]
         what: ExplainRequest,
@@ -210,9 +211,7 @@ fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome 
     if let Some(page) = html {
         return match page::write(page, &matrix.html()) {
             Ok(()) => written(common, page),
-            Err(why) => {
-                common.fail(Failure::No, &format!("cannot write {}: {why}", page.display()))
-            }
+            Err(why) => common.fail(Failure::No, &why),
         };
     }
     common.done(&matrix, || print(&matrix.to_string()))
@@ -280,9 +279,7 @@ fn start(common: &Common, file: Option<&Path>) -> Outcome {
             Failure::No,
             &format!("{} is there already and is left as it is; name another file", file.display()),
         ),
-        Err(error) => {
-            common.fail(Failure::No, &format!("cannot write {}: {error}", file.display()))
-        }
+        Err(error) => common.fail(Failure::No, &unwritten(file, &error)),
     }
 }
 

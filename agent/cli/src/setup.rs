@@ -31,8 +31,8 @@ pub(super) fn run(common: &Common, args: &SetupArguments) -> Outcome {
         Err(why) => return common.fail(Failure::NoAgent, &why),
     };
     match report.result {
-        SetupResult::Refused => common.fail(Failure::No, &report.message),
-        SetupResult::Misused => common.fail(Failure::Misuse, &report.message),
+        SetupResult::Refused => common.fail_with(Failure::No, &report.message, &report),
+        SetupResult::Misused => common.fail_with(Failure::Misuse, &report.message, &report),
         SetupResult::Proposed | SetupResult::Unchanged => {
             common.done(&report, || print(&format!("{}{}\n", report.described(), report.message)))
         }

@@ -140,7 +140,7 @@ pub(super) fn keygen(
         };
         print(&format!(
             "wrote {}: {guarded}keep it where nobody else can read it, best on a medium that is not left in a PC\n\
-             wrote {}: IT adds it to /etc/bulkhead/trust.toml of each PC\n",
+             wrote {1}: it goes into the trust store of the PCs (`bulkhead trust add trust.toml {1}`), and officers sign that change where somebody may sign for `trust`\n",
             file.display(),
             public.display()
         ));
@@ -152,7 +152,7 @@ fn unwritten(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::AlreadyExists => {
             "it is there already, and a key is never replaced; name another file".to_owned()
         }
-        _ => error.to_string(),
+        _ => return super::answer::unwritten(path, error),
     };
     format!("cannot write {}: {why}", path.display())
 }

@@ -10,6 +10,7 @@ use policy::signature::{
 };
 use serde_json::{Value, json};
 
+use super::answer::unwritten;
 use super::signing::{SigningKey, add_signature, signatures, trust_store, unreadable};
 use super::{Common, Failure, Outcome, complain, print};
 use base::durable;
@@ -265,7 +266,7 @@ fn edit(
         Err(found) => return common.refuse(Failure::No, &found, "not changed: it would be this"),
     };
     if let Err(error) = durable::replace(file, text.as_bytes(), 0o644) {
-        return common.fail(Failure::No, &format!("cannot write {}: {error}", file.display()));
+        return common.fail(Failure::No, &unwritten(file, &error));
     }
     let found = former.differences(&draft);
     let mut report = report(&store);

@@ -18,7 +18,7 @@ const POLICY_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No agent listens at the socket.
-    #[error("no agent is running here (no answer on {}): start it with `systemctl start bulkhead-agent`, or name its directory with --runtime or BULKHEAD_RUNTIME", path.display())]
+    #[error("no agent is running here (no answer on {}): start it with `systemctl start bulkhead-agent` (on a ward PC: bulkhead-tools alone has none), or name its directory with --runtime or BULKHEAD_RUNTIME", path.display())]
     NoAgent {
         path: PathBuf,
         #[source]

@@ -171,6 +171,22 @@ fn calls(command: &str) -> &'static [&'static str] {
     }
 }
 
+/// Holds that setup reports how it ended however it ended: a roll-out reads that where it was refused too.
+fn reports(what: &str, output: &Output) {
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let result = report["result"].as_str().unwrap_or_else(|| panic!("{what}: {report}"));
+    let status = match result {
+        "changed" | "unchanged" | "proposed" => 0,
+        "refused" => 1,
+        "misused" => 2,
+        other => panic!("{what}: {other}"),
+    };
+    assert_eq!(output.status.code(), Some(status), "{what}: {report}");
+    assert!(report["message"].is_string(), "{what}: {report}");
+    assert!(report["changes"].is_array() && report["notes"].is_array(), "{what}: {report}");
+    assert_eq!(report["error"].is_null(), status == 0, "{what}: {report}");
+}
+
 /// Holds what was printed against the exit status.
 fn holds(what: &str, output: &Output) {
     let said = String::from_utf8_lossy(&output.stdout);
@@ -222,6 +238,9 @@ fn every_answer_for_scripts_says_whether_it_is_yes_and_why_not() {
             let output = ward.bulkhead(&words);
             statuses.push(output.status.code());
             holds(&call, &output);
+            if command == "setup" {
+                reports(&call, &output);
+            }
             // As long as nothing is misunderstood, where there is no agent.
             words.extend(["--runtime", &nowhere]);
             holds(&format!("without an agent: {call}"), &ward.bulkhead(&words));

@@ -200,7 +200,11 @@ fn a_bundle_goes_from_the_office_to_a_pc_comes_into_force_and_is_taken_back() {
     assert!(pc.yes(&["install", &bundle]).contains("was installed before"));
     // Arrival is not activation.
     assert_eq!(pc.list(), [(7, "installed".to_owned())]);
-    assert!(pc.yes(&["activate", "clinical"]).contains("serial 7 from their next start on"));
+    // Which domains have it nobody can know yet.
+    let activated = pc.images(&["activate", "clinical"]);
+    let told = said(&activated);
+    assert!(activated.status.success() && told.contains("serial 7 from their next start on"));
+    assert!(told.contains("there is no machine file") && told.contains("is not known"), "{told}");
     assert_eq!(pc.list(), [(7, "pending".to_owned())]);
     pc.yes(&["install", &pc.signed(8, 1)]);
     pc.yes(&["activate", "clinical", "8"]);

@@ -83,7 +83,7 @@ pub(super) struct EntryFilterArgs {
     /// Not after, written in the same way; a day means to its end
     #[arg(long, value_name = "TIME", value_parser = times::until)]
     until: Option<SystemTime>,
-    /// Of this kind
+    /// Of this kind, such as domain, usb-attached or paste; the page audit-events explains each, and a wrong one prints all their names
     #[arg(long, value_parser = kinds(), hide_possible_values = true)]
     kind: Option<String>,
     /// Of this domain, or of what came into it or left it

@@ -49,12 +49,15 @@ impl Pc {
         let machine = match read {
             Ok(machine) => machine,
             Err(error) => {
-                if self.machine.symlink_metadata().is_ok() {
-                    complain(&format!(
-                        "bulkhead: warning: which domains have it, and whether they can run it, is not known: {}\n",
-                        explain(&error)
-                    ));
-                }
+                let why = match self.machine.symlink_metadata() {
+                    Ok(_) => explain(&error),
+                    Err(_) => {
+                        format!("there is no machine file {place} yet (`bulkhead setup` writes it)")
+                    }
+                };
+                complain(&format!(
+                    "bulkhead: warning: which domains have it, and whether they can run it, is not known: {why}\n"
+                ));
                 return None;
             }
         };
