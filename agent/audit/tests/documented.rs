@@ -13,7 +13,7 @@ use audit::AuditEvent;
 const HEAD: &str = "\
 # Audit events
 
-Made by `BULKHEAD_WRITE=1 cargo test -p bulkhead-audit` from `agent/audit/src/events/catalogue.rs`; do not edit it by hand.
+<!-- Made by `BULKHEAD_WRITE=1 cargo test -p bulkhead-audit` from `agent/audit/src/events/catalogue.rs`; do not edit it by hand. -->
 
 Every event is one line of the log, a JSON object: `bulkhead audit show` prints it for people, `bulkhead audit export` for the monitoring centre, and `--kind` chooses one kind.
 Each has, besides what its table says: `seq`, its number in the log; `time`, what the PC's clock said (UTC); `monotonic_us`, the highest time seen in microseconds since 1970,

@@ -254,7 +254,7 @@ fn handbook() -> String {
     let mut text = String::from(
         "# What can be asked of a running agent, and by whom
 
-Made from the table in `agent/control/src/commands.rs` by `BULKHEAD_WRITE=1 cargo test -p bulkhead-control`; what is changed here by hand, a test finds.
+<!-- Made from the table in `agent/control/src/commands.rs` by `BULKHEAD_WRITE=1 cargo test -p bulkhead-control`; what is changed here by hand, a test finds. -->
 
 Whoever asks is known to the kernel; the groups of the host give roles. root may everything, and who is in none of the groups nothing. A refused request is in the audit log as `refused`, by user, account
 and request. What changes something, or lets something through, has two entries, `asking` before anything of it is done and `asked` with the outcome, both with the word below as `what`. What is taken back
