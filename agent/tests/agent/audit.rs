@@ -11,6 +11,7 @@ use ::audit::events::SeatLocked;
 use ::audit::{AuditEvent, AuditKey, Limits, Log, Reading, Settings};
 use nix::unistd::Uid;
 
+use crate::relink::relink;
 use crate::support::{Agent, MACHINE, Ward};
 
 pub(crate) fn started(ward: &Ward) -> Agent {
@@ -70,18 +71,6 @@ fn forge(ward: &Ward, lines: &[String]) {
     fs::write(ward.at("state/audit/audit-000000000001.jsonl"), text).unwrap();
     let head = format!("bulkhead-audit-head:{}:{prev}\n", lines.len());
     fs::write(ward.at("state/audit/head"), head).unwrap();
-}
-
-/// Returns a line with another number, predecessor and the hash that goes with them.
-fn relink(line: &str, seq: u64, prev: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let body = &line[..line.len() - 75];
-    let at = body.find(',').unwrap();
-    let body = format!("{{\"seq\":{seq}{}", &body[at..]);
-    let body = format!("{}\"prev\":\"{prev}\"", &body[..body.rfind("\"prev\"").unwrap()]);
-    let digest = Sha256::digest(format!("{body}}}"));
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{body},\"hash\":\"{hash}\"}}")
 }
 
 /// Takes away all in which how far the log went is remembered.

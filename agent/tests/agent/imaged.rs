@@ -18,6 +18,14 @@ disks = [{ path = "home.img" }]
 kernel = "vmlinuz"
 "#;
 
+/// A ward PC of [`MACHINE`], with the disk that its domain has besides its image.
+fn ward() -> Ward {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("images")).unwrap();
+    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    ward
+}
+
 fn done(ward: &Ward, words: &[&str]) -> String {
     let output = ward.bulkhead(words);
     let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
@@ -94,9 +102,7 @@ fn told(ward: &Ward) -> (String, String, Vec<(String, bool)>) {
 // Shows: K-5.1.1, K-5.1.4.
 #[test]
 fn a_domain_starts_from_its_image_and_takes_the_one_that_was_activated_at_its_next_start() {
-    let ward = Ward::new(MACHINE);
-    fs::create_dir_all(ward.at("images")).unwrap();
-    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let ward = ward();
     install(&ward, "1");
     let agent = ward.start_agent();
     // It is there, and nobody has let it come into force.
@@ -153,9 +159,7 @@ fn a_domain_starts_from_its_image_and_takes_the_one_that_was_activated_at_its_ne
 
 #[test]
 fn a_new_image_whose_guest_does_not_come_up_goes_back_by_itself_and_one_that_does_stays() {
-    let ward = Ward::new(MACHINE);
-    fs::create_dir_all(ward.at("images")).unwrap();
-    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let ward = ward();
     let health: &[&str] = &["--health", "10"];
     install_with(&ward, "1", health);
     bulkhead_images(&ward, &["activate", "desk"]);
@@ -208,9 +212,7 @@ fn forge(ward: &Ward, change: impl FnOnce(&mut Value)) {
 
 #[test]
 fn that_an_image_came_into_force_is_recorded_once_whenever_the_agent_is_killed() {
-    let ward = Ward::new(MACHINE);
-    fs::create_dir_all(ward.at("images")).unwrap();
-    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let ward = ward();
     install(&ward, "1");
     bulkhead_images(&ward, &["activate", "desk"]);
     let agent = ward.start_agent();
@@ -253,9 +255,7 @@ fn that_an_image_came_into_force_is_recorded_once_whenever_the_agent_is_killed()
 
 #[test]
 fn that_an_image_went_back_is_recorded_said_and_done_though_the_agent_that_gave_it_up_was_killed() {
-    let ward = Ward::new(MACHINE);
-    fs::create_dir_all(ward.at("images")).unwrap();
-    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let ward = ward();
     let agent = ward.start_agent();
     for serial in ["1", "2"] {
         install(&ward, serial);
@@ -298,9 +298,7 @@ fn that_an_image_went_back_is_recorded_said_and_done_though_the_agent_that_gave_
 #[test]
 fn what_waits_for_a_start_is_said_also_by_an_agent_that_took_the_guest_up_and_with_the_right_cause()
 {
-    let ward = Ward::new(MACHINE);
-    fs::create_dir_all(ward.at("images")).unwrap();
-    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let ward = ward();
     install(&ward, "1");
     bulkhead_images(&ward, &["activate", "desk"]);
     let agent = ward.start_agent();
@@ -338,9 +336,7 @@ fn what_waits_for_a_start_is_said_also_by_an_agent_that_took_the_guest_up_and_wi
 
 #[test]
 fn a_first_image_that_cannot_start_is_taken_back_and_another_takes_its_place() {
-    let ward = Ward::new(MACHINE);
-    fs::create_dir_all(ward.at("images")).unwrap();
-    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let ward = ward();
     install(&ward, "1");
     bulkhead_images(&ward, &["activate", "desk"]);
     fs::write(ward.at("images/desk/1/kernel"), "kernel X").unwrap();

@@ -18,6 +18,8 @@ mod audit;
 mod flawed;
 mod imaged;
 mod played;
+#[path = "../../audit/tests/support/relink.rs"]
+mod relink;
 mod renewed;
 mod roll_out;
 mod shown;

@@ -52,30 +52,37 @@ fn what_is_old_enough_goes_first_even_if_the_log_would_rather_stop() {
     assert!(place.verify(&[]).unwrap().first > 1);
 }
 
+/// Returns where the log is, in a child that runs the test of this name alone. `None` in the test itself, once the child has ended with 0 and left a log that goes on
+/// and holds.
+fn in_a_child(test: &str) -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os("AUDIT_NO_ROOM") {
+        return Some(PathBuf::from(dir));
+    }
+    let place = Place::new();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact"])
+        .env("AUDIT_NO_ROOM", place.dir.path())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let (log, recovered) = place.open();
+    assert!(recovered.broken.is_none());
+    log.close().unwrap();
+    place.verify(&[]).unwrap();
+    None
+}
+
 #[test]
 fn what_is_on_the_disk_is_told_to_be_though_the_checkpoint_after_it_is_not() {
     // As below: a child with a limit on the size of files, which lets the entry through that fills a file, and not the checkpoint that closes it.
-    if std::env::var_os("AUDIT_NO_ROOM").is_none() {
-        let place = Place::new();
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "room::what_is_on_the_disk_is_told_to_be_though_the_checkpoint_after_it_is_not",
-                "--exact",
-            ])
-            .env("AUDIT_NO_ROOM", place.dir.path())
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let (log, recovered) = place.open();
-        assert!(recovered.broken.is_none());
-        log.close().unwrap();
-        place.verify(&[]).unwrap();
+    let Some(dir) =
+        in_a_child("room::what_is_on_the_disk_is_told_to_be_though_the_checkpoint_after_it_is_not")
+    else {
         return;
-    }
+    };
     use nix::sys::resource::{Resource, setrlimit};
     use nix::sys::signal::{SigSet, Signal};
-    let dir = PathBuf::from(std::env::var_os("AUDIT_NO_ROOM").unwrap());
     let key = AuditKey::open(&dir.join("audit.key")).unwrap();
     let written = || fs::metadata(dir.join("audit/audit-000000000001.jsonl")).unwrap().len();
     let limits = Limits { file_bytes: 4000, checkpoint_every: 1000, ..SMALL };
@@ -97,24 +104,12 @@ fn what_is_on_the_disk_is_told_to_be_though_the_checkpoint_after_it_is_not() {
 #[test]
 fn a_disk_without_room_stops_the_log_until_it_is_opened_anew() {
     // A limit on the size of files stands in for the disk; the child ends with 0 if all is as it should be.
-    if std::env::var_os("AUDIT_NO_ROOM").is_none() {
-        let place = Place::new();
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["room::a_disk_without_room_stops_the_log_until_it_is_opened_anew", "--exact"])
-            .env("AUDIT_NO_ROOM", place.dir.path())
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let (log, recovered) = place.open();
-        assert!(recovered.broken.is_none());
-        log.close().unwrap();
-        place.verify(&[]).unwrap();
+    let Some(dir) = in_a_child("room::a_disk_without_room_stops_the_log_until_it_is_opened_anew")
+    else {
         return;
-    }
+    };
     use nix::sys::resource::{Resource, setrlimit};
     use nix::sys::signal::{SigSet, Signal};
-    let dir = PathBuf::from(std::env::var_os("AUDIT_NO_ROOM").unwrap());
     let key = AuditKey::open(&dir.join("audit.key")).unwrap();
     let limits = Limits { file_bytes: 1 << 20, ..SMALL };
     let (mut log, _) = Log::open(&dir.join("audit"), key, limits, "boot").unwrap();

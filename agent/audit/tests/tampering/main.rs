@@ -5,6 +5,8 @@
     reason = "clippy.toml allows it in tests and does not know that this is one"
 )]
 
+#[path = "../support/relink.rs"]
+mod relink;
 mod state;
 mod times;
 
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
+
+use relink::relink;
 
 use audit::events::{ClipboardPaste, Verdict};
 use audit::{
@@ -146,18 +150,6 @@ fn files_of(dir: &Path) -> Vec<PathBuf> {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
     files.sort();
     files
-}
-
-/// Returns a line with another number, predecessor and the hash that goes with them.
-fn relink(line: &str, seq: u64, prev: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let body = &line[..line.len() - 75];
-    let at = body.find(',').unwrap();
-    let body = format!("{{\"seq\":{seq}{}", &body[at..]);
-    let body = format!("{}\"prev\":\"{prev}\"", &body[..body.rfind("\"prev\"").unwrap()]);
-    let digest = Sha256::digest(format!("{body}}}"));
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{body},\"hash\":\"{hash}\"}}")
 }
 
 fn event(bytes: u64) -> AuditEvent {
