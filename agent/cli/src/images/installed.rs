@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, print};
 use super::Pc;
+use super::store::Records;
 use crate::progress::{Progress, size};
 use printable::explain;
 
@@ -36,19 +37,12 @@ struct ListedImage {
 }
 
 pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
-    let (mut images, mut problems) = (Vec::new(), Vec::new());
-    let names = match pc.store().names() {
-        Ok(names) => names,
-        Err(error) => return common.fail(Failure::No, &explain(&error)),
+    let Records { records, problems } = match pc.records(None) {
+        Ok(found) => found,
+        Err(why) => return common.fail(Failure::No, &why),
     };
-    for name in names {
-        let record = match pc.found(&name) {
-            Ok(record) => record,
-            Err(why) => {
-                problems.push(why);
-                continue;
-            }
-        };
+    let mut images = Vec::new();
+    for (name, record) in &records {
         images.extend(record.installed().map(|(serial, state, entry)| {
             ListedImage {
                 name: name.to_string(),
@@ -157,26 +151,15 @@ pub(super) fn verify(common: &Common, pc: &Pc, name: Option<&ImageName>) -> Outc
         Ok(trust) => trust,
         Err(why) => return common.fail(Failure::No, &why),
     };
-    let names = match name {
-        Some(name) => Ok(vec![name.clone()]),
-        None => pc.store().names(),
+    let Records { records, mut problems } = match pc.records(name) {
+        Ok(found) => found,
+        Err(why) => return common.fail(Failure::No, &why),
     };
-    let names = match names {
-        Ok(names) => names,
-        Err(error) => return common.fail(Failure::No, &explain(&error)),
-    };
-    let (mut verified, mut problems) = (Vec::new(), Vec::new());
-    for name in names {
-        let record = match pc.found(&name) {
-            Ok(record) => record,
-            Err(why) => {
-                problems.push(why);
-                continue;
-            }
-        };
+    let mut verified = Vec::new();
+    for (name, record) in &records {
         for (serial, _, entry) in record.installed() {
             let mut progress = Progress::new(common, "read", entry.size);
-            match pc.store().verify(&name, serial, &trust, |bytes| progress.add(bytes)) {
+            match pc.store().verify(name, serial, &trust, |bytes| progress.add(bytes)) {
                 Ok(signers) => verified.push(json!({
                     "name": name.as_str(), "serial": serial, "signers": signers, "manifest": entry.manifest,
                     "bytes": entry.size,

@@ -147,10 +147,36 @@ impl Pc {
         found.map_err(|error| explain(&error))
     }
 
+    /// Returns the records of a name, or of every name, and what is wrong with those that cannot be read.
+    ///
+    /// # Errors
+    /// It cannot be told which names there are.
+    pub(super) fn records(&self, name: Option<&ImageName>) -> Result<Records, String> {
+        let names = match name {
+            Some(name) => vec![name.clone()],
+            None => self.store().names().map_err(|error| explain(&error))?,
+        };
+        let mut found = Records::default();
+        for name in names {
+            match self.found(&name) {
+                Ok(record) => found.records.push((name, record)),
+                Err(why) => found.problems.push(why),
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the record of a name, for a command that fails without one.
     fn record(&self, common: &Common, name: &ImageName) -> Result<Record, Outcome> {
         self.found(name).map_err(|why| common.fail(Failure::No, &why))
     }
+}
+
+/// The records of names, and what is wrong with those that cannot be read.
+#[derive(Default)]
+pub(super) struct Records {
+    pub(super) records: Vec<(ImageName, Record)>,
+    pub(super) problems: Vec<String>,
 }
 
 pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
