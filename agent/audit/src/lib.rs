@@ -38,6 +38,8 @@ pub mod events;
 mod export;
 mod files;
 mod flaws;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod head;
 mod key;
 mod lock;

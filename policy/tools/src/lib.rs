@@ -34,6 +34,8 @@ mod check;
 pub mod diff;
 mod explain;
 pub mod from_device;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod lint;
 mod matrix;
 pub mod replay;

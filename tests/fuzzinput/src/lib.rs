@@ -11,9 +11,12 @@
 //! assert_eq!(input.rest(), [7]);
 //! ```
 //!
-//! It makes no structure of its own and keeps no statistics: a fuzzer that learns from coverage does that.
+//! It makes no structure of its own and keeps no statistics: a fuzzer that learns from coverage does that. [`corpus`] runs the inputs
+//! that fuzz targets begin with.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+
+pub mod corpus;
 
 /// The input that is not read yet.
 #[derive(Clone, Debug)]

@@ -6,11 +6,17 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::sys::signal::{SigSet, Signal};
+
 use super::{Console, NamedPort};
 use crate::fuzz::{Stream, drive};
 
 /// Drives the console device with a console and two ports, and clients that come and go.
 pub fn run(data: &[u8]) {
+    // A Rust program ignores it before it begins; libFuzzer's begins in C++, and would end where a client has hung up.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGPIPE);
+    signals.thread_block().expect("a signal can be blocked");
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let address = |port: u8| {

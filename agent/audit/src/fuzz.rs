@@ -1,12 +1,17 @@
-//! Any bytes as a file of an audit log: verified, read, exported, opened and written on.
-#![no_main]
+//! What agent/fuzz calls.
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a fuzz target stops where it has found something"
+)]
 
 use std::fs;
 
-use audit::events::AgentStopped;
-use audit::{AuditKey, Limits, Log, each, rfc5424, verify};
+use crate::events::AgentStopped;
+use crate::{AuditKey, Limits, Log, each, rfc5424, verify};
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+/// Takes any bytes as a file of an audit log, which is verified, read, exported, opened and written on.
+pub fn log(data: &[u8]) {
     let dir = tempfile::tempdir().expect("a directory");
     let log = dir.path().join("audit");
     fs::create_dir(&log).expect("a log");
@@ -20,4 +25,4 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     .expect("it is read");
     let (mut log, _) = Log::open(&log, key, Limits::default(), "boot").expect("it is opened");
     log.append(&[AgentStopped {}.into()]).expect("it is written on");
-});
+}
