@@ -8,10 +8,11 @@ use std::path::Path;
 
 use fuzzinput::corpus::{Target, run};
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 15] = [
     ("audit", audit::fuzz::log),
     ("clipboard", clipboard::fuzz::mediator),
     ("clipboard_content", clipboard::fuzz::content),
+    ("control_requests", control::fuzz::requests),
     ("hid_report", |data| {
         let _ = hidreport::Uses::of(data);
     }),
@@ -21,6 +22,7 @@ const TARGETS: [Target; 13] = [
     ("usb_descriptors", usbfilter::fuzz::fuzz_descriptors),
     ("usb_device", usbfilter::fuzz::fuzz_device),
     ("usb_guest", usbfilter::fuzz::fuzz_guest),
+    ("vmm_words", domains::fuzz::vmm_words),
     ("worker_clipboard", worker_link::clipboard::fuzz),
     ("worker_link", worker_link::fuzz),
     ("worker_usb", worker_link::usb::fuzz),

@@ -32,6 +32,8 @@ pub mod client;
 pub mod commands;
 pub mod entries;
 pub mod findings;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod protocol;
 pub mod reports;
 pub mod roles;

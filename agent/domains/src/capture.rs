@@ -212,14 +212,14 @@ fn clean_cut(line: &[u8]) -> String {
 
 /// Bytes into lines of at most [`LINE_MAX`] bytes; the rest of a longer line is left out.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
     /// The line that comes has no beginning.
     passing_over: bool,
 }
 
 impl Lines {
-    fn push(&mut self, bytes: &[u8], out: &mut VecDeque<String>) {
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut VecDeque<String>) {
         for byte in bytes {
             match byte {
                 b'\n' => out.extend(self.finish()),

@@ -32,6 +32,8 @@ pub mod desired_state;
 pub mod devices;
 pub mod disks;
 pub mod entries;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod host_network;
 pub mod leftovers;
 pub mod lifecycle;

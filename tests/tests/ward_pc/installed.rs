@@ -319,7 +319,7 @@ fn while_it_runs(pc: &WardPc, line: &str) -> Outcome<u32> {
     run(
         pc,
         &format!(
-            "rm -f /tmp/line.*; (({line}) > /tmp/line.said 2>&1; echo $? > /tmp/line.status) > /dev/null 2>&1 &"
+            "rm -f /tmp/line.*; ( ({line}) > /tmp/line.said 2>&1; echo $? > /tmp/line.status) > /dev/null 2>&1 &"
         ),
     )?;
     let mut answers = 0;
