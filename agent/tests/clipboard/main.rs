@@ -8,6 +8,7 @@
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
 mod desktops;
+mod floods;
 mod rogue_decoders;
 mod rogue_readers;
 mod taken;

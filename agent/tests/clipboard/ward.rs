@@ -93,7 +93,7 @@ pub(crate) struct Ward {
     pub(crate) clipboard: Clipboard,
     pub(crate) clinical: UnixStream,
     pub(crate) internet: UnixStream,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Ward {

@@ -18,6 +18,7 @@
 //! | | 8 | number, bytes | [`Event::TooLarge`] |
 //! | | 9 | 1 to 4, two numbers | [`Event::Nonsense`] |
 //! | | 10 | | [`Event::Ended`] |
+//! | | 11 | | [`Event::Unannounced`] |
 //!
 //! A request to the guest for its clipboard has a number, which is the agent's: what is said of an earlier one counts for nothing.
 //!
@@ -136,6 +137,8 @@ pub enum Event {
     Nonsense(Nonsense),
     /// The guest's stream has ended. Nothing comes after this.
     Ended,
+    /// Bytes of the guest were read, and its agent has not announced itself: what reads them does not hang, whatever lies unread. Said once a second at most.
+    Unannounced,
 }
 
 /// Most bytes of a command.
@@ -222,6 +225,7 @@ impl Event {
             Self::TooLarge { number, bytes } => words(&[8, *number, *bytes]),
             Self::Nonsense(why) => words(&[&[9], &why.words()[..]].concat()),
             Self::Ended => words(&[10]),
+            Self::Unannounced => words(&[11]),
         }
     }
 
@@ -258,6 +262,7 @@ impl Event {
             8 => Self::TooLarge { number: number(&mut bytes)?, bytes: number(&mut bytes)? },
             9 => Self::Nonsense(Nonsense::read(&mut bytes)?),
             10 => Self::Ended,
+            11 => Self::Unannounced,
             _ => return Err(Malformed("it is an event that there is not")),
         };
         end(bytes)?;
@@ -309,13 +314,14 @@ mod tests {
             Event::Nonsense(Nonsense::Size { kind: 4, size: u32::MAX }),
             Event::Nonsense(Nonsense::Short { kind: 8, size: 0 }),
             Event::Ended,
+            Event::Unannounced,
         ]
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_a_message_as_it_is_written_or_none(
-            first in 0u32..12,
+            first in 0u32..13,
             words in prop::collection::vec(prop_oneof![0u32..5, any::<u32>()], 0..20),
             rest in prop::collection::vec(any::<u8>(), 0..4),
         ) {

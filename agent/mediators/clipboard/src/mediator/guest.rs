@@ -6,7 +6,7 @@ use monitor::Permit;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
-use super::limits::{AGAIN, CHECK_EVERY, FAULT_ENTRIES, OFFERED_FOR, PULL_SILENCE};
+use super::limits::{AGAIN, CHECK_EVERY, FAULT_ENTRIES, OFFERED_FOR, UNREAD_CHECKS};
 use super::requests::Requests;
 use super::{DomainIndex, Paste, Time};
 use crate::grant::PermittedContent;
@@ -69,8 +69,8 @@ pub(super) enum Reading {
 /// Bytes of a guest that lie in its stream while its agent has not announced itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unheard {
-    /// Since when some have lain there at each check.
-    since: Option<Time>,
+    /// Checks in a row at which some lay there, since its reader last said anything.
+    checks: u32,
     /// When the next check is.
     again: Time,
 }
@@ -154,15 +154,23 @@ impl Guest {
 
     /// Handles that bytes of it lie unread, or do not any more. Returns whether they have for too long.
     pub(super) fn checked_unread(&mut self, unread: bool, now: Time) -> bool {
-        let Unheard { since, again } = &mut self.unheard;
+        let Unheard { checks, again } = &mut self.unheard;
         if !unread {
-            if since.take().is_some() {
+            if std::mem::take(checks) > 0 {
                 *again = now.saturating_add(CHECK_EVERY);
             }
             return false;
         }
         *again = now.saturating_add(CHECK_EVERY);
-        now >= since.get_or_insert(now).saturating_add(PULL_SILENCE)
+        let before = *checks;
+        *checks = before.saturating_add(1);
+        before >= UNREAD_CHECKS
+    }
+
+    /// Handles that its reader has said something, whatever that is: it does not hang.
+    pub(super) fn reader_said_something(&mut self) {
+        self.reading = Reading::Works;
+        self.unheard.checks = 0;
     }
 
     pub(super) fn announced(&mut self, request: bool, capabilities: Capabilities) {

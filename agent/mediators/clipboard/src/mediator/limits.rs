@@ -11,8 +11,14 @@ pub const HELD_FOR: Time = Time::from_secs(300);
 pub const OFFERED_FOR: Time = Time::from_secs(60);
 /// How long a guest may be silent while content is asked of it.
 pub const PULL_SILENCE: Time = Time::from_secs(5);
-/// How often is checked whether bytes of a guest whose agent has not announced itself lie unread. Its reader has [`PULL_SILENCE`] to say what they are.
+/// How often is checked whether bytes of a guest whose agent has not announced itself lie unread.
 pub const CHECK_EVERY: Time = Time::from_millis(500);
+/// Checks, after the first at which bytes lay unread, at which its reader may have said nothing since. Checks and no time of the clock: while the PC sleeps no
+/// reader reads, and there are none.
+pub const UNREAD_CHECKS: u32 = 10;
+/// How long the reader of such a guest may be silent. It says that it reads every [`UNANNOUNCED_EVERY`](::vdagent::UNANNOUNCED_EVERY).
+pub const READER_SILENCE: Time = CHECK_EVERY.saturating_mul(UNREAD_CHECKS);
+const _: () = assert!(READER_SILENCE.as_millis() > 3 * ::vdagent::UNANNOUNCED_EVERY.as_millis());
 /// How long a guest may take to hand its content over.
 pub const PULL_MAX: Time = Time::from_secs(30);
 /// How long a worker may take to decode a picture.

@@ -271,7 +271,7 @@ impl ClipboardMediator {
             // There is nobody left to answer, nor to be asked.
             return Ok(());
         }
-        guest.reading = Reading::Works;
+        guest.reader_said_something();
         match event {
             Event::Announce { request, capabilities } => {
                 guest.announced(request, Capabilities(capabilities));
@@ -332,6 +332,7 @@ impl ClipboardMediator {
                 self.disconnected(index, now);
                 self.out.push(Output::Disconnect(index, again));
             }
+            Event::Unannounced => {}
         }
         Ok(())
     }

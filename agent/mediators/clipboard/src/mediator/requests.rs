@@ -1,6 +1,6 @@
 //! The requests for one guest's clipboard, by number, and whether what its reader says of them can be.
 
-use super::limits::{HELD_MAX, PULL_SILENCE};
+use super::limits::{HELD_MAX, READER_SILENCE};
 use super::{ClipboardMediator, DomainIndex, Output, Time};
 use worker_link::clipboard::Command;
 
@@ -13,8 +13,8 @@ pub enum ReaderFault {
     /// The content that it says is there is not.
     #[error("the content that it has read is not to be had")]
     Content(#[source] std::io::Error),
-    /// It says nothing of what its guest has said.
-    #[error("its guest has said something, of which it says nothing for {} seconds", PULL_SILENCE.as_secs())]
+    /// Bytes of its guest lie there, and it says nothing: neither what they are nor that it reads any.
+    #[error("its guest has said something, and it has told neither what that is nor that it reads it for {} seconds", READER_SILENCE.as_secs())]
     Silent,
 }
 

@@ -25,6 +25,8 @@ pub const UNASKED: Rate =
     Rate { burst: 256 << 10, every: Time::from_nanos(1_000_000_000 / (256 << 10)) };
 /// Between two [`Event::Progress`], in bytes.
 const PROGRESS: u32 = 64 << 10;
+/// Between two [`Event::Unannounced`], and between the stream's first bytes and the first of them: most agents announce themselves with those.
+pub const UNANNOUNCED_EVERY: Time = Time::from_secs(1);
 
 /// Where what was read goes.
 pub trait Sink {
@@ -62,7 +64,19 @@ pub struct GuestReader {
     waiting: Option<Waiting>,
     /// Bytes of the content that comes in, when that was last told.
     told: u32,
+    unannounced: Unannounced,
     over: bool,
+}
+
+/// A guest's agent that has not announced itself.
+#[derive(Clone, Copy, Debug)]
+enum Unannounced {
+    /// Nothing of its guest has been read.
+    Unread,
+    /// Bytes have been read: the first, or the last of which the agent was told, at this time.
+    Since(Time),
+    /// It has announced itself.
+    Over,
 }
 
 impl Default for GuestReader {
@@ -73,6 +87,7 @@ impl Default for GuestReader {
             asked: None,
             waiting: None,
             told: 0,
+            unannounced: Unannounced::Unread,
             over: false,
         }
     }
@@ -161,7 +176,21 @@ impl GuestReader {
                 }
             }
         }
+        if !self.over && self.is_to_tell_unannounced(now) {
+            sink.event(Event::Unannounced)?;
+        }
         Ok(())
+    }
+
+    /// Handles that bytes were read; returns whether there is to be told that they were, as the guest's agent has not announced itself.
+    fn is_to_tell_unannounced(&mut self, now: Time) -> bool {
+        let due = match self.unannounced {
+            Unannounced::Unread => false,
+            Unannounced::Since(since) if now >= since.saturating_add(UNANNOUNCED_EVERY) => true,
+            Unannounced::Since(_) | Unannounced::Over => return false,
+        };
+        self.unannounced = Unannounced::Since(now);
+        due
     }
 
     fn read<S: Sink>(&mut self, read: Read<'_>, sink: &mut S) -> Result<(), S::Error> {
@@ -172,6 +201,7 @@ impl GuestReader {
                     self.reader.forget();
                     (self.asked, self.waiting) = (None, None);
                 }
+                self.unannounced = Unannounced::Over;
                 self.reader.set_selection(capabilities.has(capability::CLIPBOARD_SELECTION));
                 Some(Event::Announce { request, capabilities: capabilities.0 })
             }

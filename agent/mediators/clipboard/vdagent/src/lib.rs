@@ -25,7 +25,7 @@ mod message;
 mod reader;
 pub mod spec;
 
-pub use guest_reader::{GuestReader, Sink, UNASKED};
+pub use guest_reader::{GuestReader, Sink, UNANNOUNCED_EVERY, UNASKED};
 pub use message::{Capabilities, Message};
 pub use reader::{Read, Reader};
 

@@ -74,6 +74,7 @@ pub(super) fn lie() -> impl Strategy<Value = Event> {
             .prop_map(|(number, bytes)| Event::TooLarge { number, bytes }),
         1 => why.prop_map(|(kind, size)| Event::Nonsense(Nonsense::Size { kind, size })),
         1 => Just(Event::Ended),
+        1 => Just(Event::Unannounced),
     ]
 }
 

@@ -3,8 +3,8 @@
 use worker_link::clipboard::Event;
 
 use super::world::{A, B, CAPABLE, TEXT, World, allowed, announce, give, grab, pasted};
-use crate::mediator::limits::{AGAIN, CHECK_EVERY, PULL_SILENCE};
-use crate::mediator::{Hotkey, ReaderFault};
+use crate::mediator::limits::{AGAIN, CHECK_EVERY, PULL_SILENCE, UNREAD_CHECKS};
+use crate::mediator::{Hotkey, ReaderFault, Time};
 
 fn announces() -> Event {
     Event::Announce { request: false, capabilities: CAPABLE }
@@ -210,4 +210,61 @@ fn a_reader_that_says_nothing_of_what_its_guest_said_is_found_out_and_named_as_w
     assert!(world.last_words().contains("no clipboard agent runs there"));
     world.disconnected.pop();
     only_its_stream_is_lost(world, "silent");
+}
+
+/// B's stream begins, and its agent says nothing of itself.
+fn unannounced() -> World {
+    let mut world = allowed();
+    world.disconnected(B);
+    world.connected(B);
+    world
+}
+
+/// Checks whether bytes of B lie unread, which they do, until its reader is taken for one that hangs or that often.
+fn found_after(
+    world: &mut World,
+    checks: u32,
+    mut meanwhile: impl FnMut(&mut World),
+) -> Option<u32> {
+    for check in 0..checks {
+        meanwhile(world);
+        assert!(world.mediator.check_unread_at(B).is_some_and(|at| world.now >= at));
+        if world.mediator.checked_unread(B, true, world.now).is_err() {
+            return Some(check);
+        }
+        world.wait(CHECK_EVERY);
+    }
+    None
+}
+
+#[test]
+fn a_guest_that_floods_and_never_announces_itself_keeps_its_reader_unless_that_hangs() {
+    let mut world = unannounced();
+    // Content that nobody asked for, of which its reader has nothing to tell: two seconds' worth of its allowance each second.
+    let flood = give(TEXT, &[0; 1000]).repeat(64);
+    let found = found_after(&mut world, 20 * UNREAD_CHECKS, |world| {
+        for _ in 0..4 {
+            if world.unread_for(B).is_zero() {
+                world.sends(B, &flood);
+            }
+        }
+        assert!(world.unread_for(B) > Time::ZERO, "bytes of it lie unread");
+    });
+    assert_eq!(found, None);
+    assert!(world.disconnected.is_empty());
+    world.hotkey(Hotkey::Copy, B);
+    assert!(world.last_words().contains("no clipboard agent runs there"), "{}", world.last_words());
+    let found = found_after(&mut world, 100, |_| ());
+    assert!(found.is_some_and(|check| check <= UNREAD_CHECKS), "it hangs");
+    world.mediator.reader_failed(B, world.now);
+    world.settle();
+    only_its_stream_is_lost(world, "hangs");
+}
+
+#[test]
+fn a_pc_that_slept_does_not_take_its_readers_for_ones_that_hang() {
+    let mut world = unannounced();
+    let found = found_after(&mut world, UNREAD_CHECKS, |world| world.wait(Time::from_secs(3600)));
+    assert_eq!(found, None);
+    assert_eq!(found_after(&mut world, 1, |_| ()), Some(0), "it hangs indeed");
 }

@@ -241,7 +241,51 @@ fn a_guest_is_read_no_faster_than_its_allowance_but_for_what_it_was_asked_for() 
     assert!(taken < 4 << 20, "{taken} bytes in ten seconds");
 }
 
+#[test]
+fn that_a_guest_is_read_whose_agent_does_not_announce_itself_is_told_once_a_second() {
+    let mut guest = Guest::default();
+    let mut told = Vec::new();
+    for tenth in 0..100u64 {
+        let now = Time::from_millis(tenth * 100);
+        // It holds back for four seconds.
+        if !(30..70).contains(&tenth) {
+            guest.reader.received(&give(b"nobody asked"), now, &mut guest.heard).unwrap();
+        }
+        let heard = guest.hears();
+        if !heard.is_empty() {
+            assert_eq!(heard, [Event::Unannounced]);
+            told.push(tenth);
+        }
+    }
+    assert_eq!(told, [10, 20, 70, 80, 90]);
+    let mut guest = Guest::capable();
+    for second in 0..100 {
+        guest.reader.received(&give(b"a"), Time::from_secs(second), &mut guest.heard).unwrap();
+    }
+    assert_eq!(guest.hears(), [], "it has announced itself");
+}
+
 proptest! {
+    #[test]
+    fn that_a_guest_is_read_is_told_no_oftener_and_no_later_than_each_second_until_it_announces_itself(
+        pauses in prop::collection::vec(0u64..1000, 1..60),
+        announces in 0usize..60,
+        request in any::<bool>(),
+    ) {
+        let mut guest = Guest::default();
+        let (mut now, mut last) = (Time::ZERO, Time::ZERO);
+        for (read, pause) in pauses.into_iter().enumerate() {
+            let said = if read == announces { announce(request) } else { give(b"unasked") };
+            guest.reader.received(&said, now, &mut guest.heard).unwrap();
+            let told = guest.hears().contains(&Event::Unannounced);
+            prop_assert_eq!(told, read < announces && now - last >= UNANNOUNCED_EVERY);
+            if told {
+                last = now;
+            }
+            now += Time::from_millis(pause);
+        }
+    }
+
     #[test]
     fn however_a_stream_is_cut_up_the_same_is_read(
         answers in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..4),
