@@ -2,13 +2,14 @@
 //! device's place attends to the worker.
 //!
 //! The broker has an [`Attachment`], the thread a [`Serving`]. Dropping the first ends the second: it cuts the stream to the VMM at once, of which both
-//! have a copy, and has the worker killed. Whatever the device and its worker are about then, nothing of it reaches the guest any more.
+//! have a copy, and kills the worker. Whatever the device and its worker are about then, nothing of it reaches the guest any more.
 //! [`Attachment::start`] is the only way to either, and takes
 //! what permits it by value: the device, what of it is served and how, and the domain are those of the permit, or there is no attachment.
 
 mod domain_socket;
 mod worker;
 
+use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -22,8 +23,8 @@ use worker_link::usb::{Job, Speed};
 
 pub(super) use domain_socket::{Connection, DomainSocket};
 pub use worker::DomainWorkers;
-pub(crate) use worker::REFUSALS;
 use worker::{Attendant, BEGIN_WITHIN, Cut, DeviceWorker};
+pub(crate) use worker::{LEAVE_WITHIN, REFUSALS};
 
 use crate::grant::UsbGrant;
 use monitor::Permit;
@@ -274,15 +275,22 @@ impl Serving {
         let hold = Hold::take(sysfs, vetted).map_err(|error| explain(&error))?;
         let node = hold.open().map_err(|error| explain(&error))?;
         let workers_node = hold.open_for_worker().map_err(|error| explain(&error))?;
+        let share = job.share.clone();
+        // Of a part the other interfaces are in use.
+        let reset = || {
+            if share.is_whole() { node.reset() } else { node.choose_first_settings(&share) }
+        };
+        // Dropped behind the worker, of which nothing is left then, and before the port.
+        let afterwards = Afterwards::new(&reset);
         let worker = DeviceWorker::start(&workers, stream.into(), workers_node, &job)
             .map_err(|error| format!("what serves USB devices does not start: {error}"))?;
+        afterwards.arm();
         let killed_by = worker
             .killed_by()
             .map_err(|error| format!("there is no file descriptor for it: {error}"))?;
         cut.take(killed_by);
         let authorise = || hold.admit();
         let (commands, waker, cut) = (&commands, &*waker, &*cut);
-        let share = job.share;
         let attendant = Attendant {
             worker,
             commands,
@@ -293,20 +301,37 @@ impl Serving {
             begin_within: BEGIN_WITHIN,
             what,
         };
-        let served = attendant.attend();
-        // Nothing is left of the worker. Of a part the other interfaces are in use.
-        if share.is_whole() {
-            node.reset();
-        } else {
-            node.choose_first_settings(&share);
-        }
-        served
+        attendant.attend()
     }
 
     /// Gives a test, which is the thread of the device, the stream to the VMM.
     #[cfg(test)]
     pub(super) fn into_stream(self) -> UnixStream {
         self.stream
+    }
+}
+
+/// Does something when it is dropped, also by a thread that fails, if it was armed.
+struct Afterwards<'a> {
+    what: &'a dyn Fn(),
+    armed: Cell<bool>,
+}
+
+impl<'a> Afterwards<'a> {
+    const fn new(what: &'a dyn Fn()) -> Self {
+        Self { what, armed: Cell::new(false) }
+    }
+
+    fn arm(&self) {
+        self.armed.set(true);
+    }
+}
+
+impl Drop for Afterwards<'_> {
+    fn drop(&mut self) {
+        if self.armed.get() {
+            (self.what)();
+        }
     }
 }
 

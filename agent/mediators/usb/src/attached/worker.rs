@@ -41,10 +41,13 @@ use turn::{Fault, Heard, Stage, Turn};
 
 /// How long it may take until the guest has the device: each of many control requests may take its five seconds.
 pub(super) const BEGIN_WITHIN: Duration = Duration::from_secs(120);
-/// How long it may take to let the device go once the guest has it no longer.
-const LEAVE_WITHIN: Duration = Duration::from_secs(15);
-/// How long it may take to say that its VMM has gone.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to let the device go once the guest has it no longer, if the broker does not end it before. The agent's end waits for longer. What it leaves
+/// of the device is the agent's to put right.
+pub(crate) const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+/// How long it may take to say that its VMM has gone: longer than one control request that its device does not answer, which takes five seconds.
+const GONE_WITHIN: Duration = Duration::from_secs(7);
+/// How long one that has hung up may take until nothing is left of it, for it to be said how it ended.
+const ENDED_WITHIN: Duration = Duration::from_millis(500);
 /// What helps when the worker failed.
 const AGAIN: &str = "plug it in again";
 
@@ -100,19 +103,23 @@ impl Attendant<'_> {
     /// Says why a worker that was not told to end is ended, at once: one that the kernel does not let go is waited for afterwards.
     fn fault(&mut self, stage: Stage, fault: Fault) -> Result<(), NotServed> {
         let how = match fault {
-            Fault::Ended => {
-                let status = self.worker.end();
-                self.worker.ended_how(status)
-            }
-            fault => printable::explain(&fault),
+            Fault::Ended => self.worker.ended_by_itself(ENDED_WITHIN),
+            _ => None,
         };
-        tracing::warn!("the worker that serves {} failed: {how}", self.what);
-        let why = format!("what serves it failed: {how}; {AGAIN}");
+        let how = how.unwrap_or_else(|| printable::explain(&fault));
+        tracing::warn!("the worker that serves {} is ended: {how}", self.what);
+        // That is its device's doing.
+        let is_device_gone = matches!(fault, Fault::NoDevice);
+        let why = if is_device_gone {
+            format!("{how}; {AGAIN}")
+        } else {
+            format!("what serves it failed: {how}; {AGAIN}")
+        };
         if stage == Stage::Opening {
             return Err(why.into());
         }
-        let reason = Some(DetachReason::Stream(why));
-        (self.tell)(DeviceThreadEvent::Detached(reason, None));
+        let kind = if is_device_gone { DetachReason::NoDevice } else { DetachReason::Stream };
+        (self.tell)(DeviceThreadEvent::Detached(Some(kind(why)), None));
         Ok(())
     }
 
@@ -145,12 +152,9 @@ impl Attendant<'_> {
                         self.send(Command::Close)?;
                     }
                 }
-                // It has let the device go in time, or has its stream cut and is killed.
+                // Whatever it still does with the device, it is killed.
                 Ok(DeviceThreadCommand::Cut) | Err(mpsc::TryRecvError::Disconnected) => {
-                    if turn.stage != Stage::Leaving {
-                        return Ok(Some(Outcome::Over));
-                    }
-                    break;
+                    return Ok(Some(Outcome::Over));
                 }
                 Err(mpsc::TryRecvError::Empty) => break,
             }
@@ -165,7 +169,15 @@ impl Attendant<'_> {
             return Ok(None);
         }
         let left = match turn.stage {
-            Stage::Opening => Some(turn.left(self.begin_within, now).ok_or(Fault::NotBegun)?),
+            Stage::Opening => {
+                let left = turn.left(self.begin_within, now).ok_or(Fault::NotBegun)?;
+                match turn.gone.map(|since| now.saturating_duration_since(since)) {
+                    None => Some(left),
+                    // There is nobody to serve it to, and nobody has seen anything of it.
+                    Some(gone) if gone >= GONE_WITHIN => return Ok(Some(Outcome::Over)),
+                    Some(gone) => Some(left.min(GONE_WITHIN.saturating_sub(gone))),
+                }
+            }
             Stage::Serving => match turn.gone {
                 None => None,
                 Some(since) => {
@@ -181,7 +193,7 @@ impl Attendant<'_> {
                 left => left,
             },
         };
-        let waits_for_vmm = turn.stage == Stage::Serving && turn.gone.is_none();
+        let waits_for_vmm = turn.stage != Stage::Leaving && turn.gone.is_none();
         let left = left.into_iter().chain(owed).min();
         if self.wait(left, waits_for_vmm)? {
             turn.gone = Some(Moment::now());
@@ -242,12 +254,7 @@ impl Attendant<'_> {
         if turn.gone.is_none() && self.has_vmm_gone() {
             turn.gone = Some(now);
         }
-        let heard = turn.hear(now, bytes)?;
-        if turn.stage == Stage::Leaving {
-            // It is not killed for being let go: it has its time for that.
-            self.cut.forget();
-        }
-        match heard {
+        match turn.hear(now, bytes)? {
             Heard::Nothing => {}
             Heard::Tell(event) => (self.tell)(event),
             Heard::Failed(why) => {

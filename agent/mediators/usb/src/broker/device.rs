@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use audit::events::UsbJudged;
-use clock::Moment;
 use policy::carriage::Limit;
 use policy::decide::Decision;
 use policy::request::UsbDevice;
-use ratelimit::RateLimiter;
 use usbdescriptors::Share;
 use usbfilter::Rules;
 use usbhost::{BusId, Plugged};
 
 use super::terms::Terms;
-use crate::attached::{Attachment, Connection, REFUSALS};
+use crate::attached::{Attachment, Connection};
 use crate::grant::UsbGrant;
 use crate::lifecycle::{KEPT, Lifecycle, NO_DRIVER, State, UNRECORDED};
 use control::reports::UsbReport;
@@ -25,24 +23,6 @@ pub(super) const NO_DRIVER_REMEDY: &str = "plug it in again, or use another keyb
 /// What is said of a device that is still in use by what served it last.
 const HANGS: &str =
     "what served it last has not let it go: if that lasts, its device hangs; pull it out";
-
-/// Audit entries of refusals at one place, however many workers say them; the rest are counted in the entry of the end.
-#[derive(Debug)]
-pub(super) struct Refusals {
-    began: Moment,
-    rate: RateLimiter,
-}
-
-impl Refusals {
-    fn new() -> Self {
-        Self { began: Moment::now(), rate: RateLimiter::new(REFUSALS) }
-    }
-
-    /// Returns whether there may be another.
-    pub(super) fn take(&mut self) -> bool {
-        self.rate.take(1, self.began.elapsed())
-    }
-}
 
 pub(super) struct Device {
     pub(super) id: BusId,
@@ -59,8 +39,6 @@ pub(super) struct Device {
     pub(super) connection: Option<Connection>,
     /// Its domain was to be connected, and what served it last had not let it go.
     pub(super) hangs: bool,
-    /// Entries of what was refused here.
-    pub(super) refusals: Refusals,
     /// What it is, or was, served by: whatever is not cut yet, by the number of its task.
     pub(super) attachments: BTreeMap<u64, Attachment>,
 }
@@ -84,7 +62,6 @@ impl Device {
             terms: None,
             connection: None,
             hangs: false,
-            refusals: Refusals::new(),
             attachments: BTreeMap::new(),
         }
     }

@@ -115,7 +115,7 @@ impl Broker {
     }
 
     /// Has the thread of a place do something, or says why there is no thread.
-    fn task(&mut self, id: &BusId, number: u64, task: Task) -> Result<(), String> {
+    pub(super) fn task(&mut self, id: &BusId, number: u64, task: Task) -> Result<(), String> {
         if !self.places.contains_key(id) {
             if self.places.len() >= PLACES_MAX {
                 return Err("too many USB devices are plugged in".to_owned());
@@ -153,7 +153,8 @@ impl Broker {
         if let Some(device) = self.devices.get_mut(id) {
             device.hangs = hangs;
         }
-        if hangs {
+        // Nor would it be served before the thread is done with what it does otherwise, such as wait for a driver of the host's.
+        if hangs || self.places.get(id).is_some_and(|place| place.busy > 0) {
             return Connection::NotYet(AGAIN);
         }
         // A VMM that takes it and lets it go again and again has to wait.

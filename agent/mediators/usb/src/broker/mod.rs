@@ -33,7 +33,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
 use usbhost::{BusId, UsbAuthorization, UsbDevices};
 
-use super::attached::{DeviceThreadEvent, DomainSocket};
+use super::attached::{self, DeviceThreadEvent, DomainSocket};
 use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
 use super::{Command, Domain, Setup, UsbEvent};
 use base::uevent::Uevents;
@@ -53,8 +53,10 @@ pub use text::not_attached;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often what a filter refused again and again is told.
 const FLUSH: Duration = Duration::from_secs(60);
-/// How long the end waits for devices to be let go.
+/// How long the end waits for devices to be let go: every worker is killed long before that, and only one that the kernel does not let go is left.
 const LETTING_GO: Duration = Duration::from_secs(5);
+const _: () =
+    assert!(LETTING_GO.as_millis() > LEAVE_WITHIN.as_millis() + attached::LEAVE_WITHIN.as_millis());
 /// Places with a thread: more devices than anybody plugs into a ward PC.
 const PLACES_MAX: usize = 128;
 
@@ -353,10 +355,10 @@ impl Broker {
 
     /// Writes down what the filter of a device that is served has refused.
     fn refused(&mut self, id: &BusId, task: u64, what: String, times: u64) {
-        let Some(device) = self.devices.get_mut(id) else { return };
+        let Some(device) = self.devices.get(id) else { return };
         let Some(grant) = device.lifecycle.served_by(task) else { return };
-        // A worker that was taken over has another come after it.
-        if !device.refusals.take() {
+        // A worker that was taken over has another come after it, and a device that is comes again.
+        if !self.pace.take_refusal(id) {
             return;
         }
         let event = UsbRefused {

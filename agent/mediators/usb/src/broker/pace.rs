@@ -9,6 +9,8 @@ use clock::Moment;
 use ratelimit::{Rate, RateLimiter};
 use usbhost::BusId;
 
+use crate::attached::REFUSALS;
+
 /// At once as many as a full dock brings; then as fast as a person plugs.
 const RATE: Rate = Rate { burst: 32, every: Duration::from_secs(2) };
 
@@ -16,11 +18,13 @@ const RATE: Rate = Rate { burst: 32, every: Duration::from_secs(2) };
 pub(super) struct Pace {
     began: Moment,
     sockets: BTreeMap<String, RateLimiter>,
+    /// Audit entries of what was refused behind each of them, whatever device and whichever worker it was; the rest are counted in the entry of the end.
+    refusals: BTreeMap<String, RateLimiter>,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { began: Moment::now(), sockets: BTreeMap::new() }
+        Self { began: Moment::now(), sockets: BTreeMap::new(), refusals: BTreeMap::new() }
     }
 
     /// Returns how long nothing more may be done for what is plugged in here; zero if something may.
@@ -33,6 +37,13 @@ impl Pace {
     pub(super) fn count(&mut self, id: &BusId) {
         let now = self.began.elapsed();
         self.limiter(id).take(1, now);
+    }
+
+    /// Returns whether there may be another entry of what was refused to a guest here, and counts it.
+    pub(super) fn take_refusal(&mut self, id: &BusId) -> bool {
+        let now = self.began.elapsed();
+        let new = || RateLimiter::new(REFUSALS);
+        self.refusals.entry(socket(id).to_owned()).or_insert_with(new).take(1, now)
     }
 
     // A PC has as many sockets as it has, so that this is bounded.

@@ -314,7 +314,7 @@ fn a_device_whose_last_task_is_stuck_goes_to_nobody_and_the_list_says_that_it_ha
 }
 
 #[test]
-fn refusals_are_recorded_at_a_rate_of_their_place_however_many_workers_say_them() {
+fn refusals_are_recorded_at_a_rate_of_their_socket_however_many_workers_and_devices_have_them() {
     let dir = tempfile::tempdir().unwrap();
     let (socket, _listener) = vmm(dir.path());
     let mut bench = Bench::waiting(&socket);
@@ -332,4 +332,28 @@ fn refusals_are_recorded_at_a_rate_of_their_place_however_many_workers_say_them(
         refused += bench.kinds().iter().filter(|kind| **kind == "usb-refused").count();
     }
     assert!((64..67).contains(&refused), "{refused}");
+    // Nor has a device that leaves the bus and comes again, here or behind a hub, more of them.
+    bench.drive(Event::Unplugged);
+    let id = bench.id.clone();
+    bench.broker.devices.remove(&id);
+    assert!(!bench.broker.pace.take_refusal(&id));
+    assert!(!bench.broker.pace.take_refusal(&"1-4.1".parse().unwrap()));
+    assert!(bench.broker.pace.take_refusal(&"1-5".parse().unwrap()));
+}
+
+#[test]
+fn a_device_is_connected_to_no_domain_while_its_thread_waits_for_a_driver_of_the_hosts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    listener.set_nonblocking(true).unwrap();
+    let mut bench = Bench::waiting(&socket);
+    let id = bench.id.clone();
+    bench.broker.task(&id, 4711, Task::GiveToHost(Share::Whole)).unwrap();
+    bench.broker.tick(Moment::now() + AGAIN);
+    assert!(listener.accept().is_err() && bench.kinds().is_empty(), "nothing says it is attached");
+    assert!(!bench.report().why.contains("hangs"), "{:?}", bench.report());
+    bench.broker.take_report(&id, 4711, Report::Done);
+    bench.broker.tick(Moment::now() + 2 * AGAIN);
+    assert!(listener.accept().is_ok());
+    assert_eq!(bench.kinds(), ["usb-attached"]);
 }

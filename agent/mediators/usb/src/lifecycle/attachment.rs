@@ -231,7 +231,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// Writes the event of one that was to leave and has left. One that was cut off has its event: what it counted comes late.
+    /// Writes the event of one that was to leave and has left. One that was cut off has its event: what it counted comes late, if it had said it before it was killed.
     fn parted(&mut self, task: u64, reason: Option<&DetachReason>, counts: Option<Counts>) {
         let Some(at) = self.life.detaching.iter().position(|one| one.task == task) else { return };
         let detaching = self.life.detaching.remove(at);

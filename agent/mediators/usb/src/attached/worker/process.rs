@@ -45,7 +45,7 @@ impl DomainWorkers {
 #[derive(Debug, Default)]
 pub(in super::super) struct Cut {
     done: AtomicBool,
-    /// The worker, as long as it is to be killed.
+    /// The worker, once it has been started.
     worker: Mutex<Option<OwnedFd>>,
 }
 
@@ -70,11 +70,6 @@ impl Cut {
         if self.is_done() {
             self.cut();
         }
-    }
-
-    /// Leaves the worker to its thread.
-    pub(super) fn forget(&self) {
-        *self.worker() = None;
     }
 
     fn worker(&self) -> MutexGuard<'_, Option<OwnedFd>> {
@@ -141,8 +136,17 @@ impl DeviceWorker {
         }
     }
 
+    /// Returns how it ended, in words, if it does so by itself within this time.
+    pub(super) fn ended_by_itself(&mut self, within: Duration) -> Option<String> {
+        let mut ended = [PollFd::new(self.process.fd(), PollFlags::POLLIN)];
+        // One that is not waited for to the end has not ended.
+        let _ = poll(&mut ended, PollTimeout::try_from(within).unwrap_or(PollTimeout::ZERO));
+        let status = self.process.ended()?;
+        Some(self.ended_how(status))
+    }
+
     /// Returns how it ended, in words.
-    pub(super) fn ended_how(&self, status: Option<ExitStatus>) -> String {
+    fn ended_how(&self, status: Option<ExitStatus>) -> String {
         let killed = status.and_then(|status| status.signal()) == Some(Signal::SIGKILL as i32);
         let more = |(group, before): &(Group, u64)| group.killed_for_memory() > *before;
         if killed && self.group.as_ref().is_some_and(more) {

@@ -42,8 +42,8 @@ pub(super) enum Fault {
     NotGone,
     #[error("its device is another by now, or gone")]
     NoDevice,
-    /// It has ended; how is known when it is gone.
-    #[error("it ended")]
+    /// It has ended, or has closed its channel: which of both is known when it is gone.
+    #[error("it hung up on its agent")]
     Ended,
 }
 
@@ -80,6 +80,8 @@ pub(super) struct Turn {
     pub(super) gone: Option<Moment>,
     /// It waits for the interfaces that are served to be authorised.
     asked: bool,
+    /// They were authorised since it was told to close.
+    hurried: bool,
     messages: RateLimiter,
     refusals: RateLimiter,
     authorisations: RateLimiter,
@@ -94,6 +96,7 @@ impl Turn {
             since: now,
             gone: None,
             asked: false,
+            hurried: false,
             messages: RateLimiter::new(MESSAGES),
             refusals: RateLimiter::new(REFUSALS),
             authorisations: RateLimiter::new(AUTHORISATIONS),
@@ -110,16 +113,22 @@ impl Turn {
         most.checked_sub(passed).filter(|left| !left.is_zero())
     }
 
-    /// Returns how long it has to wait for its interfaces to be authorised; nothing if it does not.
+    /// Returns how long it has to wait for its interfaces to be authorised; nothing if it does not. One that is to close does not wait, once: it hears that it is to
+    /// when it has its answer, and has little time.
     pub(super) fn owed(&mut self, now: Moment) -> Option<Duration> {
-        let passed = now.saturating_duration_since(self.started);
-        let waits = self.asked && self.stage != Stage::Leaving;
-        waits.then(|| self.authorisations.wait(passed))
+        if !self.asked || self.stage == Stage::Leaving {
+            return None;
+        }
+        if self.closing && !self.hurried {
+            return Some(Duration::ZERO);
+        }
+        Some(self.authorisations.wait(now.saturating_duration_since(self.started)))
     }
 
     /// Counts that they are authorised.
     pub(super) fn authorised(&mut self, now: Moment) {
         self.asked = false;
+        self.hurried |= self.closing;
         self.authorisations.take(1, now.saturating_duration_since(self.started));
     }
 
@@ -136,6 +145,8 @@ impl Turn {
             }
             (Stage::Opening, Message::Begun) => {
                 self.enter(Stage::Serving, now);
+                // It has its time to see that itself.
+                self.gone = self.gone.map(|_| now);
                 Heard::Tell(DeviceThreadEvent::Begun)
             }
             (Stage::Opening, Message::Failed(why)) => Heard::Failed(quoted(&why)),

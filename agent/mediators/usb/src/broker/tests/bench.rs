@@ -162,8 +162,18 @@ impl Bench {
         self.broker.take_report(&id, task, Report::Read(found));
     }
 
-    /// Has the verdict that waits for the disk be there, or not to be had.
+    /// Has its thread be done with what it does besides serving.
+    pub(super) fn idle(&mut self) {
+        if let Some(place) = self.broker.places.get_mut(&self.id)
+            && !place.is_serving()
+        {
+            place.busy = 0;
+        }
+    }
+
+    /// Has the verdict that waits for the disk be there, or not to be had; its thread has nothing to do by then.
     pub(super) fn record(&mut self, done: bool) {
+        self.idle();
         let State::Recording { request, grant } = self.state().clone() else {
             panic!("{:?}", self.state())
         };

@@ -265,6 +265,7 @@ fn attach(bench: &mut Bench) {
     // What it had before has left.
     let tasks: Vec<u64> = bench.broker.devices[&bench.id].attachments.keys().copied().collect();
     tasks.into_iter().for_each(|task| bench.leaves(task, None));
+    bench.idle();
     bench.broker.tick(Moment::now() + AGAIN);
     bench.permit();
     let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
