@@ -43,8 +43,8 @@ const ONE_PROCESSOR: &str = "100000 100000";
 const WORKERS_FORK_MAX: &str = "1";
 /// Threads in the group of one domain's workers: one for its clipboard, a few for each USB device.
 const DOMAIN_WORKERS_PIDS_MAX: u32 = 128;
-/// Memory of one domain's workers together, in bytes: what was copied (32 MiB), what is on its way to and from four USB devices (32 MiB each), and some MiB
-/// for each process.
+/// Memory of one domain's workers together, in bytes: what was copied (32 MiB), what is on its way to and from four USB devices (1 MiB each with the device, and a
+/// few on either side of it), and some MiB for each process.
 const DOMAIN_WORKERS_MEMORY_MAX: u64 = 256 << 20;
 /// Controllers the domains' groups use.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "io", "pids"];

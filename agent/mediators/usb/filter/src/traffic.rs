@@ -55,14 +55,25 @@ pub(crate) enum Pending {
 
 impl Pending {
     /// Returns the bytes that the kernel keeps for it until it is answered. A control request has at most a page, and one is under way at a time.
-    const fn bytes(self) -> u32 {
+    fn bytes(self) -> usize {
         match self {
             Self::Bulk { asked, .. }
             | Self::Interrupt { asked, .. }
-            | Self::Abandoned { asked, .. } => asked,
+            | Self::Abandoned { asked, .. } => kernel_bytes(asked),
             Self::Control { .. } | Self::Configuration { .. } | Self::Alternate { .. } => 0,
         }
     }
+}
+
+/// Largest packet of a bulk or interrupt endpoint (USB 3.2, sections 8.10 and 9.6.6). What a device fills holds whole packets.
+const PACKET_MAX: usize = 1024;
+/// What the kernel remembers a transfer by, besides its data, and counts as well (`struct async` and `struct urb`), and more.
+const TRANSFER: usize = 512;
+
+/// Returns the bytes that the kernel keeps for a transfer of so many, at most.
+pub(crate) fn kernel_bytes(asked: u32) -> usize {
+    let asked = usize::try_from(asked).unwrap_or(usize::MAX);
+    asked.max(1).div_ceil(PACKET_MAX).saturating_mul(PACKET_MAX).saturating_add(TRANSFER)
 }
 
 /// What is remembered of the traffic, whatever the device.
@@ -81,9 +92,7 @@ impl Ledger {
 
     /// Returns the bytes of the transfers that are with the device.
     pub(crate) fn bytes(&self) -> usize {
-        self.pending.values().fold(0, |sum, pending| {
-            sum.saturating_add(usize::try_from(pending.bytes()).unwrap_or(usize::MAX))
-        })
+        self.pending.values().fold(0, |sum, pending| sum.saturating_add(pending.bytes()))
     }
 
     pub(crate) fn traffic<'a>(&'a mut self, out: &'a mut Out) -> Traffic<'a> {

@@ -41,7 +41,7 @@ use self::scsi::{Judgement, Look};
 use self::sense::Sense;
 use self::wrapper::{CBW_BYTES, CSW_BYTES, Cbw, Csw, Outcome, UNITS};
 use crate::event::{CommandRefusal, Refusal};
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, kernel_bytes};
 
 /// Returns the opcode, if this looks like a command: for counting where nothing is followed.
 pub(crate) fn opcode_of(data: &[u8]) -> Option<u8> {
@@ -170,10 +170,9 @@ impl Bot {
         self.waiting.len().saturating_add(usize::from(self.flying.is_some()))
     }
 
-    /// Returns the bytes of the transfer that is with the device.
+    /// Returns the bytes that the kernel keeps for the transfer that is with the device.
     pub(crate) fn bytes(&self) -> usize {
-        let asked = self.flying.map_or(0, |flying| flying.asked);
-        usize::try_from(asked).unwrap_or(usize::MAX)
+        self.flying.map_or(0, |flying| kernel_bytes(flying.asked))
     }
 
     /// Returns the endpoint of the transfer with this ID that is with the device, and the bytes it is for.

@@ -11,12 +11,12 @@ use crate::control::{Admitted, CONTROL_BYTES_MAX, Judgement};
 use crate::descriptors::{Device, Pinned, Share};
 use crate::event::{Change, Counts, Event, Refusal, Violation};
 use crate::identity::Identity;
-use crate::traffic::{Ledger, Out, Pending, Traffic};
+use crate::traffic::{Ledger, Out, Pending, Traffic, kernel_bytes};
 
 /// Transfers that are with the device, or wait, at once: far more than a controller with two or three
 /// endpoints in use has, and a bound on what is remembered.
 pub const IN_FLIGHT_MAX: usize = 256;
-/// Bytes of transfers that are with a device at once. The kernel has 16 MiB for all devices of the PC (`usbfs_memory_mb`): with four devices in each of two
+/// Bytes of transfers that are with a device at once, as the kernel counts them: whole packets, and what it remembers each by. It has 16 MiB for all devices of the PC (`usbfs_memory_mb`): with four devices in each of two
 /// domains, half of that stays free for what is plugged in next. A driver of storage has one transfer of 128 KiB at a time, or two.
 pub const BYTES_IN_FLIGHT_MAX: usize = 1 << 20;
 /// Things against the specification, one after the other, after which a device is taken away. A stick
@@ -371,8 +371,10 @@ impl Filter {
 fn with_device(body: &Body) -> usize {
     match body {
         // One that says more than there can be is refused for that.
-        Body::Bulk(bulk) => usize::try_from(bulk.length).unwrap_or(MAX_DATA).min(MAX_DATA),
-        Body::Interrupt(interrupt) => usize::from(interrupt.length),
+        Body::Bulk(bulk) => {
+            kernel_bytes(bulk.length.min(u32::try_from(MAX_DATA).unwrap_or(u32::MAX)))
+        }
+        Body::Interrupt(interrupt) => kernel_bytes(interrupt.length.into()),
         _ => 0,
     }
 }
