@@ -286,9 +286,8 @@ impl<D: DeviceEnd> Pump<D> {
             }
             ExportEvent::Packet(packet) => {
                 // Keys that nobody reads are worth nothing; answers there are only as many as questions.
-                let late = matches!(packet.body, Body::Interrupt(_))
-                    && self.session.output().len() > WAITING_MAX;
-                if !late {
+                let is_late = is_unasked(&packet.body) && self.session.output().len() > WAITING_MAX;
+                if !is_late {
                     self.filter.from_device(packet, &mut self.out);
                 }
             }
@@ -342,6 +341,11 @@ impl<D: DeviceEnd> Pump<D> {
 fn now() -> Duration {
     // Linux has had this clock since 2.6.39, and reading a clock fails only if there is none.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Returns whether this comes from a device by itself: of an interrupt endpoint towards the device it answers what was sent there.
+pub(super) fn is_unasked(body: &Body) -> bool {
+    matches!(body, Body::Interrupt(interrupt) if interrupt.endpoint & 0x80 != 0)
 }
 
 fn transient(error: &io::Error) -> bool {

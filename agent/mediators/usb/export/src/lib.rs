@@ -37,7 +37,7 @@ use usbdescriptors::{DescriptorError, Device, Pinned, Share};
 use usbredir::packet::{Control, MAX_DATA, Speed};
 use usbredir::{Body, Packet, Status};
 
-use pipe::{PendingTransfer, Pipe, UsbEndpoint, boxed, ended, status};
+use pipe::{PendingTransfer, Pipe, UsbEndpoint, boxed, ended, not_there, status};
 
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -167,12 +167,8 @@ impl Export {
         std::mem::take(&mut self.events)
     }
 
-    /// Lets the device go: all its interfaces and, of a part, each as if nobody had used it. Of a whole one whoever opened it resets the device, so that
-    /// its next user finds it as if it had just been plugged in.
+    /// Lets the device go: all its interfaces, as they are. Whoever opened it resets it, or puts the interfaces of a part into their first settings.
     pub fn close(mut self) {
-        if self.is_part() {
-            self.reset_part();
-        }
         self.release();
     }
 
@@ -284,11 +280,11 @@ impl Export {
             Body::Control(control) => self.control(id, control),
             Body::Bulk(bulk) => {
                 let length = usize::try_from(bulk.length).unwrap_or(MAX_DATA).min(MAX_DATA);
-                self.transfer(id, bulk.endpoint, length, &bulk.data);
+                self.transfer(id, bulk.endpoint, false, length, &bulk.data);
             }
             Body::Interrupt(interrupt) => {
                 let length = usize::from(interrupt.length);
-                self.transfer(id, interrupt.endpoint, length, &interrupt.data);
+                self.transfer(id, interrupt.endpoint, true, length, &interrupt.data);
             }
             // The rest the guest's end has no business to send, or needs no answer.
             _ => {}
@@ -383,9 +379,9 @@ impl Export {
         self.queue_packet(id, Body::InterruptReceivingStatus { status, endpoint });
     }
 
-    fn transfer(&mut self, id: u64, endpoint: u8, length: usize, data: &[u8]) {
+    fn transfer(&mut self, id: u64, endpoint: u8, interrupt: bool, length: usize, data: &[u8]) {
         let Some(pipe) = self.pipes.get_mut(&endpoint) else {
-            return self.queue_packet(id, ended(endpoint, false, Status::Invalid, 0, Vec::new()));
+            return self.queue_packet(id, not_there(endpoint, interrupt));
         };
         let buffer = if endpoint & 0x80 == 0 {
             let mut buffer = Buffer::new(data.len());

@@ -199,6 +199,12 @@ pub(super) fn ended(
     }
 }
 
+/// Returns the end of a transfer at an endpoint that is not there: of the kind that was asked for, as another is taken for the answer of a device that does not keep
+/// its protocol.
+pub(super) fn not_there(endpoint: u8, interrupt: bool) -> Body {
+    ended(endpoint, interrupt, Status::Invalid, 0, Vec::new())
+}
+
 pub(super) fn status(error: TransferError) -> Status {
     match error {
         TransferError::Cancelled => Status::Cancelled,
@@ -302,6 +308,17 @@ mod tests {
             assert_eq!(ends(&mut pipe, &told, Ok(9)), report(9));
             assert_eq!(told.lock().unwrap().pending, INTERRUPTS);
         }
+    }
+
+    #[test]
+    fn a_transfer_at_an_endpoint_that_is_not_there_is_answered_as_what_it_was() {
+        let is_invalid = |body| match body {
+            Body::Interrupt(packet) => (true, packet.endpoint, packet.status == Status::Invalid),
+            Body::Bulk(packet) => (false, packet.endpoint, packet.status == Status::Invalid),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(is_invalid(not_there(0x02, true)), (true, 0x02, true));
+        assert_eq!(is_invalid(not_there(0x81, false)), (false, 0x81, true));
     }
 
     #[test]

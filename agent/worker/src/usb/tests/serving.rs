@@ -1,7 +1,7 @@
 use usbexport::Authority as _;
 use usbfilter::stick::INPUT;
 use usbredir::Status;
-use usbredir::packet::{Bulk, Control};
+use usbredir::packet::{Bulk, Control, Interrupt};
 use worker_link::usb::{Counts, Reason};
 
 use super::*;
@@ -123,4 +123,21 @@ fn a_start_without_what_it_is_about_starts_nothing() {
     assert!(matches!(channel::receive_start(&workers), Err(WorkerError::NoJob(_))));
     drop(agent);
     assert!(channel::receive_start(&workers).is_err());
+}
+
+#[test]
+fn of_interrupt_endpoints_only_what_nobody_asked_for_may_be_lost_when_a_vmm_does_not_read() {
+    let interrupt = |endpoint| {
+        Body::Interrupt(Interrupt {
+            endpoint,
+            status: Status::Success,
+            length: 0,
+            data: Vec::new(),
+        })
+    };
+    assert!(pump::is_unasked(&interrupt(0x81)), "a report");
+    assert!(!pump::is_unasked(&interrupt(0x02)), "the answer that a guest waits for");
+    let bulk =
+        Bulk { endpoint: 0x81, status: Status::Success, length: 0, stream: 0, data: Vec::new() };
+    assert!(!pump::is_unasked(&Body::Bulk(bulk)));
 }
