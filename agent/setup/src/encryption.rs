@@ -14,9 +14,9 @@ use crate::journal::{Journal, JournalError};
 use crate::plan;
 use crate::volume::device::{Node, UsableDevice};
 use crate::volume::{
-    FormerCopies, MARKER, Move, StateLocation, UNITS, Unlock, Volume, VolumeError, VolumeRequest,
-    can_be_moved, device, in_root, making, mount, no_room_back, recovery, refused, standing,
-    unit_file, unit_text, used_below, users, uuid,
+    FormerCopies, MARKER, Move, StateLocation, UNITS, Unlock, UnlockBy, Volume, VolumeError,
+    VolumeRequest, can_be_moved, device, in_root, making, mount, no_room_back, recovery, refused,
+    standing, unit_file, unit_text, used_below, users, uuid,
 };
 use crate::{Options, Pc, Stop, agreed};
 
@@ -66,14 +66,47 @@ pub(crate) fn is_named_rightly(
     options: &Options,
     answers: &Answers,
 ) -> Result<(), EncryptionError> {
-    let VolumeRequest { volume, erase, .. } = wish(options, answers);
-    match volume {
+    let wish = wish(options, answers);
+    if let Some(why) = means_nothing(&wish) {
+        return Err(refused(why).into());
+    }
+    match &wish.volume {
         Some(volume) if standing(pc, &options.state) != StateLocation::Mounted => {
-            device::named(pc, &volume, erase.as_deref())?;
+            device::named(pc, volume, wish.erase.as_deref())?;
             Ok(())
         }
         _ => Ok(()),
     }
+}
+
+/// Returns what is said beside nothing that it could be for, in words.
+fn means_nothing(wish: &VolumeRequest) -> Option<String> {
+    let VolumeRequest { volume, erase, unlock, pcrs, key_file, recovery_key_file } = wish;
+    if volume.is_none() {
+        let said = [
+            ("erase", erase.is_some()),
+            ("unlock", unlock.is_some()),
+            ("pcrs", pcrs.is_some()),
+            ("key_file", key_file.is_some()),
+            ("recovery_key_file", recovery_key_file.is_some()),
+        ];
+        let (key, _) = said.into_iter().find(|(_, is_said)| *is_said)?;
+        return Some(format!(
+            "`{key}` of an encrypted state means nothing, as no volume is named: name it below [encrypted_state] (`volume = \"/dev/disk/by-id/...\"`) or by --encrypt-state, or leave `{key}` out"
+        ));
+    }
+    let (beside, key, is_said) = match unlock {
+        Some(UnlockBy::Tpm2) => ("unlock = \"tpm2\"", "key_file", key_file.is_some()),
+        Some(UnlockBy::Passphrase) if key_file.is_some() => {
+            ("unlock = \"passphrase\"", "key_file", true)
+        }
+        Some(UnlockBy::Passphrase) => ("unlock = \"passphrase\"", "pcrs", pcrs.is_some()),
+        Some(UnlockBy::KeyFile) => ("unlock = \"key-file\"", "pcrs", pcrs.is_some()),
+        None => ("key_file", "pcrs", key_file.is_some() && pcrs.is_some()),
+    };
+    is_said.then(|| {
+        format!("`{key}` below [encrypted_state] means nothing beside `{beside}`: leave out one of the two")
+    })
 }
 
 /// Returns what is asked for: the command line goes before the answer file.

@@ -85,21 +85,19 @@ pub struct Refusal {
     /// The officers whose signatures hold and who may sign other things only.
     pub not_theirs: Vec<String>,
     /// Signatures by keys this PC does not trust.
-    pub strangers: usize,
+    pub strangers: u32,
+    /// If nobody may sign it, the commands that let two officers, in words.
+    pub allowing: Box<str>,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signed = self.purpose.signed();
         let Some(threshold) = self.threshold else {
-            let with = match self.purpose {
-                Purpose::Policy | Purpose::Trust => "policy,trust".to_owned(),
-                other => format!("policy,trust,{other}"),
-            };
+            let (purpose, commands) = (self.purpose, &self.allowing);
             return write!(
                 f,
-                "the trust store lets nobody sign {signed}: have `{}` added to what officers may sign, such as by `bulkhead trust add FILE KEY.pub --may-sign {with} --replace`, with all that the officer is to sign, as what is left out is taken away",
-                self.purpose
+                "the trust store lets nobody sign {signed}: let two officers, such as by {commands}, and ask for both by `bulkhead trust threshold FILE {purpose}=2`"
             );
         };
         let officers = if threshold == 1 { "officer has" } else { "officers have" };
@@ -229,7 +227,34 @@ impl TrustStore {
         }
         let trusted = |key: &PublicKey| self.officers.iter().any(|officer| officer.key == *key);
         let strangers = signatures.made().filter(|(key, _)| !trusted(key)).count();
-        Err(Refusal { purpose: S::PURPOSE, threshold, signers, stale, not_theirs, strangers })
+        let strangers = u32::try_from(strangers).unwrap_or(u32::MAX);
+        let allowing = match threshold {
+            None => self.allowing(S::PURPOSE).into(),
+            Some(_) => Box::default(),
+        };
+        Err(Refusal {
+            purpose: S::PURPOSE,
+            threshold,
+            signers,
+            stale,
+            not_theirs,
+            strangers,
+            allowing,
+        })
+    }
+
+    /// Returns in words the commands that let two officers sign for this purpose, each with all that the officer may sign already: what a command leaves out it takes away.
+    pub(super) fn allowing(&self, purpose: Purpose) -> String {
+        let named = self.officers.iter().take(2).map(|officer| {
+            let may = officer.may_sign.iter().chain([&purpose]);
+            let may: Vec<&str> = may.map(|purpose| purpose.word()).collect();
+            format!(
+                "`bulkhead trust add FILE KEY.pub --may-sign {} --replace` with the .pub file of {}",
+                may.join(","),
+                officer.name
+            )
+        });
+        named.collect::<Vec<_>>().join(" and ")
     }
 
     /// Returns its parts, for another store to be made of them.

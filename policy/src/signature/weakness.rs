@@ -71,19 +71,10 @@ impl TrustStore {
         }
         match self.threshold(Purpose::Trust) {
             None => {
-                // With all that they may sign already: what a command leaves out it takes away.
-                let named = self.officers().iter().take(2).map(|officer| {
-                    let may = officer.may_sign.iter().chain([&Purpose::Trust]);
-                    let may: Vec<&str> = may.map(|purpose| purpose.word()).collect();
-                    let (name, may) = (&officer.name, may.join(","));
-                    format!(
-                        "`bulkhead trust add FILE KEY.pub --may-sign {may} --replace` with the .pub file of {name}"
-                    )
-                });
-                let named: Vec<String> = named.collect();
+                let named = self.allowing(Purpose::Trust);
                 add(
                     "nobody signs changes of the trust store: whoever can write the file says who signs".to_owned(),
-                    format!("let two officers sign for `trust` as well, such as {}", named.join(" and ")),
+                    format!("let two officers sign for `trust` as well, such as {named}"),
                 );
             }
             // Said above.

@@ -129,14 +129,16 @@ fn an_older_package_over_a_newer_one_is_refused_before_anything_is_unpacked() {
     };
     let refused = run(&["upgrade", "0.2.0+1", "0.2.0"], "");
     assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).contains("0.2.0+1 is installed, and 0.2.0 is older"), "{refused:?}");
+    assert!(said(&refused).contains("0.2.0+1 was here last, and 0.2.0 is older"), "{refused:?}");
+    // What was removed and not purged has left what it wrote.
+    assert_eq!(run(&["install", "0.3.0", "0.2.0"], "").status.code(), Some(1));
     assert!(said(&refused).contains("bulkhead program rollback"), "{refused:?}");
     for (arguments, older) in [
         (["upgrade", "0.2.0+1", "0.2.0"].as_slice(), "1"),
         (&["upgrade", "0.1.9", "0.2.0"], ""),
         (&["upgrade", "0.2.0", "0.2.0"], ""),
         (&["install"], ""),
-        (&["install", "0.3.0", "0.2.0"], ""),
+        (&["install", "0.1.9", "0.2.0"], ""),
         (&["abort-upgrade", "0.3.0"], ""),
     ] {
         let taken = run(arguments, older);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tests::agent::Agent;
 use tests::desktops;
+use tests::patience::patience;
 use tests::seat::{Person, Picture};
 use tests::ward::Ward;
 use tests::ward_test;
@@ -194,7 +195,7 @@ fn readers(ward: &Ward, agent: &Agent<'_>) -> Outcome {
         |bytes: &str| ward.pc.sh(&format!("echo {bytes} > {READERS}/internet/memory.max; true"));
     memory("65536")?;
     memory("268435456")?;
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + patience(Duration::from_secs(60));
     loop {
         let now = reader("internet")?;
         if !now.is_empty() && now != before[1] {

@@ -203,9 +203,10 @@ fn launched(ward: &Ward, machine: &str, cores: bool) -> Outcome {
     plug_stick(&mut ward.pc.qmp()?, "stick", &stick, "FLOOD1")?;
     measure_seat::sit_down(&ward.pc)?;
     let outcome = compared(ward, &agent, what);
-    measure_seat::stand_up(&ward.pc)?;
-    pull_stick(&mut ward.pc.qmp()?, "stick")?;
+    let tidied = measure_seat::stand_up(&ward.pc)
+        .and_then(|()| pull_stick(&mut ward.pc.qmp()?, "stick").map(drop));
     outcome.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
+    tidied?;
     agent.stop()
 }
 fn compared(ward: &Ward, agent: &Agent<'_>, what: &str) -> Outcome {

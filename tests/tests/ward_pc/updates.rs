@@ -134,7 +134,7 @@ pub(super) fn come_by_bundle(pc: &WardPc, guests: &dyn Fn(&str) -> Outcome) -> O
     )?;
     is_refused(pc, "bulkhead program install strangers.bundle", "only lee did")?;
     is_refused(pc, "bulkhead program install 2.bundle", "is older than")?;
-    is_refused(pc, "bulkhead images install 2.bundle", "a guest image is to be signed")?;
+    is_refused(pc, "bulkhead images install 2.bundle", "and not a guest image")?;
 
     let said = run(pc, "bulkhead program rollback 2>&1")?;
     ensure!(installed(pc)? == "1", "the version before did not come back: {said}");

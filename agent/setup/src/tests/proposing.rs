@@ -147,6 +147,21 @@ fn what_means_nothing_beside_another_answer_is_an_error_and_nothing_is_dropped_u
         let report = ward.run(&ward.answers(&text));
         expect(&report, SetupResult::Refused, &["answers.toml:4:", says, "remove this line"]);
     }
+    let encrypted = |lines: &str| format!("format = 1\n[encrypted_state]\n{lines}\n");
+    let by_key = "volume = \"/dev/disk/by-id/x\"\nunlock = \"passphrase\"\nkey_file = \"/k\"";
+    let pcrs = "volume = \"/dev/disk/by-id/x\"\nkey_file = \"/k\"\npcrs = [7]";
+    for (lines, says) in [
+        ("unlock = \"tpm2\"", "`unlock` of an encrypted state means nothing, as no volume"),
+        ("recovery_key_file = \"/k\"", "`recovery_key_file` of an encrypted state"),
+        (
+            by_key,
+            "`key_file` below [encrypted_state] means nothing beside `unlock = \"passphrase\"`",
+        ),
+        (pcrs, "`pcrs` below [encrypted_state] means nothing beside `key_file`"),
+    ] {
+        let report = ward.run(&ward.answers(&encrypted(lines)));
+        expect(&report, SetupResult::Refused, &[says]);
+    }
     // The same where the other one stands in the machine file, or in the policy.
     let machine = "format = 1\n[seat]\nbackend = \"none\"\n[domain.internet]\nvmm = \"external\"\n";
     ward.write("etc/bulkhead/machine.toml", machine);

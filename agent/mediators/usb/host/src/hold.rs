@@ -125,8 +125,11 @@ impl Node {
     /// interface of the part any more.
     pub fn choose_first_settings(&self, part: &Share) {
         for number in (0..=u8::MAX).filter(|number| part.has(*number)) {
-            // One that is gone, or does not take it, says so with its next transfer.
-            let _ = usbport::choose_first_setting(&self.0, number);
+            // One that is gone, or does not take it, says so with its next transfer. Of one that answers nothing the kernel waits five seconds for each.
+            let chosen = usbport::choose_first_setting(&self.0, number);
+            if chosen.is_err_and(|error| error.kind() == ErrorKind::TimedOut) {
+                break;
+            }
         }
     }
 }

@@ -53,8 +53,9 @@ pub use text::not_attached;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often what a filter refused again and again is told.
 const FLUSH: Duration = Duration::from_secs(60);
-/// How long the end waits for devices to be let go: every worker is killed long before that, and only one that the kernel does not let go is left.
-const LETTING_GO: Duration = Duration::from_secs(5);
+/// How long the end waits for devices to be let go: every worker is killed long before that, and the kernel has waited once for a device that answers nothing (5 s).
+/// What is left is a worker that the kernel does not let go, and a device on whose reset it waits longer.
+const LETTING_GO: Duration = Duration::from_secs(8);
 const _: () =
     assert!(LETTING_GO.as_millis() > LEAVE_WITHIN.as_millis() + attached::LEAVE_WITHIN.as_millis());
 /// Places with a thread: more devices than anybody plugs into a ward PC.
