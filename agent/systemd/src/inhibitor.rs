@@ -119,7 +119,6 @@ impl Inhibitor {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -128,8 +127,10 @@ mod tests {
         let path = dir.join("inhibit");
         let asked = dir.join("asked");
         let text = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\n{then}\n", asked.display());
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a thread that starts one meanwhile would have this one's file open for writing there too, and the kernel executes no such file.
+        let write = ["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""];
+        let mut shell = std::process::Command::new("sh");
+        assert!(shell.args(write).arg(&path).arg(text).status().unwrap().success());
         path
     }
 

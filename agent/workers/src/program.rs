@@ -28,6 +28,9 @@ pub struct Program {
     file: Option<Arc<File>>,
     /// The cgroup that its processes run in.
     group: Option<Group>,
+    /// What the program at `path` is given before all else: a script, if that is a shell.
+    #[cfg(any(test, feature = "testing"))]
+    script: Option<PathBuf>,
 }
 
 impl Program {
@@ -43,7 +46,13 @@ impl Program {
         }
         let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
-        Ok(Self { path: path.to_owned(), file: Some(Arc::new(file)), group: None })
+        Ok(Self {
+            path: path.to_owned(),
+            file: Some(Arc::new(file)),
+            group: None,
+            #[cfg(any(test, feature = "testing"))]
+            script: None,
+        })
     }
 
     /// Returns where it was read from.
@@ -76,6 +85,8 @@ impl Program {
             Some(file) => Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())),
             None => Command::new(&self.path),
         };
+        #[cfg(any(test, feature = "testing"))]
+        command.args(&self.script);
         command.args([role.word(), &user.to_string(), &std::process::id().to_string()]);
         command.args(self.group.as_ref().map(Group::path));
         command
@@ -87,21 +98,20 @@ impl Program {
     /// Makes a program of a script, which its interpreter finds by its name only.
     #[must_use]
     pub const fn script(path: PathBuf) -> Self {
-        Self { path, file: None, group: None }
+        Self { path, file: None, group: None, script: None }
     }
 
-    /// Writes a script for the shell into `directory`, and makes a program of it.
+    /// Writes a script into `directory`, and makes a program of the shell with it. The script itself is not executed: while another thread starts a process,
+    /// that has the file open for writing too, and the kernel executes no such file (`ETXTBSY`).
     ///
     /// # Panics
     /// It cannot be written.
     #[must_use]
     #[expect(clippy::unwrap_used, reason = "only tests call it")]
     pub fn shell(directory: &Path, text: &str) -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = directory.join("program");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self::script(path)
+        let script = directory.join("program");
+        std::fs::write(&script, format!("{text}\n")).unwrap();
+        Self { script: Some(script), ..Self::script("/bin/sh".into()) }
     }
 }
 

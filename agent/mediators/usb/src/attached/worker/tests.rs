@@ -5,7 +5,6 @@ mod ending;
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -19,10 +18,7 @@ use super::*;
 
 /// A program that runs this. Its standard input is the stream to the VMM, its standard output the channel.
 fn rogue(dir: &Path, script: &str) -> DomainWorkers {
-    let program = dir.join("rogue");
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    DomainWorkers { program: Program::script(program), user: 63_998 }
+    DomainWorkers { program: Program::shell(dir, script), user: 63_998 }
 }
 
 fn job() -> Job {
