@@ -92,7 +92,7 @@ fn means_nothing(wish: &VolumeRequest) -> Option<String> {
         ];
         let (key, _) = said.into_iter().find(|(_, is_said)| *is_said)?;
         return Some(format!(
-            "`{key}` of an encrypted state means nothing, as no volume is named: name it below [encrypted_state] (`volume = \"/dev/disk/by-id/...\"`) or by --encrypt-state, or leave `{key}` out"
+            "`{key}` of an encrypted state means nothing, as no volume is named: name it below [encrypted_state] (`volume`) or by --encrypt-state, or leave `{key}` out"
         ));
     }
     let (beside, key, is_said) = match unlock {

@@ -129,7 +129,7 @@ mod tests {
         let text = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\n{then}\n", asked.display());
         // By another process: a thread that starts one meanwhile would have this one's file open for writing there too, and the kernel executes no such file.
         let write = ["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""];
-        let mut shell = std::process::Command::new("sh");
+        let mut shell = Command::new("sh");
         assert!(shell.args(write).arg(&path).arg(text).status().unwrap().success());
         path
     }
