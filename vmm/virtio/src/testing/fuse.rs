@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,12 +33,14 @@ pub enum Asked {
 }
 
 /// What the disk does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Answer {
     /// Does what was asked.
     Done,
     /// Fails with an error number.
     Failed(i32),
+    /// Done once somebody says so; what is asked meanwhile is answered meanwhile.
+    When(Receiver<()>),
     /// Hangs, until the disk is dropped; half a minute at most.
     Never,
 }
@@ -166,9 +168,10 @@ fn serve(mut device: File, bytes: u64, mut behave: impl FnMut(Asked) -> Answer) 
             None if body == NO_SUCH_CALL => Answer::Failed(libc::ENOSYS),
             None => Answer::Done,
         };
-        let (error, body) = match answer {
-            Answer::Done => (0, body),
-            Answer::Failed(error) => (-error, Vec::new()),
+        let (error, body, held) = match answer {
+            Answer::Done => (0, body, None),
+            Answer::When(held) => (0, body, Some(held)),
+            Answer::Failed(error) => (-error, Vec::new(), None),
             Answer::Never => continue,
         };
         let mut reply = (16 + body.len() as u32).to_le_bytes().to_vec();
@@ -176,7 +179,18 @@ fn serve(mut device: File, bytes: u64, mut behave: impl FnMut(Asked) -> Answer) 
         reply.extend(request.get(8..16).unwrap_or_default());
         reply.extend(body);
         // Fails when the request was taken back.
-        let _ = device.write(&reply);
+        match held.zip(device.try_clone().ok()) {
+            None => {
+                let _ = device.write(&reply);
+            }
+            Some((held, mut device)) => {
+                std::thread::spawn(move || {
+                    if held.recv().is_ok() {
+                        let _ = device.write(&reply);
+                    }
+                });
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Several threads at one disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
@@ -231,14 +231,19 @@ fn a_broken_ring_that_a_helper_finds_stops_the_device() {
 fn what_comes_behind_a_flush_that_takes_long_is_served_meanwhile() {
     let image = image();
     let (go_on, held) = mpsc::channel::<()>();
-    let mut syncs = 0;
+    let (mut syncs, mut held) = (0, Some(held));
+    let on_its_way = Arc::new(AtomicBool::new(false));
+    let asked_for = Arc::clone(&on_its_way);
     let disk = FuseDisk::over(image.path(), SECTORS * 512, move |asked| {
         if matches!(asked, Asked::Sync) {
             syncs += 1;
             match syncs {
                 // By which the disk is known for slow.
                 1 => std::thread::sleep(SLOW * 100),
-                _ => drop(held.recv()),
+                _ => {
+                    asked_for.store(true, Ordering::SeqCst);
+                    return held.take().map_or(Answer::Done, Answer::When);
+                }
             }
         }
         Answer::Done
@@ -250,6 +255,7 @@ fn what_comes_behind_a_flush_that_takes_long_is_served_meanwhile() {
     assert!(many.done().is_some(), "the first is done by the device's own thread");
     many.offer(request::FLUSH, 0, 0);
     many.notify();
+    at_last("the disk has been asked", || on_its_way.load(Ordering::SeqCst));
     many.offer(request::IN, 1, 0);
     many.notify();
     let mut first = None;
@@ -257,6 +263,7 @@ fn what_comes_behind_a_flush_that_takes_long_is_served_meanwhile() {
         first = many.done();
         first.is_some()
     });
+    assert_eq!(first.map(|(_, status)| status), Some(OK));
     assert_eq!(many.flying.len(), 1, "the flush is on its way");
     go_on.send(()).unwrap();
     many.all_done();
