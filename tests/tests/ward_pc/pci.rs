@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::agent::{Agent, machine_file};
+use tests::agent::{Agent, POLICY, doctor, machine_file};
 use tests::patience::patience;
 use tests::ward::{CLINICAL_MAC, CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, SLOT, Ward};
 use tests::ward_test;
@@ -106,9 +106,9 @@ fn the_rest_of_a_nics_group_goes_to_vfio_pci_and_to_nobody_and_that_is_said_by_n
             line.contains("nobody uses it") && line.contains(NEIGHBOUR) && line.contains(CARD)
         });
         ensure!(said, "it is not said by name\n{log}");
-        let doctor = agent.bulkhead(&["doctor", "--machine", "/tmp/etc/machine.toml", "--json"])?;
-        let seen = doctor.stdout.contains(NEIGHBOUR) && doctor.stdout.contains("and to nobody");
-        ensure!(seen, "doctor does not name what goes with the card: {doctor:?}");
+        let examined = doctor(&ward.pc, &machine_file(CARD, INTERNET_NIC), POLICY, &[])?;
+        let seen = examined.stdout.contains(NEIGHBOUR) && examined.stdout.contains("and to nobody");
+        ensure!(seen, "doctor does not name what goes with the card: {examined:?}");
         // The guest has one card, and its driver works on it.
         let interface = agent.probe("clinical").interface()?;
         ensure!(interface["driver"] == "e1000e", "{interface}");
