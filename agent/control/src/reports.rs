@@ -54,6 +54,9 @@ pub struct UsbReport {
     pub rule: Option<String>,
     /// Why it is as it is, in words.
     pub why: String,
+    /// Besides the keyboard or mouse that stays with the PC it has a rest, which somebody may attach by hand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_rest: bool,
 }
 
 /// What a domain has wanted more of than it got, for long; for `status`.

@@ -159,15 +159,7 @@ impl UsbClient {
     }
 
     fn find(&self, bus_id: &str) -> Result<BusId, String> {
-        let id: BusId =
-            bus_id.parse().map_err(|error: usbhost::bus_id::NoBusId| error.to_string())?;
-        match self.list()?.into_iter().find(|device| device.bus_id == bus_id) {
-            Some(device) if device.state == "host" => {
-                Err(format!("{} stays with the host: {}", device.bus_id, device.why))
-            }
-            Some(_) => Ok(id),
-            None => Err(format!("nothing is plugged in at {id}; see `bulkhead usb list`")),
-        }
+        find(&self.list()?, bus_id)
     }
 
     /// Attaches a device by hand, if the policy has a rule for that.
@@ -192,6 +184,18 @@ impl UsbClient {
         let id = self.find(bus_id)?;
         self.send(Command::Detach(id, request));
         Ok(())
+    }
+}
+
+/// Returns the device of this bus ID that somebody may attach or take away by hand.
+fn find(devices: &[UsbReport], bus_id: &str) -> Result<BusId, String> {
+    let id: BusId = bus_id.parse().map_err(|error: usbhost::bus_id::NoBusId| error.to_string())?;
+    match devices.iter().find(|device| device.bus_id == bus_id) {
+        Some(device) if device.state == "host" && !device.has_rest => {
+            Err(format!("{} stays with the host: {}", device.bus_id, device.why))
+        }
+        Some(_) => Ok(id),
+        None => Err(format!("nothing is plugged in at {id}; see `bulkhead usb list`")),
     }
 }
 

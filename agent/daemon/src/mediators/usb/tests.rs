@@ -24,6 +24,15 @@ fn grant() -> UsbGrant {
     }
 }
 
+#[test]
+fn what_a_keyboard_has_besides_is_attached_by_hand_and_what_is_the_hosts_is_not() {
+    let host = |has_rest| UsbReport { state: "host".to_owned(), has_rest, ..listed() };
+    assert!(find(&[listed()], "1-4").is_ok());
+    assert!(find(&[host(true)], "1-4").is_ok(), "it was taken away by hand");
+    assert!(find(&[host(false)], "1-4").unwrap_err().contains("stays with the host"));
+    assert!(find(&[listed()], "1-5").unwrap_err().contains("nothing is plugged in"));
+}
+
 /// A verdict that gives a device to a domain by the policy of this serial.
 fn verdict(number: u64, basis: Basis, decision: Decision) -> Request<UsbAdmission> {
     let grant = grant();
@@ -110,6 +119,7 @@ fn listed() -> UsbReport {
         verdict: None,
         rule: None,
         why: String::new(),
+        has_rest: false,
     }
 }
 

@@ -123,6 +123,7 @@ impl Device {
             verdict,
             rule: grant.and_then(|grant| grant.rule.clone()),
             why,
+            has_rest: life.kept().is_some(),
         })
     }
 

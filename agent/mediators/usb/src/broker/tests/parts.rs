@@ -38,7 +38,7 @@ fn a_keyboard_with_a_card_reader_types_and_its_reader_goes_where_the_rule_says()
     bench.broker.command(Command::Detach(id.clone(), None));
     assert_eq!(bench.told(), ["give {0}"]);
     let report = bench.report();
-    assert_eq!(report.state, "host");
+    assert_eq!((report.state.as_str(), report.has_rest), ("host", true));
     assert_eq!(
         report.why,
         "its keyboard or mouse stays with the PC, the rest was taken away by hand"
