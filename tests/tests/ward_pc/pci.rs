@@ -96,6 +96,9 @@ fn the_rest_of_a_nics_group_goes_to_vfio_pci_and_to_nobody_and_that_is_said_by_n
             let both = driver(ward, CARD)? == "e1000e" && driver(ward, NEIGHBOUR)? == "e1000e";
             Ok(both && group.contains(CARD) && group.contains(NEIGHBOUR))
         })?;
+        let examined = doctor(&ward.pc, &machine_file(CARD, INTERNET_NIC), POLICY, &[])?;
+        let seen = examined.stdout.contains(NEIGHBOUR) && examined.stdout.contains("and to nobody");
+        ensure!(seen, "doctor does not name what goes with the card: {examined:?}");
         let agent = Agent::start(&ward.pc, &machine_file(CARD, INTERNET_NIC))?;
         for address in [CARD, NEIGHBOUR] {
             let driver = driver(ward, address)?;
@@ -106,9 +109,6 @@ fn the_rest_of_a_nics_group_goes_to_vfio_pci_and_to_nobody_and_that_is_said_by_n
             line.contains("nobody uses it") && line.contains(NEIGHBOUR) && line.contains(CARD)
         });
         ensure!(said, "it is not said by name\n{log}");
-        let examined = doctor(&ward.pc, &machine_file(CARD, INTERNET_NIC), POLICY, &[])?;
-        let seen = examined.stdout.contains(NEIGHBOUR) && examined.stdout.contains("and to nobody");
-        ensure!(seen, "doctor does not name what goes with the card: {examined:?}");
         // The guest has one card, and its driver works on it.
         let interface = agent.probe("clinical").interface()?;
         ensure!(interface["driver"] == "e1000e", "{interface}");
