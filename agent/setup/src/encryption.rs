@@ -67,16 +67,17 @@ pub(crate) fn is_named_rightly(
     answers: &Answers,
 ) -> Result<(), EncryptionError> {
     let wish = wish(options, answers);
+    // What is said of a volume that was made counts for nothing more, whoever made it: the same answers are given again.
+    if standing(pc, &options.state) == StateLocation::Mounted {
+        return Ok(());
+    }
     if let Some(why) = means_nothing(&wish) {
         return Err(refused(why).into());
     }
-    match &wish.volume {
-        Some(volume) if standing(pc, &options.state) != StateLocation::Mounted => {
-            device::named(pc, volume, wish.erase.as_deref())?;
-            Ok(())
-        }
-        _ => Ok(()),
+    if let Some(volume) = &wish.volume {
+        device::named(pc, volume, wish.erase.as_deref())?;
     }
+    Ok(())
 }
 
 /// Returns what is said beside nothing that it could be for, in words.

@@ -107,7 +107,7 @@ impl Bench {
         bench
     }
 
-    /// Makes a broker with nothing plugged in, at 1-4 for now.
+    /// Makes a broker with nothing plugged in; its place is 1-4.
     pub(super) fn over(setup: Setup, dir: tempfile::TempDir) -> Self {
         let (mediator, ends) = ThreadHandle::new("usb").unwrap();
         let mut broker = Broker::new(setup, ends).unwrap();
