@@ -151,6 +151,16 @@ pub fn start_with_rules<'a>(pc: &'a WardPc, rules: &str) -> Outcome<Agent<'a>> {
     start_until(pc, &small(None, None), &policy, &[], "SMALL-DESKTOP ready", READY)
 }
 
+/// Starts the agent with two small desktops without a network, of which the Internet one begins anew when it stands idle for this long.
+pub fn start_with_renewal_when_idle<'a>(pc: &'a WardPc, idle: &str) -> Outcome<Agent<'a>> {
+    let (keeps_nothing, idle) =
+        ("persistence = \"discard\"", format!("renew_when_idle = \"{idle}\""));
+    let policy = policy()
+        .replace("\"passthrough\"", "\"none\"")
+        .replace(keeps_nothing, &format!("{keeps_nothing}\n{idle}"));
+    start_until(pc, &small(None, None), &policy, &[], "SMALL-DESKTOP ready", READY)
+}
+
 /// Starts the agent and waits until both full desktops are up.
 pub fn start_full<'a>(pc: &'a WardPc, machine: &str) -> Outcome<Agent<'a>> {
     start_until(pc, machine, &policy(), &["--images", IMAGES], "DESKTOP ready", FULL_READY)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
+use tests::desktops;
 use tests::guest::Probe;
 use tests::patience::patience;
 use tests::seat::{Person, Picture};
@@ -11,7 +12,7 @@ use tests::ward::Ward;
 use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
 
-use super::seat::{GREEN, SOON, in_front};
+use super::seat::{GREEN, RED, SOON, in_front};
 
 /// Longest from one start of a guest that was renewed to its first answer.
 const ANEW: Duration = Duration::from_secs(40);
@@ -170,5 +171,91 @@ fn steps(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     }
     let verified = agent.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
     ensure!(verified.status == Some(0), "{verified:?}");
+    Ok(())
+}
+
+/// How long the Internet desktop may stand idle, by the policy of the test below.
+const IDLE: Duration = Duration::from_secs(60);
+/// Longest until a small desktop is drawn, and until it has said something.
+const DRAWN: Duration = Duration::from_secs(120);
+const SAID: Duration = Duration::from_secs(40);
+
+#[ward_test(shows = ["I-4"], in_full)]
+fn a_desktop_that_stands_idle_begins_anew_and_one_that_is_used_does_not(ward: &Ward) -> Outcome {
+    ward.pc.sh("rm -rf /tmp/state")?;
+    let agent = desktops::start_with_renewal_when_idle(&ward.pc, "1m")?;
+    let mut person = Person::at(&ward.pc)?;
+    let result = stands_idle(ward, &agent, &mut person);
+    result.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
+    agent.stop()
+}
+
+/// Has the Internet desktop, which is in front, say on its serial port how many of the file there are.
+fn tells(ward: &Ward, person: &mut Person<'_>, word: &str, files: usize) -> Outcome {
+    person.enters(&format!("echo {word}=$(ls kept 2> e | wc -l)= > /dev/ttyS0\n"))?;
+    let end = Instant::now() + patience(SAID);
+    loop {
+        let log = ward.pc.sh("cat /tmp/state/log/internet.log")?;
+        if log.contains(&format!("{word}={files}=")) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "it never said that it has {files}: {log}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn stands_idle(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
+    person.see("the clinical banner", SOON, in_front(GREEN))?;
+    let first = domain(agent, 1)?;
+    let care = domain(agent, 0)?["pid"].clone();
+
+    ward.pc.progress("it is used for longer than it may stand idle, and goes on");
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner", SOON, in_front(RED))?;
+    person.enters("echo mine > kept\n")?;
+    let begun = Instant::now();
+    while begun.elapsed() < IDLE + IDLE / 2 {
+        person.types(&["spc"])?;
+        std::thread::sleep(Duration::from_secs(5));
+        ensure!(!asked(&person.look()?), "a question to somebody who works");
+    }
+    person.types(&["ret"])?;
+    tells(ward, person, "before", 1)?;
+    ensure!(!began_anew(agent, &first)?, "it began anew while it was used");
+
+    ward.pc
+        .progress("somebody works in the other one until it stood idle and the countdown is over");
+    person.chord(&["ctrl", "alt", "1"])?;
+    person.see("the clinical banner again", SOON, in_front(GREEN))?;
+    let left = Instant::now();
+    while !began_anew(agent, &first)? {
+        ensure!(left.elapsed() < patience(IDLE + MINUTE + ANEW), "it did not begin anew");
+        person.types(&["spc"])?;
+        std::thread::sleep(Duration::from_secs(2));
+        ensure!(!asked(&person.look()?), "a question took the keyboard from the clinical desktop");
+    }
+    let took = left.elapsed();
+    ensure!(took > IDLE + MINUTE - Duration::from_secs(10), "after {took:?} already");
+    ward.pc.progress(&format!("it began anew {took:?} after it was left"));
+
+    ward.pc.progress("it is drawn anew, and has nothing of what was there");
+    let end = Instant::now() + patience(DRAWN);
+    loop {
+        let log = ward.pc.sh("cat /tmp/state/log/internet.log")?;
+        // Of this VMM, or of it and the one before.
+        let behind = log.rsplit_once("before=").map_or(log.as_str(), |(_, behind)| behind);
+        if behind.contains("SMALL-DESKTOP ready") {
+            break;
+        }
+        ensure!(Instant::now() < end, "it is not up again: {log}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner again", SOON, in_front(RED))?;
+    tells(ward, person, "after", 0)?;
+    ensure!(domain(agent, 0)?["pid"] == care, "the clinical desktop was started anew");
+    for kind in ["renewal-began", "renewal-ended"] {
+        ensure!(count(ward, kind)? == 1, "{kind}: {}", count(ward, kind)?);
+    }
     Ok(())
 }

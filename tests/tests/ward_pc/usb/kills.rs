@@ -292,7 +292,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-#[ward_test(shows = ["C-8", "C-10", "I-5"], in_full)]
+#[ward_test(shows = ["C-8", "C-10", "I-5"])]
 fn whatever_is_killed_at_whatever_moment_the_rest_goes_on_and_it_comes_back(
     ward: &Ward,
 ) -> Outcome {
