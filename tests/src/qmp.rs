@@ -3,14 +3,17 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::patience::patience;
 use crate::{Failure, Outcome};
 
 /// Longest a command may take.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Longest until a device is gone that was asked to go: the PC's kernel lets one in a slot go after five seconds.
+const UNPLUGGED: Duration = Duration::from_secs(30);
 
 /// A connection to QEMU.
 pub struct Qmp(BufReader<UnixStream>);
@@ -44,6 +47,23 @@ impl Qmp {
             if reply.get("return").is_some() {
                 return Ok(reply["return"].take());
             }
+        }
+    }
+
+    /// Unplugs a device, and waits until the PC has let it go: until then its slot is taken.
+    pub fn unplug(&mut self, id: &str) -> Outcome {
+        self.execute("device_del", json!({"id": id}))?;
+        let end = Instant::now() + patience(UNPLUGGED);
+        loop {
+            let there = self.execute("qom-list", json!({"path": "/machine/peripheral"}))?;
+            let mut names = there.as_array().into_iter().flatten().map(|entry| &entry["name"]);
+            if !names.any(|name| name == id) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(Failure(format!("the PC does not let go of {id}: {there}")));
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

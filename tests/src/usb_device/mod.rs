@@ -41,7 +41,7 @@ pub fn plug_stick(qmp: &mut Qmp, name: &str, medium: &Path, serial: &str) -> Out
 
 /// Pulls it out, and waits until nobody uses its medium.
 pub fn pull_stick(qmp: &mut Qmp, name: &str) -> Outcome {
-    qmp.execute("device_del", json!({"id": name}))?;
+    qmp.unplug(name)?;
     let until = Instant::now() + SOON;
     while let Err(error) =
         qmp.execute("blockdev-del", json!({"node-name": format!("{name}-medium")}))
@@ -117,7 +117,7 @@ impl Plugged {
 
     /// Pulls the device out of its socket.
     pub fn pull(mut self, qmp: &mut Qmp) -> Outcome {
-        qmp.execute("device_del", json!({"id": self.name}))?;
+        qmp.unplug(&self.name)?;
         self.ours.shutdown(Shutdown::Both)?;
         if let Some(server) = self.server.take() {
             server.join().map_err(|_| Failure("the device's end failed".into()))?;

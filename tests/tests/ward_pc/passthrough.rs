@@ -63,7 +63,7 @@ fn a_link_error_of_a_passed_through_card_is_reported_and_the_guest_loses_the_car
         guest.power_off()
     })();
     ward.pc.release_vfio(SLOT_NIC)?;
-    qmp.execute("device_del", json!({"id": "card"}))?;
+    qmp.unplug("card")?;
     result
 }
 

@@ -1,10 +1,7 @@
 //! What is handed over: the card that machine.toml means, and the whole of its IOMMU group.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tests::agent::{Agent, POLICY, doctor, machine_file};
-use tests::patience::patience;
 use tests::ward::{CLINICAL_MAC, CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, SLOT, Ward};
 use tests::ward_test;
 use tests::{Outcome, ensure};
@@ -120,7 +117,6 @@ fn the_rest_of_a_nics_group_goes_to_vfio_pci_and_to_nobody_and_that_is_said_by_n
         Ok(())
     })();
     // Function 0 takes the others with it.
-    qmp.execute("device_del", json!({"id": "function0"}))?;
-    std::thread::sleep(patience(Duration::from_secs(6)));
+    qmp.unplug("function0")?;
     result
 }

@@ -123,7 +123,7 @@ fn without_screen_or_keyboard_the_guests_run_and_every_word_says_what_to_do(
     ward.pc.progress("no monitor, and no keyboard: the guests run, log and status say so");
     let mut person = Person::at(&ward.pc)?;
     for device in ["keyboard", "mouse"] {
-        person.qmp("device_del", json!({"id": device}))?;
+        person.hardware().unplug(device)?;
     }
     let connector = "/sys/class/drm/card0-Virtual-1/status";
     ward.pc.sh(&format!("echo off > {connector}"))?;

@@ -99,7 +99,7 @@ impl Ports<'_> {
 
     /// Pulls something else out.
     fn pull_device(&mut self, name: &str) -> Outcome {
-        self.qmp.execute("device_del", json!({"id": name})).map(drop)
+        self.qmp.unplug(name)
     }
 }
 
