@@ -1,9 +1,10 @@
 //! Bundles and the store, from making one to starting it.
 
+mod arriving;
+mod damage;
 mod packing;
 
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use policy::signature::{SecretKey, TrustStore};
@@ -208,61 +209,6 @@ fn a_signed_bundle_of_another_purpose_is_told_by_what_it_is_and_not_by_its_signa
 }
 
 #[test]
-fn what_was_copied_before_an_interruption_is_gone_on_with_if_it_is_right() {
-    let office = Office::new();
-    let bundle = office.bundle(1, 1, b"disk");
-    let approved = office.approved(&bundle);
-    let arriving = office.path("images/clinical/.arriving");
-    let manifest = Digest::of(approved.bundle().head().text.as_bytes());
-    let kernel = bzimage_for_tests("kernel");
-    let longer = [&kernel[..], b" and more"].concat();
-    let all = 4096 + 16;
-    // What is wrong is read twice.
-    let twice = all + 4096 + 6;
-    for (left, read) in [(&kernel[..3], all), (b"xyz", twice), (&longer, all)] {
-        let _ = fs::remove_dir_all(office.path("images"));
-        fs::create_dir_all(&arriving).unwrap();
-        fs::write(arriving.join("manifest.sha256"), format!("{manifest}\n")).unwrap();
-        fs::write(arriving.join("kernel"), left).unwrap();
-        let mut done = 0;
-        office.store().install(&approved, |bytes| done += bytes, |_| Ok(())).unwrap();
-        assert_eq!(done, read, "{} bytes", left.len());
-        assert_eq!(fs::read(office.path("images/clinical/1/kernel")).unwrap(), kernel);
-        assert!(!arriving.exists());
-    }
-    // Of another bundle nothing is taken.
-    let _ = fs::remove_dir_all(office.path("images"));
-    fs::create_dir_all(&arriving).unwrap();
-    fs::write(arriving.join("manifest.sha256"), "other\n").unwrap();
-    fs::write(arriving.join("disk9"), "x").unwrap();
-    office.store().install(&approved, |_| (), |_| Ok(())).unwrap();
-    assert!(!office.path("images/clinical/1/disk9").exists());
-}
-
-#[test]
-fn an_image_that_came_to_its_place_and_not_into_the_record_arrives_again() {
-    let office = Office::new();
-    office.install(1, 1).unwrap();
-    fs::remove_file(office.path("images/clinical/image.json")).unwrap();
-    assert_eq!(office.install(1, 1).unwrap(), Arrival::Installed);
-    office.store().activate(&name(), Some(1)).unwrap();
-}
-
-#[test]
-fn what_somebody_laid_down_in_an_images_place_is_kept_and_named() {
-    let office = Office::new();
-    let by_hand = office.path("images/clinical/3/home.img");
-    fs::create_dir_all(by_hand.parent().unwrap()).unwrap();
-    fs::write(&by_hand, "a year of work").unwrap();
-    for _ in 0..2 {
-        let refused = office.install(3, 1).unwrap_err().to_string();
-        assert!(refused.contains("was not installed: move it away"), "{refused}");
-    }
-    assert_eq!(fs::read(&by_hand).unwrap(), b"a year of work");
-    assert_eq!(office.install(4, 1).unwrap(), Arrival::Installed);
-}
-
-#[test]
 fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays() {
     let office = Office::new();
     let store = office.store();
@@ -286,43 +232,6 @@ fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays
     );
     assert_eq!(store.next(&name(), "a").unwrap().manifest.serial, 5);
     assert!(matches!(store.remove(&name(), 5), Err(StoreError::Rejected { .. })));
-}
-
-#[test]
-fn a_start_finds_a_changed_kernel_and_a_disk_without_root_hash_and_verify_every_byte() {
-    let office = Office::new();
-    let store = office.store();
-    office.install(1, 1).unwrap();
-    store.activate(&name(), None).unwrap();
-    let at = |file: &str| office.path(&format!("images/clinical/1/{file}"));
-    let spoil = |file: &str| {
-        let was = fs::read(at(file)).unwrap();
-        let file = fs::OpenOptions::new().write(true).open(at(file)).unwrap();
-        file.write_all_at(b"X", 0).unwrap();
-        was
-    };
-    for (file, at_start) in
-        [("kernel", true), ("initrd", true), ("disk1", false), ("manifest.toml", true)]
-    {
-        let was = spoil(file);
-        assert_eq!(store.start(&name(), "a", |_| Ok(())).is_err(), at_start, "{file}");
-        store.verify(&name(), 1, &office.trust, |_| ()).unwrap_err();
-        fs::write(at(file), was).unwrap();
-        store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
-    }
-    // What is cut off is found at once, and so is a disk that no root hash protects.
-    fs::write(at("disk1"), "dis").unwrap();
-    store.start(&name(), "a", |_| Ok(())).unwrap_err();
-    let mut contents = office.contents(2, 1, b"disk");
-    contents.verity = None;
-    let out = office.path("2.bundle");
-    pack(&contents, Some(&key(1)), &out, |_| ()).unwrap();
-    sign(&out, &key(2)).unwrap();
-    store.install(&office.approved(&out), |_| (), |_| Ok(())).unwrap();
-    store.activate(&name(), None).unwrap();
-    store.start(&name(), "a", |_| Ok(())).unwrap();
-    fs::write(office.path("images/clinical/2/disk1"), "diXk").unwrap();
-    store.start(&name(), "a", |_| Ok(())).unwrap_err();
 }
 
 #[test]
@@ -394,94 +303,6 @@ fn a_start_reads_each_image_once_and_takes_what_commands_want_meanwhile() {
 }
 
 #[test]
-fn an_installation_that_was_interrupted_is_named_until_it_is_gone_on_with() {
-    let office = Office::new();
-    let store = office.store();
-    assert!(store.interrupted().unwrap().is_empty());
-    let bundle = office.bundle(1, 1, b"disk");
-    let fails = |_| Err(std::io::Error::other("the power went"));
-    store.install(&office.approved(&bundle), |_| (), fails).unwrap_err();
-    let at = office.path("images/clinical");
-    assert!(store.names().unwrap().is_empty());
-    assert_eq!(store.interrupted().unwrap(), [(name(), at.join(".arriving"))]);
-    // Between the last two steps: it is in its place, and the record does not know it.
-    fs::rename(at.join(".arriving"), at.join("1")).unwrap();
-    assert_eq!(store.interrupted().unwrap(), [(name(), at.join("1"))]);
-    store.install(&office.approved(&bundle), |_| (), |_| Ok(())).unwrap();
-    assert!(store.interrupted().unwrap().is_empty());
-    // What was laid down by hand is nobody's installation.
-    fs::create_dir_all(office.path("images/other/2024")).unwrap();
-    assert!(store.interrupted().unwrap().is_empty());
-}
-
-/// Writes into a file of an installed image.
-fn spoil(path: &Path) {
-    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(b"X", 0).unwrap();
-}
-
-#[test]
-fn a_damaged_image_in_force_is_repaired_by_its_bundle_and_a_guest_keeps_what_it_has_open() {
-    let office = Office::new();
-    let store = office.store();
-    let bundle = office.bundle(1, 1, b"disk");
-    let install = || store.install(&office.approved(&bundle), |_| (), |_| Ok(())).unwrap();
-    assert_eq!(install(), Arrival::Installed);
-    store.activate(&name(), None).unwrap();
-    store.start(&name(), "a", |_| Ok(())).unwrap();
-    assert_eq!(install(), Arrival::WasThere);
-    let at = |file: &str| office.path(&format!("images/clinical/1/{file}"));
-    for file in ["kernel", "initrd", "disk1", "manifest.toml", "manifest.toml.sig"] {
-        spoil(&at(file));
-        let held = fs::File::open(at("disk1")).unwrap();
-        assert_eq!(install(), Arrival::Repaired, "{file}");
-        store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
-        assert!(!store.start(&name(), "a", |_| Ok(())).unwrap().is_new);
-        held.read_exact_at(&mut [0; 4], 0).unwrap();
-        assert!(!office.path("images/clinical/.arriving").exists());
-    }
-    fs::remove_dir_all(office.path("images/clinical/1")).unwrap();
-    assert_eq!(install(), Arrival::Repaired);
-    // So are its signatures, once other officers sign.
-    let signed = fs::read_to_string(at("manifest.toml.sig")).unwrap();
-    sign(&bundle, &key(3)).unwrap();
-    assert_eq!(install(), Arrival::Repaired);
-    assert_ne!(fs::read_to_string(at("manifest.toml.sig")).unwrap(), signed);
-}
-
-#[test]
-fn a_disk_that_no_root_hash_covers_is_read_at_each_start_whatever_covers_the_first() {
-    let office = Office::new();
-    let store = office.store();
-    let mut contents = office.contents(1, 1, b"disk");
-    fs::write(office.path("second"), "second").unwrap();
-    contents.files.push((Part::Disk(2), office.path("second")));
-    let out = office.path("1.bundle");
-    pack(&contents, Some(&key(1)), &out, |_| ()).unwrap();
-    sign(&out, &key(2)).unwrap();
-    store.install(&office.approved(&out), |_| (), |_| Ok(())).unwrap();
-    store.activate(&name(), None).unwrap();
-    store.start(&name(), "a", |_| Ok(())).unwrap();
-    spoil(&office.path("images/clinical/1/disk2"));
-    let refused = store.start(&name(), "a", |_| Ok(())).unwrap_err();
-    assert!(refused.to_string().contains("disk2 is not what was signed"), "{refused}");
-}
-
-#[test]
-fn what_cannot_be_noted_does_not_arrive() {
-    let office = Office::new();
-    let bundle = office.bundle(1, 1, b"disk");
-    let install = |note: &dyn Fn(Arrival) -> std::io::Result<()>| {
-        office.store().install(&office.approved(&bundle), |_| (), note)
-    };
-    let fails = |_| Err(std::io::Error::other("the log is full"));
-    assert!(matches!(install(&fails), Err(StoreError::NotNoted { .. })));
-    assert!(office.store().names().unwrap().is_empty());
-    assert!(!office.path("images/clinical/1").exists());
-    assert_eq!(install(&|_| Ok(())).unwrap(), Arrival::Installed);
-}
-
-#[test]
 fn a_rollback_goes_where_it_was_meant_to_or_nowhere() {
     let office = Office::new();
     let store = office.store();
@@ -497,21 +318,4 @@ fn a_rollback_goes_where_it_was_meant_to_or_nowhere() {
     assert_eq!(store.next(&name(), "a").unwrap().manifest.serial, 3);
     assert_eq!(store.roll_back(&name(), Some(2)).unwrap(), Some(2));
     assert_eq!(store.roll_back(&name(), Some(1)).unwrap(), Some(1));
-}
-
-#[test]
-fn a_removal_clears_what_interrupted_commands_left_and_nothing_else() {
-    let office = Office::new();
-    let store = office.store();
-    office.install(1, 1).unwrap();
-    let at = |file: &str| office.path(&format!("images/clinical/{file}"));
-    for folder in [".arriving", "9", "2024"] {
-        fs::create_dir(at(folder)).unwrap();
-        fs::write(at(folder).join("disk1"), "x").unwrap();
-    }
-    fs::write(at("9/manifest.sha256"), "of another\n").unwrap();
-    store.remove(&name(), 1).unwrap();
-    assert!(!at(".arriving").exists() && !at("9").exists() && !at("1").exists());
-    // What people laid down is theirs.
-    assert!(at("2024/disk1").exists());
 }

@@ -1,5 +1,7 @@
 //! How bundles are made and signed.
 
+use std::os::unix::fs::FileExt;
+
 use super::*;
 
 #[test]
