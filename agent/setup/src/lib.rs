@@ -16,6 +16,8 @@
 //! | `hardware` | NICs, screens, memory, processors, IOMMU; judged by the rules of the hand-over |
 //! | `session` | the NIC that whoever runs it comes in by |
 //! | `answers` | the answer file, for PCs that nobody watches |
+//! | `configured` | the policy and the machine file that the PC has already |
+//! | `needed` | all of these together: which changes this PC needs, and what a person has to know besides |
 //! | `proposal`, `machine_text` | what this PC is to be, and the machine file that says so |
 //! | `plan`, `change`, `journal` | what has to be changed for that; each change is on record before it is made, and can be taken back |
 //! | `encryption`, `volume` | state and images on an encrypted volume: what has to be changed for that, and how it is |
@@ -28,6 +30,7 @@
 mod alone;
 mod answers;
 mod change;
+mod configured;
 pub mod dialogue;
 pub mod effects;
 mod encryption;
@@ -35,6 +38,7 @@ mod groups;
 mod hardware;
 mod journal;
 mod machine_text;
+mod needed;
 mod plan;
 mod proposal;
 mod session;
@@ -48,29 +52,17 @@ use std::path::{Path, PathBuf};
 
 use base::accounts::Accounts;
 use base::layout::{self, Layout};
-use config::domain_policies::{self, DomainPolicy};
-use config::files::{FileFault, FilesError, read_machine_text, read_policy_in_force};
-use config::machine::{Boot, Context, Kind, Machine, Seat};
 use control::setup_report::{SetupReport, SetupResult};
-use handover::host_use::Screen;
 use handover::sysfs::HostSysfs;
-use images::store::Store;
-use policy::Policy;
 use printable::explain;
 use program::record::{Pending, Stage};
 use program::store::Store as ProgramStore;
 
 use alone::SetupLock;
-use answers::Answers;
 use change::Change;
-use dialogue::{Dialogue, Question, Unanswered};
+use dialogue::{Dialogue, Unanswered};
 use effects::Effects;
 use journal::Journal;
-use proposal::{Basis, ProposalError};
-use session::Interfaces;
-
-/// The policy that the package brings, under which nothing crosses.
-const DELIVERED: &str = "/usr/share/bulkhead/policy.toml";
 
 /// Where setup looks; the system's own, or a test's.
 pub struct Pc {
@@ -184,7 +176,7 @@ fn set_up(
     encryption::mounted(pc, options, dialogue, effects)?;
     let file = Layout::setup_journal(&options.state);
     let mut journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
-    let (changes, notes) = wanted(pc, caller, options, dialogue, effects)?;
+    let (changes, notes) = needed::changes(pc, caller, options, dialogue, effects)?;
     let shown = changes.iter().map(Change::shown).collect();
     let mut report = SetupReport {
         changes: shown,
@@ -321,210 +313,5 @@ fn agreed(
         Err(Unanswered::NotUnderstood) => Err(Stop::misused(
             "nothing was changed: no answer was understood; run this again and write y or n, or give --yes to make the changes unasked",
         )),
-    }
-}
-
-/// Returns which changes this PC needs, and what a person has to know besides.
-fn wanted(
-    pc: &Pc,
-    caller: &Caller,
-    options: &Options,
-    dialogue: &mut dyn Dialogue,
-    effects: &mut dyn Effects,
-) -> Result<(Vec<Change>, Vec<String>), Stop> {
-    let refused = |error: &dyn std::error::Error| Stop::refused(explain(error));
-    let domain_policies = read_domain_policies(options)?;
-    let answers = match &options.answers {
-        Some(path) => {
-            let accounts = pc.accounts();
-            answers::read(path, &domain_policies, &accounts).map_err(|error| refused(&error))?
-        }
-        None => Answers::default(),
-    };
-    encryption::is_named_rightly(pc, options, &answers).map_err(|error| refused(&error))?;
-    let existing = read_machine(options, &domain_policies)?;
-    let machine = existing.as_ref().map(|(_, machine)| machine);
-    let screen = match machine.map(|machine| &machine.seat) {
-        Some(Seat::None) => Screen::None,
-        Some(Seat::Kms { card: Some(card) }) => Screen::Card(card.clone()),
-        Some(Seat::Kms { card: None }) | None => Screen::First,
-    };
-    let hardware = hardware::look(pc, &screen)
-        .map_err(|why| Stop::refused(format!("{}: {}", why.what(), why.remedy())))?;
-    let interfaces = Interfaces::of(pc, caller.ssh_connection.as_deref());
-    let basis = Basis {
-        images: &options.images,
-        domain_policies: &domain_policies,
-        existing: machine,
-        answers: &answers,
-        hardware: &hardware,
-        interfaces: &interfaces,
-    };
-    let proposal = proposal::propose(&basis, dialogue).map_err(unproposed)?;
-    let text = existing.as_ref().map(|(text, _)| text.as_str());
-    let text = machine_text::write(text, &proposal.decisions).map_err(|error| refused(&error))?;
-    let context = Context { images: &options.images, domain_policies: Some(&domain_policies) };
-    let name = options.machine.display().to_string();
-    let machine = Machine::parse(&name, &text, context).map_err(|found| {
-        Stop::refused(format!(
-            "what would stand in the machine file does not hold together, and nothing was changed\n{}",
-            found.render(false).trim_end()
-        ))
-    })?;
-    if hardware.iommu == hardware::Iommu::On {
-        hardware::judge_together(pc, &proposal.nics, &machine.claims())
-            .map_err(|why| Stop::refused(format!("{}: {}", why.what(), why.remedy())))?;
-    }
-    let enable = enable(pc, &answers, dialogue)?;
-    let mut notes = proposal.notes;
-    notes.extend(groups::missing(&machine));
-    notes.extend(groups::overlaps(&pc.accounts()));
-    if enable {
-        notes.extend(without_images(&machine, &options.images));
-    }
-    if !machine.allow_host_network && !proposal.nics.is_empty() {
-        notes.extend(interfaces.left(&proposal.nics));
-    }
-    let goal = plan::Goal {
-        machine: &options.machine,
-        text,
-        answers: &answers,
-        hardware: &hardware,
-        hands_over: !proposal.nics.is_empty(),
-        enable,
-    };
-    let guests = machine.claims().disks;
-    let mut changes = plan::changes(pc, &goal).map_err(|error| refused(&error))?;
-    notes.extend(
-        encryption::add(pc, options, &answers, &guests, effects, &mut changes)
-            .map_err(|error| refused(&error))?,
-    );
-    Ok((changes, notes))
-}
-
-/// Returns what is to be said of desktops without a kernel before the agent starts at each boot.
-fn without_images(machine: &Machine, images: &Path) -> Vec<String> {
-    let missing = machine.domains.iter().filter_map(|domain| match &domain.kind {
-        Kind::Vm(vm) => match &vm.boot {
-            Boot::Files { kernel, .. } if !kernel.is_file() => {
-                Some((&domain.name, format!("{} is missing; put it there", kernel.display())))
-            }
-            Boot::Image(name) => {
-                let why = Store::at(images).next(name, &domain.name).err()?;
-                Some((&domain.name, explain(&why)))
-            }
-            Boot::Files { .. } => None,
-        },
-        Kind::External => None,
-    });
-    let said = missing.map(|(name, why)| {
-        format!(
-            "AT THE NEXT BOOT {name} DOES NOT COME UP, and this PC has no network and no log-in on its screen either: {why}; do that before you restart the PC"
-        )
-    });
-    said.collect()
-}
-
-/// Returns whether the agent is to start at each boot.
-fn enable(pc: &Pc, answers: &Answers, dialogue: &mut dyn Dialogue) -> Result<bool, Stop> {
-    if let Some(answer) = answers.enable {
-        return Ok(answer);
-    }
-    if change::is_enabled(pc) {
-        return Ok(true);
-    }
-    let question = Question {
-        key: "enable".to_owned(),
-        text: "Is Bulkhead to start at each boot? From the next one on the host has no network of its own.".to_owned(),
-        choices: vec![
-            "true: it starts at each boot".to_owned(),
-            "false: not yet; `systemctl enable bulkhead-agent` has it start later".to_owned(),
-        ],
-    };
-    let mut unasked = Vec::new();
-    match proposal::asked(dialogue, question, &mut unasked).map_err(unproposed)? {
-        Some(place) => Ok(place == 0),
-        None => Err(unproposed(ProposalError::Unasked(unasked))),
-    }
-}
-
-fn unproposed(why: ProposalError) -> Stop {
-    match why {
-        ProposalError::Obstacles(obstacles) => {
-            let list: String = obstacles.iter().map(|what| format!("\n* {what}")).collect();
-            Stop::refused(format!("this PC cannot be set up, and nothing was changed:{list}"))
-        }
-        ProposalError::Unasked(questions) => Stop::misused(format!(
-            "nobody is here to answer, and nothing was changed; answer in a file (--answers FILE), or run this in a terminal:{}",
-            listed(&questions)
-        )),
-        ProposalError::NotUnderstood(question) => Stop::misused(format!(
-            "no answer was understood, and nothing was changed; run this again and write the number of a choice, or answer in a file (--answers FILE):{}",
-            listed(&[question])
-        )),
-    }
-}
-
-/// Returns questions with their keys and choices.
-fn listed(questions: &[Question]) -> String {
-    let list = questions.iter().map(|Question { key, text, choices }| {
-        let choices: String = choices.iter().map(|choice| format!("\n    {choice}")).collect();
-        format!("\n* `{key}`: {text}{choices}")
-    });
-    list.collect()
-}
-
-/// Returns the domains of the policy that is to be in force.
-fn read_domain_policies(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
-    let text = read_policy_in_force(&options.policy).map_err(|error| {
-        Stop::refused(match error {
-            FilesError::Read { fault: FileFault::Missing, .. } => format!(
-                "there is no policy {}, and setup asks it which domains this PC has: put that of your security office there (`bulkhead policy new` writes one to begin with, and {DELIVERED} is the one that the package brings), or name another with --policy",
-                options.policy.display()
-            ),
-            error => format!("{}; setup asks it which domains this PC has", explain(&error)),
-        })
-    })?;
-    let policy = Policy::parse(&options.policy.display().to_string(), &text).map_err(|found| {
-        Stop::refused(format!(
-            "the policy has mistakes, and nothing was changed\n{}",
-            found.render(false).trim_end()
-        ))
-    })?;
-    Ok(domain_policies::of(&policy))
-}
-
-/// Returns the machine file that is there, if somebody has filled it in: the package's own says nothing yet but its format.
-fn read_machine(
-    options: &Options,
-    domain_policies: &[DomainPolicy],
-) -> Result<Option<(String, Machine)>, Stop> {
-    if fs::symlink_metadata(&options.machine).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-        return Ok(None);
-    }
-    let text =
-        read_machine_text(&options.machine).map_err(|error| Stop::refused(explain(&error)))?;
-    let says = |line: &str| !line.is_empty() && !line.starts_with('#');
-    let mut lines = text.lines().map(str::trim).filter(|line| says(line));
-    if lines.all(|line| line.starts_with("format")) {
-        return Ok(None);
-    }
-    // It need not agree with the policy yet: that is what setup is for.
-    let known: Vec<&str> = domain_policies.iter().map(|policy| policy.name.as_str()).collect();
-    let context = Context { images: &options.images, domain_policies: None };
-    let machine = Machine::parse(&options.machine.display().to_string(), &text, context);
-    match machine {
-        Ok(machine) => match machine.domains.iter().find(|d| !known.contains(&d.name.as_str())) {
-            Some(other) => Err(Stop::refused(format!(
-                "{} has a section [domain.{}], and the policy has no such domain: take it out, or put the right policy in its place, and run this again",
-                options.machine.display(),
-                other.name
-            ))),
-            None => Ok(Some((text, machine))),
-        },
-        Err(found) => Err(Stop::refused(format!(
-            "the machine file has mistakes: mend them, or move it away to have a new one proposed\n{}",
-            found.render(false).trim_end()
-        ))),
     }
 }

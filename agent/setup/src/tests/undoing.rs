@@ -1,5 +1,7 @@
 //! Changes are made once, and taken back whatever happens.
 
+use base::layout;
+
 use crate::change::{Change, FileChange};
 
 use super::*;
@@ -266,7 +268,7 @@ fn nothing_is_taken_back_in_the_middle_of_an_update_of_bulkhead() {
     let ward = Ward::stock();
     let options = ward.answers(ANSWERS);
     expect(&ward.run(&options), SetupResult::Changed, &[]);
-    let folder = options.state.join("program");
+    let folder = layout::programs(&options.state);
     fs::create_dir(&folder).unwrap();
     let digest = "0".repeat(64);
     let record = |stage: &str, waits: &str| {
