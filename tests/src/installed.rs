@@ -67,6 +67,15 @@ pub struct Installed {
 }
 
 impl Installed {
+    /// Returns whether there can be such a PC here, and says so if not: a disk with Debian is made by root alone.
+    pub fn can_be_made() -> bool {
+        let is_root = nix::unistd::geteuid().is_root();
+        if !is_root {
+            println!("not run: a disk with Debian is made by root alone");
+        }
+        is_root
+    }
+
     /// A PC whose disk is as `scripts/packaging/stock-system SUITE pc` made it.
     pub fn stock(suite: &str) -> Outcome<Self> {
         Self::of(suite, "pc")
@@ -143,14 +152,20 @@ impl Installed {
         WardPc::start(self.dir.path(), &hardware)
     }
 
-    /// Switches a stock PC on and makes a ward PC of it by package and answer file, which its next start is.
-    pub fn set_up(&self) -> Outcome<WardPc> {
+    /// Switches a stock PC on for the first time and waits until all of it is up: its boot loader has its configuration then, and the ward's account, `nurse`, is there.
+    pub fn start_stock(&self) -> Outcome<WardPc> {
         let pc = self.start()?;
         becomes(&pc, "the stock system is up", "systemctl is-active multi-user.target", UP)?;
         run(
             &pc,
-            "update-grub 2>/dev/null; useradd --create-home nurse; systemctl is-system-running --wait || true",
+            "update-grub 2>/dev/null && useradd --create-home nurse && { systemctl is-system-running --wait || true; }",
         )?;
+        Ok(pc)
+    }
+
+    /// Switches a stock PC on and makes a ward PC of it by package and answer file, which its next start is.
+    pub fn set_up(&self) -> Outcome<WardPc> {
+        let pc = self.start_stock()?;
         run(&pc, "apt-get -qq -o Dpkg::Use-Pty=0 install /share/packages/bulkhead_*.deb")?;
         run(&pc, IMAGES)?;
         run(&pc, &format!("cat > /home/answers.toml <<'END'\n{ANSWERS}END"))?;

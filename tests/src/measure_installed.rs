@@ -167,7 +167,7 @@ fn bare() -> Outcome<Duration> {
     Ok(drawn.unwrap_or_default())
 }
 
-/// The processes that were started by this name: what the kernel calls one is a number where it was started from memory.
+/// Returns the beginning of a shell loop over the processes that were started by this name: what the kernel calls one is a number where it was started from memory.
 fn processes(name: &str) -> String {
     format!(
         "for pid in $(cd /proc; for p in [0-9]*; do tr '\\0' ' ' 2>/dev/null < $p/cmdline | grep -qE '^([^ ]*/)?{name} ' && echo $p; done)"

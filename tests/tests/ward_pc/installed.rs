@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::confinement::CONFINED;
 use tests::guest::Probe;
 use tests::installed::{ANSWERS, IMAGES, Installed, UP, becomes, run, shell};
 use tests::patience::patience;
@@ -80,17 +81,11 @@ fn a_stock_debian_13_becomes_a_ward_pc_by_its_package_and_is_one_no_more_when_th
 }
 
 fn becomes_a_ward_pc(suite: &str) -> Outcome {
-    if !nix::unistd::geteuid().is_root() {
-        println!("not run: a disk with Debian is made by root alone");
+    if !Installed::can_be_made() {
         return Ok(());
     }
     let mut installed = Installed::stock(suite)?;
-    let pc = installed.start()?;
-    becomes(&pc, "the stock system is up", "systemctl is-active multi-user.target", UP)?;
-    run(
-        &pc,
-        "update-grub 2>/dev/null && useradd --create-home nurse && { systemctl is-system-running --wait || true; }",
-    )?;
+    let pc = installed.start_stock()?;
     run(&pc, &format!("({PICTURE}) > /home/before"))?;
     let began = Instant::now();
     run(&pc, "apt-get -qq -o Dpkg::Use-Pty=0 install /share/packages/bulkhead_*.deb")?;
@@ -206,14 +201,8 @@ fn nobody_gets_in_and_no_vmm_out(pc: &WardPc) -> Outcome {
             run(pc, &format!("for t in /proc/{pid}/task/*; do cat $t/status; echo; done"))?
                 .split("\n\n")
         {
-            for line in [
-                "CapPrm:\t0000000000000000",
-                "CapEff:\t0000000000000000",
-                "CapBnd:\t0000000000000000",
-                "NoNewPrivs:\t1",
-                "Seccomp:\t2",
-                &format!("Cpus_allowed_list:\t{core}"),
-            ] {
+            let core = format!("Cpus_allowed_list:\t{core}");
+            for line in CONFINED.into_iter().chain([core.as_str()]) {
                 ensure!(
                     status.trim().is_empty() || status.lines().any(|found| found == line),
                     "{line} is not in:\n{status}"
