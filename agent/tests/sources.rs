@@ -265,7 +265,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/recorder/src/lib.rs", "the kernel's: which boot this is"),
     ("agent/seat/src/devices/mod.rs", "input devices"),
     ("agent/seat/src/kms.rs", "graphics cards"),
-    ("agent/seat/src/memory.rs", "makes a new file"),
+    ("agent/seat/src/saved_state.rs", "makes a new file"),
     ("agent/domains/src/capture.rs", "makes a new file"),
     ("agent/domains/src/cgroup.rs", "the kernel's"),
     ("agent/domains/src/process.rs", "the kernel's"),

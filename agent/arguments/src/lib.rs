@@ -1,7 +1,7 @@
 //! The command line of `bulkhead-agent`: what it runs, and what it does instead. Its manual page is made of it. What `bulkhead` hands on to it, that
 //! program takes by the same types.
 //!
-//! [`Arguments`] are the program's, of which `scripts/package` makes its manual page; [`Instead`] is what it does in place of running domains. [`PathArguments`] and
+//! [`Arguments`] are the program's, of which `scripts/package` makes its manual page; [`AgentCommand`] is what it does in place of running domains. [`PathArguments`] and
 //! [`Files`] are shared: each file or folder that may be named has its default of `base::defaults`, so that agent, command line and `doctor` look in one
 //! place. `clap` ends a command line that makes no sense with status 2 and what would; nothing was begun then.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -25,7 +25,7 @@ use tracing::level_filters::LevelFilter;
 pub struct Arguments {
     /// Something else than that.
     #[command(subcommand)]
-    pub instead: Option<Instead>,
+    pub instead: Option<AgentCommand>,
     #[command(flatten)]
     pub places: PathArguments,
     /// How much to say on standard error; the VMMs say as much
@@ -35,7 +35,7 @@ pub struct Arguments {
 
 /// What is done instead of running domains.
 #[derive(Debug, Subcommand)]
-pub enum Instead {
+pub enum AgentCommand {
     /// Examine this PC and print what is found as JSON: what `bulkhead doctor` shows
     Doctor(DoctorArguments),
     /// Set this PC up, or take that back: what `bulkhead setup` starts. Asks on standard error, and prints what was done as JSON

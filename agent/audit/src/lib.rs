@@ -65,5 +65,5 @@ pub use read::{Follower, each};
 pub use recover::RecoveryReport;
 pub use settings::{Limits, Settings, WhenFull};
 pub use shown::shown;
-pub use time::Reading;
+pub use time::ClockReading;
 pub use verify::{Summary, verify, verify_at};

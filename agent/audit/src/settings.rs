@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::checkpoint;
-use crate::time::Reading;
+use crate::time::ClockReading;
 
 /// What happens when the log has reached its size and nothing in it is old enough to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Settings {
     /// A group of the host that may read the log.
     pub readers: Option<u32>,
     /// Reads the wall clock and the time since start, at one moment.
-    pub clock: fn() -> Reading,
+    pub clock: fn() -> ClockReading,
 }
 
 impl Settings {
@@ -70,7 +70,7 @@ impl Settings {
             boot: boot.to_owned(),
             remembered_in: Vec::new(),
             readers: None,
-            clock: Reading::now,
+            clock: ClockReading::now,
         }
     }
 

@@ -19,14 +19,14 @@ const READ_WITHIN: Duration = Duration::from_millis(20);
 
 /// The clocks of a PC at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// The time of day, as the host's wall clock has it.
     pub wall: SystemTime,
     /// Time since the PC was started, time asleep included.
     pub uptime: Duration,
 }
 
-impl Reading {
+impl ClockReading {
     /// Reads the PC's clocks.
     #[must_use]
     pub fn now() -> Self {
@@ -171,7 +171,7 @@ impl Clock {
     pub(crate) fn start(
         highest: Micros,
         wall: Micros,
-        now: Reading,
+        now: ClockReading,
     ) -> (Self, Stamp, Option<Step>) {
         let own = Micros::of(now.wall);
         let highest = highest.max(own);
@@ -180,7 +180,7 @@ impl Clock {
         (this, Stamp { wall: own, highest }, step)
     }
 
-    pub(crate) fn stamp(&mut self, now: Reading) -> (Stamp, Option<Step>) {
+    pub(crate) fn stamp(&mut self, now: ClockReading) -> (Stamp, Option<Step>) {
         let wall = Micros::of(now.wall);
         let mut highest = self.passed(now);
         let step = wall.minus(highest).abs_diff(self.offset)
@@ -195,12 +195,12 @@ impl Clock {
     }
 
     /// Returns the last stamp's highest time, and what has passed since.
-    pub(crate) fn passed(&self, now: Reading) -> Micros {
+    pub(crate) fn passed(&self, now: ClockReading) -> Micros {
         self.highest.plus(now.uptime.saturating_sub(self.uptime))
     }
 
     /// Returns the highest time seen up to now.
-    pub(crate) fn highest(&self, now: Reading) -> Micros {
+    pub(crate) fn highest(&self, now: ClockReading) -> Micros {
         self.passed(now).max(Micros::of(now.wall))
     }
 }
@@ -225,7 +225,7 @@ mod tests {
         fn the_highest_time_never_goes_back_whatever_the_wall_clock_does(
             steps in prop::collection::vec((0..200_000_u64, 0..10_000_u64), 1..50),
         ) {
-            let at = |wall, uptime| Reading {
+            let at = |wall, uptime| ClockReading {
                 wall: UNIX_EPOCH + Duration::from_secs(wall),
                 uptime: Duration::from_secs(uptime),
             };
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn small_steps_add_up_to_one_that_is_written_down() {
-        let at = |wall_ms, uptime| Reading {
+        let at = |wall_ms, uptime| ClockReading {
             wall: UNIX_EPOCH + Duration::from_millis(wall_ms),
             uptime: Duration::from_secs(uptime),
         };

@@ -17,14 +17,14 @@ use std::thread::JoinHandle;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// A message in a thread's mailbox.
-enum Mail<C, S> {
+enum Message<C, S> {
     Command(C),
     Stop(S),
 }
 
 /// The end of a mailbox by which any thread sends commands to the one that has it.
 pub struct Sender<C, S = ()> {
-    commands: mpsc::Sender<Mail<C, S>>,
+    commands: mpsc::Sender<Message<C, S>>,
     to_worker: Arc<EventFd>,
 }
 
@@ -37,11 +37,11 @@ impl<C, S> Clone for Sender<C, S> {
 impl<C, S> Sender<C, S> {
     /// Sends a command. A thread that has ended takes nothing any more.
     pub fn send(&self, command: C) {
-        self.mail(Mail::Command(command));
+        self.put(Message::Command(command));
     }
 
-    fn mail(&self, mail: Mail<C, S>) {
-        let _ = self.commands.send(mail);
+    fn put(&self, message: Message<C, S>) {
+        let _ = self.commands.send(message);
         let _ = self.to_worker.write(1);
     }
 }
@@ -58,7 +58,7 @@ pub struct ThreadHandle<C, E, S: Copy + Default = ()> {
 
 /// The thread's ends, which it keeps as long as it lives.
 pub struct Ends<C, E, S = ()> {
-    inbox: mpsc::Receiver<Mail<C, S>>,
+    inbox: mpsc::Receiver<Message<C, S>>,
     to_worker: Arc<EventFd>,
     outbox: mpsc::Sender<E>,
     stopped: Cell<Option<S>>,
@@ -103,7 +103,7 @@ impl<C, E, S: Copy + Default> ThreadHandle<C, E, S> {
 
     /// Stops the thread in this way when it has taken every command sent before, and waits for that. Its last events can be had afterwards.
     pub fn stop(&mut self, how: S) {
-        self.sender.mail(Mail::Stop(how));
+        self.sender.put(Message::Stop(how));
         self.join();
     }
 
@@ -154,8 +154,8 @@ impl<C, E, S: Copy> Ends<C, E, S> {
     /// Returns the next command.
     pub fn next(&self) -> Option<C> {
         match self.inbox.try_recv().ok()? {
-            Mail::Command(command) => Some(command),
-            Mail::Stop(how) => {
+            Message::Command(command) => Some(command),
+            Message::Stop(how) => {
                 self.stopped.set(Some(how));
                 None
             }

@@ -78,7 +78,7 @@ pub(crate) fn not_written(common: &Common, file: &Path, error: &PackError) -> Ou
         | PackError::Changed(_)
         | PackError::Replaced(_)
         | PackError::Write { .. } => why,
-        PackError::Kept(_)
+        PackError::NotReplaceable(_)
         | PackError::LastSerial(_)
         | PackError::NoRoom { .. }
         | PackError::Bundle(_) => {

@@ -36,7 +36,7 @@ pub struct TrustInForce {
     pub store: Option<TrustStore>,
     pub report: TrustReport,
     /// What is to be remembered.
-    pub unsaved: Option<Memory>,
+    pub unsaved: Option<RememberedTrust>,
 }
 
 /// What there is to say of the trust store that counts.
@@ -69,7 +69,7 @@ pub struct TrustRefused {
 
 /// What is remembered of a trust store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Memory {
+pub struct RememberedTrust {
     text: String,
 }
 
@@ -116,7 +116,7 @@ impl TrustFiles {
     }
 
     /// Writes down which trust store counts, for the next start.
-    pub fn remember(&self, memory: Option<&Memory>) -> Result<(), Refusal> {
+    pub fn remember(&self, memory: Option<&RememberedTrust>) -> Result<(), Refusal> {
         let (Some(memory), Some(path)) = (memory, &self.remembered) else { return Ok(()) };
         let write = || {
             layout::state_directory(durable::directory(path)).map_err(io::Error::other)?;
@@ -163,11 +163,11 @@ impl TrustFiles {
     }
 
     /// Returns the store whose changes have to be signed, if there is one.
-    fn remembered(&self) -> Result<Option<(TrustStore, Memory)>, Refusal> {
+    fn remembered(&self) -> Result<Option<(TrustStore, RememberedTrust)>, Refusal> {
         let Some(path) = &self.remembered else { return Ok(None) };
         let fail = |why: String| Refusal::TrustMemory { path: path.clone(), why };
         let Some(memory) =
-            durable::read::<Memory>(path).map_err(|error| fail(error.to_string()))?
+            durable::read::<RememberedTrust>(path).map_err(|error| fail(error.to_string()))?
         else {
             return Ok(None);
         };
@@ -198,7 +198,7 @@ impl TrustInForce {
         Self {
             store: Some(store),
             report: TrustReport { changed: Some(change), refused: None },
-            unsaved: Some(Memory { text }),
+            unsaved: Some(RememberedTrust { text }),
         }
     }
 }

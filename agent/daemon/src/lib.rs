@@ -24,7 +24,7 @@ mod requests;
 mod seat;
 mod signals;
 mod waking;
-mod worker_setup;
+mod worker_resources;
 
 use std::io;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ use self::renewal::Renewals;
 use self::seat::SeatClient;
 use self::signals::Signals;
 use self::waking::Waking;
-use self::worker_setup::WorkerSetup;
+use self::worker_resources::WorkerResources;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::state_volume::{self, StateAway};
@@ -166,9 +166,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);
     let cores = Cores::read(&handover.sysfs().path("")).plan(machine);
-    let worker_setup = &WorkerSetup::prepare(machine, &cores, cgroups.as_deref());
+    let worker_resources = &WorkerResources::prepare(machine, &cores, cgroups.as_deref());
     let cgroups_of = cgroups.as_deref();
-    let place = Place { machine, layout, policy, cgroups: cgroups_of, worker_setup };
+    let place = Place { machine, layout, policy, cgroups: cgroups_of, worker_resources };
     let mut mediators = Mediators::start(place)?;
     let sleeps = Sleeps::resume(&layout.slept());
     // Who left the seat is not who finds it. Where nobody left it there is nothing to lock.
@@ -205,7 +205,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let waking = Waking::start(sleeps)?;
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
     let groups = supervisor.cgroups();
-    let place = Place { machine, layout, policy, cgroups: groups.as_deref(), worker_setup };
+    let place = Place { machine, layout, policy, cgroups: groups.as_deref(), worker_resources };
     mediators.each_mut().for_each(|it| it.activate(place));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut configuration = ActiveConfiguration::new(configuration, store, machine, images);

@@ -10,7 +10,7 @@ use super::seat::SeatClient;
 use domains::Supervisor;
 use domains::lifecycle::Time;
 use domains::renewal::planned::{self, Effect, Postponement, RenewalReason, SeatFacts};
-use domains::renewal::schedule::{COUNTDOWN, ClockReading, LocalTime};
+use domains::renewal::schedule::{COUNTDOWN, LocalTime, ScheduleTime};
 
 /// What the monitor knows renewals by.
 pub(super) const RENEWAL: MediatorId = MediatorId::new("renewal");
@@ -87,7 +87,7 @@ impl Running {
         let effects = match self.supervisor.is_stopping() {
             true => self.renewals.planned.stop().into_iter().collect(),
             false => {
-                let now = ClockReading { time: self.supervisor.now(), local: LocalTime::now() };
+                let now = ScheduleTime { time: self.supervisor.now(), local: LocalTime::now() };
                 let can_ask = self.seat.can_ask() && !self.monitor.is_asking();
                 let seat = SeatFacts { can_ask, front: self.seat.front() };
                 let domains = self.supervisor.renewal_facts(|name| self.seat.last_input(name));

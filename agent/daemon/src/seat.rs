@@ -18,8 +18,8 @@ use domains::{Supervisor, screen};
 use recorder::Recorder;
 use seat::core::DomainIndex;
 use seat::entries;
-use seat::memory::{self, Memory};
 use seat::notices::Cause;
+use seat::saved_state::{self, SavedStateFile};
 use seat::{Backend, Command, DomainText, Handle, MediatorListener, Seat, SeatEvent, SeatPolicy};
 
 /// The daemon's side of the seat: its thread, and what somebody there requests.
@@ -27,7 +27,7 @@ pub(super) struct SeatClient {
     seat: Seat,
     requests: Vec<SeatRequest>,
     /// The file that says how the seat was left.
-    memory: PathBuf,
+    saved_state: PathBuf,
     /// Whether that file was there when this agent started.
     known: bool,
 }
@@ -57,11 +57,11 @@ impl SeatClient {
             SeatChoice::None => Backend::None,
         };
         let policy = SeatPolicy::new(policy, &names);
-        let memory = layout.seat_state();
-        let known = memory.exists();
-        let seat = Seat::start(backend, names, policy, Memory::at(&memory), mediators);
+        let file = layout.seat_state();
+        let known = file.exists();
+        let seat = Seat::start(backend, names, policy, SavedStateFile::at(&file), mediators);
         let seat = seat.map_err(DaemonError::Seat)?;
-        Ok(Self { seat, requests: Vec::new(), memory, known })
+        Ok(Self { seat, requests: Vec::new(), saved_state: file, known })
     }
 
     /// Locks the screen, as guests of an earlier agent run on, unless it is known whether it was locked.
@@ -74,7 +74,7 @@ impl SeatClient {
     /// Ends the seat with its guests, and forgets how it was left: the next one begins anew.
     pub(super) fn forget(self) {
         drop(self.seat);
-        memory::forget(&self.memory);
+        saved_state::forget(&self.saved_state);
     }
 
     /// Returns where VMMs' screens and input go; `None` without a seat.

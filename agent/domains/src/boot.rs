@@ -55,8 +55,8 @@ pub struct RefusedImage {
 }
 
 impl BootFiles {
-    /// Finds the files of a start that is under way. Those of an image are verified, and one that is to come into force does. May take seconds; for a
-    /// worker thread.
+    /// Finds the files of a start that is under way. Those of an image are verified, and one that is to come into force does. May take seconds: only in a background
+    /// job.
     ///
     /// # Errors
     /// There is no such image, it is not what was signed, or needs more than the domain has; in words that say what to do.

@@ -1,4 +1,4 @@
-//! The slow part of starting and stopping a domain, for worker threads: devices and disks.
+//! The slow part of starting and stopping a domain, in background jobs: devices and disks.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use handover::handover::{FormerBinding, Handover};
 use super::boot::{BootFiles, StartedImage};
 use super::disks;
 
-/// What a worker needs to know of a domain.
+/// What a background job needs to know of a domain to prepare or release its devices.
 #[derive(Clone)]
 pub struct Devices {
     pub domain: String,

@@ -38,8 +38,8 @@ pub fn files(domain: &str, disks: &[Disk], discard: bool, layout: &Layout) -> Ve
     disks.iter().enumerate().map(one).collect()
 }
 
-/// Makes the copies anew, on file systems that can by sharing blocks. May take minutes; for a
-/// worker thread.
+/// Makes the copies anew, on file systems that can by sharing blocks. May take minutes: only in
+/// a background job.
 pub fn prepare(
     domain: &str,
     disks: &[Disk],

@@ -8,7 +8,7 @@
 //! | [`cgroup`] | what it may use |
 //! | [`pressure`] | whether it has wanted more than it gets for long |
 //! | [`boot`] | what a guest starts from: files, or an image, which is verified |
-//! | [`devices`], [`disks`] | the slow work, on worker threads |
+//! | [`devices`], [`disks`] | the slow work, which [`background`] runs |
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
 //! | [`agent_lock`] | one agent at a time, and when the one before last ran |
 //! | [`renewal`] | a domain that keeps nothing begins anew |
@@ -18,13 +18,14 @@
 //! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
 //! [`Supervisor`] carries out what the state machines decide. It runs on the event loop's thread
-//! and never waits: the hand-over of devices happens on worker threads, at most one a domain.
+//! and never waits: the hand-over of devices is a background job, at most one a domain.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
 pub mod adoption;
 pub mod agent_lock;
+mod background;
 pub mod boot;
 pub mod capture;
 pub mod cgroup;
@@ -48,7 +49,6 @@ pub mod spec;
 pub mod trial;
 mod users;
 pub mod vmm_control_client;
-mod workers;
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -65,6 +65,7 @@ use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
 
+use background::{BackgroundJobs, survived};
 use boot::{BootFiles, StartedImage};
 use cgroup::Cgroups;
 use desired_state::DesiredState;
@@ -74,7 +75,6 @@ use runtime::TrialEnd;
 pub use runtime::{Adoption, DomainRuntime, ImageNews, VmmMismatch};
 use users::sandbox_ids;
 use vmm_control::Command;
-use workers::{Workers, survived};
 
 /// How often the host's interfaces are looked at while domains run.
 const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ pub struct Parts {
     pub seat: Option<seat::Handle>,
 }
 
-/// What a worker thread reports.
+/// What a background job reports.
 enum Report {
     /// The functions are handed over, or not; the files come next.
     DevicesDone,
@@ -123,7 +123,7 @@ pub struct Supervisor {
 pub(crate) struct SupervisorContext {
     parts: Parts,
     epoch: Moment,
-    workers: Workers<Report>,
+    jobs: BackgroundJobs<Report>,
     host_rule: Rule,
     host_interfaces: Result<Vec<ConfiguredInterface>, String>,
     shutting_down: bool,
@@ -146,7 +146,7 @@ impl Supervisor {
         domain_policies: &[DomainPolicy],
         parts: Parts,
     ) -> Result<Self, SupervisorError> {
-        let (workers, reports) = Workers::new()?;
+        let (jobs, reports) = BackgroundJobs::new()?;
         let cores = Cores::read(&parts.handover.sysfs().path("")).plan(machine);
         let mut domains = Vec::new();
         let mut externals = Vec::new();
@@ -169,7 +169,7 @@ impl Supervisor {
         let shared = SupervisorContext {
             parts,
             epoch: Moment::now(),
-            workers,
+            jobs,
             host_rule: Rule::of(machine),
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
@@ -364,7 +364,7 @@ impl Supervisor {
 
     /// Returns what the event loop waits on.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let mut fds = vec![self.shared.workers.fd()];
+        let mut fds = vec![self.shared.jobs.fd()];
         fds.extend(self.domains.iter().flat_map(DomainRuntime::fds));
         fds
     }
@@ -377,9 +377,9 @@ impl Supervisor {
         earliest.fold(next, Time::min)
     }
 
-    /// Processes reports of workers, output, answers and ends of VMMs, and what is due.
+    /// Processes reports of jobs, output, answers and ends of VMMs, and what is due.
     pub fn process_events(&mut self) {
-        self.shared.workers.awake();
+        self.shared.jobs.awake();
         while let Ok((index, report)) = self.reports.try_recv() {
             if let Some(runtime) = self.domains.get_mut(index) {
                 runtime.report(&mut self.shared, report);
@@ -479,6 +479,6 @@ impl SupervisorContext {
         name: &str,
         job: impl FnOnce(&dyn Fn(Report)) + Send + 'static,
     ) -> std::io::Result<()> {
-        self.workers.spawn(index, name, job)
+        self.jobs.spawn(index, name, job)
     }
 }

@@ -54,7 +54,7 @@ pub struct DomainRuntime {
     unjudged: Option<ImageSerial>,
     /// The image whose guest has to come up once its VMM is there, and in how long.
     awaited: Option<(ImageSerial, Duration)>,
-    /// Its guest did not come up.
+    /// Why the image that its last start had on trial did not stay: its guest did not come up.
     image_problem: Option<String>,
     /// An image was to come into force with its last start, and could not.
     image_refused: Option<String>,
@@ -75,9 +75,9 @@ pub struct DomainRuntime {
     not_kept: Option<String>,
     /// Why its VMM has to end at once.
     must_end: Option<String>,
-    /// A worker is at it.
+    /// A background job is at it.
     working: bool,
-    /// Its worker hands functions over.
+    /// Its background job hands functions over.
     devices_on_their_way: bool,
     ask_next: Time,
     unanswered: u32,
@@ -424,5 +424,5 @@ impl DomainRuntime {
     }
 }
 
-/// A worker that the kernel holds.
+/// Why a domain fails whose background job the kernel holds.
 const BUSY: &str = "its devices are still held by an earlier attempt; see the log for which driver does not let go";

@@ -41,20 +41,20 @@ impl Digest {
         length: u64,
         hashed: impl FnMut(u64),
     ) -> io::Result<Self> {
-        let mut running = Running::default();
+        let mut hasher = Hasher::default();
         pieces(file, offset, length, hashed, |piece| {
-            running.update(piece);
+            hasher.update(piece);
             Ok(())
         })?;
-        Ok(running.finish())
+        Ok(hasher.finish())
     }
 }
 
 /// A digest that is being made.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Running(Sha256);
+pub(crate) struct Hasher(Sha256);
 
-impl Running {
+impl Hasher {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

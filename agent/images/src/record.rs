@@ -396,9 +396,9 @@ impl Record {
     /// It is in force, or to come.
     pub fn remove(&mut self, serial: u64) -> Result<(), Rejection> {
         match self.standing(serial) {
-            ImageState::InForce => return Err(Rejection::Wanted(serial, "is in force")),
+            ImageState::InForce => return Err(Rejection::StillNeeded(serial, "is in force")),
             ImageState::Pending => {
-                return Err(Rejection::Wanted(serial, "comes into force at the next start"));
+                return Err(Rejection::StillNeeded(serial, "comes into force at the next start"));
             }
             ImageState::Previous | ImageState::Installed | ImageState::BelowFloor => {}
         }

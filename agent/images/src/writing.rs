@@ -9,7 +9,7 @@ use base::durable;
 use policy::signature::{PublicKey, SecretKey, Signatures};
 
 use crate::container::{Bundle, BundleError, Described, Head, is_there};
-use crate::digest::{Digest, Running, pieces};
+use crate::digest::{Digest, Hasher, pieces};
 use crate::lock;
 use crate::store::{free, is_full};
 
@@ -53,7 +53,7 @@ pub enum PackError {
     Replaced(PathBuf),
     /// The bundle would take the place of a file that is to be kept.
     #[error("it {0}")]
-    Kept(&'static str),
+    NotReplaceable(&'static str),
     /// No other could follow.
     #[error(
         "no bundle can follow one with the serial {0}, as a serial only grows: pack it with the serial after that of the one before"
@@ -182,9 +182,9 @@ fn copy(
     done: &mut impl FnMut(u64),
     failed: &impl Fn(io::Error) -> PackError,
 ) -> Result<Digest, PackError> {
-    let (mut running, mut at, mut unwritten) = (Running::default(), at, None);
+    let (mut hasher, mut at, mut unwritten) = (Hasher::default(), at, None);
     let read = pieces(file, 0, size, done, |piece| {
-        running.update(piece);
+        hasher.update(piece);
         to.write_all_at(piece, at).map_err(|error| {
             let kind = error.kind();
             unwritten = Some(error);
@@ -198,7 +198,7 @@ fn copy(
     }
     let now = read.and_then(|()| Ok(file.metadata()?.len()));
     match now {
-        Ok(now) if now == size => Ok(running.finish()),
+        Ok(now) if now == size => Ok(hasher.finish()),
         Err(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
             Err(PackError::Read { path: path.to_owned(), source })
         }
@@ -279,23 +279,23 @@ impl<M: Described> Signing<M> {
 /// Checks that a bundle may take the place of what is at `out`: nothing that goes into it, nothing else than a bundle, and no signature of anybody's.
 fn may_replace<M: Described>(out: &Path, files: &[(PathBuf, File)]) -> Result<(), PackError> {
     let Ok(there) = fs::metadata(out) else { return Ok(()) };
-    let kept = |why| Err(PackError::Kept(why));
+    let refused = |why| Err(PackError::NotReplaceable(why));
     let same = |file: &File| {
         file.metadata().is_ok_and(|file| (file.dev(), file.ino()) == (there.dev(), there.ino()))
     };
     if files.iter().any(|(_, file)| same(file)) {
-        return kept(
+        return refused(
             "is one of the files that go into the bundle: name another file for the bundle, as the last word",
         );
     }
     match Bundle::<M>::open(out) {
         Ok(bundle) if bundle.head().signatures.count() == 0 => Ok(()),
-        Ok(_) => kept(
+        Ok(_) => refused(
             "is a bundle that somebody has signed, and the signatures would be lost: move it away first, or name another file",
         ),
-        Err(_) => {
-            kept("is there, and is no bundle: name another file for the bundle, as the last word")
-        }
+        Err(_) => refused(
+            "is there, and is no bundle: name another file for the bundle, as the last word",
+        ),
     }
 }
 

@@ -77,7 +77,7 @@ pub enum Input {
     /// These rules count from now on.
     InForce(InForce),
     /// Whether the audit log is kept, as was found without a request.
-    Kept(bool),
+    LogKept(bool),
     /// A mediator's thread runs.
     Started(MediatorId),
     /// A mediator's thread has died, and with it what it had.
@@ -167,7 +167,7 @@ impl Core {
             }
             Input::Written(id, written) => self.written(now, id, written, &mut out),
             Input::InForce(in_force) => self.change_policy(in_force, &mut out),
-            Input::Kept(kept) => self.keep(kept, &mut out),
+            Input::LogKept(kept) => self.keep(kept, &mut out),
             Input::Started(mediator) => {
                 if let Some(runs) = self.mediators.get_mut(&mediator) {
                     *runs = true;

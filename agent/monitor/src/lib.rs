@@ -39,6 +39,6 @@ pub mod testing;
 pub use authorize::{
     Account, Basis, Denial, Grant, MediatorId, NoRule, Owed, Request, RequestId, recorded,
 };
-pub use mediator_thread::{Heard, MediatorThread, Stop, spawn};
+pub use mediator_thread::{MediatorThread, Stop, ThreadEvents, spawn};
 pub use monitor::{Answer, Event, Monitor, NotPermitted, QuestionId};
 pub use permit::Permit;

@@ -45,7 +45,7 @@ pub struct MediatorThread<C, E> {
 
 /// What a mediator's thread has said.
 #[derive(Debug)]
-pub struct Heard<E> {
+pub struct ThreadEvents<E> {
     /// Its events since the last time, in order.
     pub events: Vec<E>,
     /// It has died since the last time: these are its last.
@@ -105,7 +105,7 @@ impl<C, E> MediatorThread<C, E> {
 
 impl Monitor {
     /// Takes what a mediator's thread has said. One that has died gets no permit from here on.
-    pub fn hear<C, E>(&mut self, thread: &mut MediatorThread<C, E>) -> Heard<E> {
+    pub fn hear<C, E>(&mut self, thread: &mut MediatorThread<C, E>) -> ThreadEvents<E> {
         // Asked first: what it said last has come by then.
         let died = thread.handle.is_dead() && !thread.died;
         if died {
@@ -113,7 +113,7 @@ impl Monitor {
             // Before that is heard: nobody is there to use a permit.
             self.died(thread.id);
         }
-        Heard { events: thread.handle.events(), died }
+        ThreadEvents { events: thread.handle.events(), died }
     }
 
     /// Ends a mediator's thread, and returns what it said last, for none of which there is a permit.

@@ -291,7 +291,7 @@ impl Monitor {
     }
 
     fn look(&mut self) {
-        self.step(Input::Kept(self.recorder.is_kept()));
+        self.step(Input::LogKept(self.recorder.is_kept()));
     }
 
     fn write(&mut self, event: AuditEvent) -> (EntryOutcome, Option<u64>) {

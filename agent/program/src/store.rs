@@ -60,7 +60,7 @@ pub enum StoreError {
     NotNow(String),
     /// What is kept is not what was signed, or not by enough any more.
     #[error("the bundle with the serial {serial} that this PC keeps cannot be used")]
-    Kept {
+    StoredBundle {
         /// Its serial.
         serial: u64,
         /// Why.
@@ -178,7 +178,7 @@ impl Store {
         let path = self.bundle_file(serial);
         let fresh = durable::fresh(&path);
         let at_file = Self::file_error(&fresh);
-        let wrong = |source| StoreError::Kept { serial, source: Box::new(source) };
+        let wrong = |source| StoreError::StoredBundle { serial, source: Box::new(source) };
         let copied = (|| {
             let _ = fs::remove_file(&fresh);
             let mut options = OpenOptions::new();
@@ -212,7 +212,7 @@ impl Store {
     /// It cannot be read, is another, or was not signed by enough.
     pub fn package(&self, kept: &KeptPackage, trust: &TrustStore) -> Result<File, StoreError> {
         let serial = kept.serial;
-        let wrong = |source| StoreError::Kept { serial, source: Box::new(source) };
+        let wrong = |source| StoreError::StoredBundle { serial, source: Box::new(source) };
         let bundle = Bundle::open(&self.bundle_file(serial)).map_err(wrong)?;
         if bundle.head().digest() != kept.manifest {
             return Err(StoreError::Another(serial));

@@ -76,7 +76,7 @@ pub enum Proof {
 
 /// What came of looking after the updates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Run {
+pub enum UpdateState {
     /// None is under way; what became of the last one.
     Ended(Option<LastUpdate>),
     /// One is installed, and waits until it can be proved.
@@ -92,7 +92,7 @@ pub enum Run {
 ///
 /// # Errors
 /// The store cannot be used, and nothing was changed by that; or a step is to be done later, from its beginning.
-pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Run, StoreError> {
+pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<UpdateState, StoreError> {
     // Whoever else is at work with dpkg is no fault of the update's; while that is waited for, it can still be called off.
     let asks_dpkg = |pending: &Pending| pending.asks_dpkg();
     if store.record()?.pending.as_ref().is_some_and(asks_dpkg) {
@@ -103,7 +103,7 @@ pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Run, StoreError> {
         let mut record = store.record()?;
         let Some(pending) = record.pending.clone() else {
             store.tidy(&record);
-            return Ok(Run::Ended(record.last));
+            return Ok(UpdateState::Ended(record.last));
         };
         if pending.asks_dpkg() {
             pc.take_dpkg().map_err(StoreError::NotNow)?;
@@ -120,7 +120,7 @@ pub fn run(store: &Store, pc: &mut dyn Pc) -> Result<Run, StoreError> {
             Step::Wait(why) => {
                 record.stay(why.clone(), false);
                 store.write(&record)?;
-                return Ok(Run::Waits { to: pending.to, why });
+                return Ok(UpdateState::Waits { to: pending.to, why });
             }
             Step::Again { tries, why } => {
                 let why = format!("{why} (tried {tries} of {TRIES_MAX} times)");

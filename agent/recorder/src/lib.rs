@@ -383,8 +383,8 @@ mod tests {
         let mut recorder = Recorder::open(dir.path(), Limits::default());
         recorder.log = None;
         recorder.settings.clock = || {
-            let now = audit::Reading::now();
-            audit::Reading { wall: now.wall - Duration::from_secs(SET.get()), ..now }
+            let now = audit::ClockReading::now();
+            audit::ClockReading { wall: now.wall - Duration::from_secs(SET.get()), ..now }
         };
         recorder.try_open();
         recorder.note(&[AgentStopped {}.into()]);

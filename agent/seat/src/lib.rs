@@ -15,7 +15,7 @@
 //! | [`domain`], [`frame`] | the seat link to one VMM, and the memory that its picture comes in |
 //! | [`picture`], [`compose`] | banner, notices and lock, and the screen as a whole, as pixels in memory: pure |
 //! | [`display`], [`kms`] | the buffers that are shown, and the card that shows them |
-//! | [`memory`] | how the seat was left, for the agent that comes next |
+//! | [`saved_state`] | how the seat was left, for the agent that comes next |
 //!
 //! It runs on a thread of its own, so that nothing the daemon waits for, a disk or a policy, holds up a key or a
 //! switch. The daemon speaks to it through [`Seat`]; neither waits for the other.
@@ -39,12 +39,12 @@ mod edid;
 pub mod entries;
 pub mod frame;
 pub mod kms;
-pub mod memory;
 mod modes;
 pub mod notices;
 mod outputs;
 pub mod picture;
 mod plane;
+pub mod saved_state;
 mod scenes;
 mod stage;
 
@@ -62,9 +62,9 @@ use printable::Label;
 use self::core::{DomainIndex, Hotkeys, Settings};
 use base::mailbox::{Ends, Sender, ThreadHandle};
 use control::reports::SeatReport;
-use memory::Memory;
 use notices::Cause;
-use picture::{Colour, Look, Pattern};
+use picture::{Colour, DomainAppearance, Pattern};
+use saved_state::SavedStateFile;
 use stage::Stage;
 
 /// The hardware that a seat uses.
@@ -81,7 +81,7 @@ pub enum Backend {
 pub struct SeatPolicy {
     policy: Arc<Policy>,
     settings: Settings,
-    looks: Vec<Look>,
+    appearances: Vec<DomainAppearance>,
 }
 
 impl SeatPolicy {
@@ -89,9 +89,9 @@ impl SeatPolicy {
     #[must_use]
     pub fn new(policy: &Arc<Policy>, names: &[String]) -> Self {
         let domains = || names.iter().map(|name| policy.domain(name));
-        let looks = domains().zip(names).enumerate().map(|(index, (domain, name))| {
+        let appearances = domains().zip(names).enumerate().map(|(index, (domain, name))| {
             let colour = domain.map(|domain| domain.colour.value);
-            Look {
+            DomainAppearance {
                 label: domain.map_or_else(|| name.clone(), |domain| domain.label.value.clone()),
                 colour: colour.map_or(Colour::grey(90), |c| Colour {
                     red: c.red,
@@ -102,10 +102,10 @@ impl SeatPolicy {
                 hotkey: domain.map(|domain| domain.hotkey.value.to_string()).unwrap_or_default(),
             }
         });
-        let looks = looks.collect();
+        let appearances = appearances.collect();
         let settings =
             Settings { hotkeys: Hotkeys::of(policy, names), idle_lock: policy.idle_lock() };
-        Self { settings, looks, policy: Arc::clone(policy) }
+        Self { settings, appearances, policy: Arc::clone(policy) }
     }
 }
 
@@ -291,7 +291,7 @@ impl Seat {
         backend: Backend,
         names: Vec<String>,
         policy: SeatPolicy,
-        memory: Memory,
+        saved_state: SavedStateFile,
         mediators: MediatorListener,
     ) -> io::Result<Self> {
         let (mut thread, ends) = ThreadHandle::new("seat")?;
@@ -305,7 +305,7 @@ impl Seat {
         }));
         let used = LastInput::new(names.len());
         let daemon = Daemon { ends, mediators, report: Arc::clone(&report), used: used.clone() };
-        let mut stage = Stage::new(backend, names.clone(), policy, daemon, memory)?;
+        let mut stage = Stage::new(backend, names.clone(), policy, daemon, saved_state)?;
         thread.run(move || stage.run())?;
         let (texts, banner_notes) = (vec![DomainText::default(); names.len()], Vec::new());
         Ok(Self { names, thread, report, used, texts, banner_notes })

@@ -3,7 +3,7 @@
 use seat_link::{Rect, Size};
 
 use super::core::{Click, DomainIndex};
-use super::picture::{self, Banner, Canvas, Face, Look, Prompt};
+use super::picture::{self, Banner, Canvas, DomainAppearance, Face, Prompt};
 
 /// How wide and high things are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +111,13 @@ impl Scenes {
         &mut self,
         face: &Face,
         layout: &Layout,
-        looks: &[Look],
+        appearances: &[DomainAppearance],
         notes: &[String],
         cards: &[Vec<String>],
     ) -> Vec<(usize, SceneDamage)> {
         let mut damage = Vec::new();
         for (scene, lines) in cards.iter().enumerate() {
-            let front: Option<DomainIndex> = Some(scene).filter(|scene| *scene < looks.len());
+            let front: Option<DomainIndex> = Some(scene).filter(|scene| *scene < appearances.len());
             // The lock tells nobody anything.
             let notes = if front.is_some() { notes } else { &[] };
             let said = (notes.to_vec(), lines.clone());
@@ -130,7 +130,7 @@ impl Scenes {
                 continue;
             }
             let Layout { screen, rows } = *layout;
-            let banner = Banner { width: screen.width, rows, looks, front, notes };
+            let banner = Banner { width: screen.width, rows, appearances, front, notes };
             let (banner, clicks) = picture::banner(face, &banner);
             if front.is_some() {
                 self.clicks = clicks;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use arguments::{
-    Arguments, ClaimArguments, DoctorArguments, Files, Instead, PathArguments, SetupArguments,
+    AgentCommand, Arguments, ClaimArguments, DoctorArguments, Files, PathArguments, SetupArguments,
 };
 use base::layout::Layout;
 use base::secrets::NoDump;
@@ -34,9 +34,9 @@ const LINES: Rate = Rate { burst: 64, every: Duration::from_secs(1) };
 fn main() -> ExitCode {
     let args = Arguments::parse();
     let claims = match args.instead {
-        Some(Instead::Doctor(args)) => return examine(args),
-        Some(Instead::Setup(args)) => return set_up(args),
-        Some(Instead::Claim(args)) => Some(args),
+        Some(AgentCommand::Doctor(args)) => return examine(args),
+        Some(AgentCommand::Setup(args)) => return set_up(args),
+        Some(AgentCommand::Claim(args)) => Some(args),
         None => None,
     };
     logging::install_panic_hook(PROGRAM);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ::audit::events::SeatLocked;
-use ::audit::{AuditEvent, AuditKey, Limits, Log, Reading, Settings};
+use ::audit::{AuditEvent, AuditKey, ClockReading, Limits, Log, Settings};
 use nix::unistd::Uid;
 
 use crate::relink::relink;
@@ -117,8 +117,8 @@ fn each_kind_of_tampering_is_named_with_exit_status_1() {
             // An agent that died an hour ago.
             fs::remove_dir_all(ward.at("state/audit")).unwrap();
             let clock = || {
-                let now = Reading::now();
-                Reading { wall: now.wall - Duration::from_secs(3600), ..now }
+                let now = ClockReading::now();
+                ClockReading { wall: now.wall - Duration::from_secs(3600), ..now }
             };
             let settings = Settings {
                 clock,

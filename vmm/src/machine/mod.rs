@@ -9,6 +9,7 @@
 
 mod build;
 mod control;
+mod device_threads;
 mod devices;
 #[cfg(test)]
 mod escape;
@@ -19,7 +20,6 @@ mod ports;
 mod roles;
 mod signals;
 mod terminal;
-mod worker;
 
 use std::fmt;
 use std::io;
@@ -44,6 +44,7 @@ use crate::sandbox::{self, Role, SandboxError};
 use crate::vcpu::{self, Event};
 use build::Machine;
 use control::MachineControl;
+use device_threads::DeviceThreads;
 
 /// How often a reset that waits for a device looks whether it still does, in milliseconds.
 const RESET_LOOK: i32 = 2;
@@ -55,7 +56,7 @@ const RESET_NOTICE: Duration = Duration::from_millis(500);
 const RESETS: Rate = Rate { burst: 10, every: Duration::from_secs(2) };
 /// How long the end waits for devices' threads. What they are at then is a call to a disk that does not
 /// return; the kernel ends it with the process.
-const WORKERS_END: Duration = Duration::from_millis(100);
+const DEVICES_END: Duration = Duration::from_millis(100);
 /// How long it waits for the serial log's last lines: they say why the guest ended, and a busy disk takes
 /// a while.
 const LOG_END: Duration = Duration::from_secs(1);
@@ -206,14 +207,14 @@ impl MutEventSubscriber for Wake {
 /// What serves a machine from inside the sandbox.
 struct Running {
     main: EventManager<Subscriber>,
-    workers: worker::Workers,
-    log: worker::Workers,
+    device_threads: DeviceThreads,
+    log: DeviceThreads,
     control: Arc<MachineControl>,
 }
 
 impl Machine {
     fn run(mut self, spec: &VmSpec) -> Result<ExitReason, MachineError> {
-        let Running { mut main, workers, log, control } = self.start(spec)?;
+        let Running { mut main, device_threads, log, control } = self.start(spec)?;
         sandbox::filter_thread(&spec.sandbox, Role::Main)?;
         allocator::give_back();
 
@@ -221,7 +222,7 @@ impl Machine {
         control.end();
         // Passed-through functions as well as our own devices, whose threads stop at the next piece.
         self.pci.reset();
-        workers.end(WORKERS_END);
+        device_threads.end(DEVICES_END);
         log.end(LOG_END);
         let end = end?;
         self.given_back()?;
@@ -231,7 +232,7 @@ impl Machine {
     /// Closes the sandbox and starts all threads, each with its filter, except the caller's.
     fn start(&mut self, spec: &VmSpec) -> Result<Running, MachineError> {
         let mut main = EventManager::<Subscriber>::new().map_err(event_loop)?;
-        let (mut workers, mut log) = <(worker::Workers, worker::Workers)>::default();
+        let (mut device_threads, mut log) = <(DeviceThreads, DeviceThreads)>::default();
         let mut liveness = liveness::Liveness::default();
         for subscriber in std::mem::take(&mut self.main_loop) {
             main.add_subscriber(subscriber);
@@ -240,7 +241,7 @@ impl Machine {
 
         sandbox::enter(&spec.sandbox, self.file_bytes_max)?;
         for (name, role, subscriber) in std::mem::take(&mut self.own_threads) {
-            let threads = if role == Role::Log { &mut log } else { &mut workers };
+            let threads = if role == Role::Log { &mut log } else { &mut device_threads };
             threads
                 .spawn(name, role, subscriber, spec.sandbox.clone(), &mut liveness)
                 .map_err(host("start a device's thread"))?;
@@ -261,7 +262,7 @@ impl Machine {
         main.add_subscriber(Arc::new(Mutex::new(signals)));
         let wake = self.wake.try_clone().map_err(host("clone an eventfd"))?;
         main.add_subscriber(Arc::new(Mutex::new(Wake(wake))));
-        Ok(Running { main, workers, log, control })
+        Ok(Running { main, device_threads, log, control })
     }
 
     fn serve(

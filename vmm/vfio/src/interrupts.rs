@@ -123,10 +123,10 @@ impl Interrupts {
     /// Reads the table or the pending bits. `false` if none of them is there.
     pub(crate) fn bar_read(&self, bar: BarIndex, offset: u64, data: &mut [u8]) -> bool {
         match self.find(bar, offset, data.len()) {
-            Found::Elsewhere => return false,
-            Found::Across => data.fill(0xff),
-            Found::Table(at) => self.with_msix(|msix| msix.table_read(at, data)),
-            Found::Pending(at) => self.with_msix(|msix| msix.pba_read(at, data)),
+            AccessTarget::Elsewhere => return false,
+            AccessTarget::Across => data.fill(0xff),
+            AccessTarget::Table(at) => self.with_msix(|msix| msix.table_read(at, data)),
+            AccessTarget::Pending(at) => self.with_msix(|msix| msix.pba_read(at, data)),
         }
         true
     }
@@ -140,9 +140,9 @@ impl Interrupts {
         data: &[u8],
     ) -> bool {
         match self.find(bar, offset, data.len()) {
-            Found::Elsewhere => return false,
-            Found::Across | Found::Pending(_) => {}
-            Found::Table(at) => {
+            AccessTarget::Elsewhere => return false,
+            AccessTarget::Across | AccessTarget::Pending(_) => {}
+            AccessTarget::Table(at) => {
                 let msix = self.msix.as_mut().map(|(msix, ..)| msix);
                 if msix.is_some_and(|msix| msix.table_write(at, data)) {
                     self.sync_msix(hardware);
@@ -172,8 +172,8 @@ impl Interrupts {
         }
     }
 
-    fn find(&self, bar: BarIndex, offset: u64, length: usize) -> Found {
-        let Some((.., place)) = &self.msix else { return Found::Elsewhere };
+    fn find(&self, bar: BarIndex, offset: u64, length: usize) -> AccessTarget {
+        let Some((.., place)) = &self.msix else { return AccessTarget::Elsewhere };
         let end = offset.saturating_add(length as u64);
         let parts = [(place.table, place.table_size(), true), (place.pba, place.pba_size(), false)];
         for ((in_bar, start), size, table) in parts {
@@ -182,17 +182,17 @@ impl Interrupts {
                 continue;
             }
             return match offset.checked_sub(start) {
-                Some(at) if end <= stop && table => Found::Table(at),
-                Some(at) if end <= stop => Found::Pending(at),
-                _ => Found::Across,
+                Some(at) if end <= stop && table => AccessTarget::Table(at),
+                Some(at) if end <= stop => AccessTarget::Pending(at),
+                _ => AccessTarget::Across,
             };
         }
-        Found::Elsewhere
+        AccessTarget::Elsewhere
     }
 }
 
 /// What an access to a BAR hits.
-enum Found {
+enum AccessTarget {
     Table(u64),
     Pending(u64),
     /// Partly one of them, which no driver does.

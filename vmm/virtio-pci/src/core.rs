@@ -21,7 +21,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::line::IrqLine;
 
 /// What the registers want of the device.
-pub(crate) enum Wanted {
+pub(crate) enum DeviceRequest {
     /// The driver is ready.
     Start(Activation),
     /// Back to how it was before.
@@ -32,7 +32,7 @@ pub(crate) enum Wanted {
 pub(crate) struct Core {
     device: Mutex<Box<dyn Device>>,
     /// The latest, if it is not carried out yet. Held for an instant only; after `device` where both are.
-    wanted: Mutex<Option<Wanted>>,
+    wanted: Mutex<Option<DeviceRequest>>,
     line: Arc<IrqLine>,
     /// Wakes the I/O thread.
     control: EventFd,
@@ -51,15 +51,15 @@ impl Core {
         &self.control
     }
 
-    fn wanted(&self) -> MutexGuard<'_, Option<Wanted>> {
+    fn wanted(&self) -> MutexGuard<'_, Option<DeviceRequest>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wants something of the device, for the registers, and never waits for it.
-    pub(crate) fn ask(&self, wanted: Wanted) {
+    pub(crate) fn ask(&self, wanted: DeviceRequest) {
         {
             let mut place = self.wanted();
-            if matches!(wanted, Wanted::Reset) {
+            if matches!(wanted, DeviceRequest::Reset) {
                 self.line.stop();
             }
             *place = Some(wanted);
@@ -90,7 +90,7 @@ impl Core {
         loop {
             let Some(wanted) = self.wanted().take() else { return };
             let started = match wanted {
-                Wanted::Start(activation) => match device.activate(activation) {
+                DeviceRequest::Start(activation) => match device.activate(activation) {
                     Ok(()) => true,
                     Err(error) => {
                         tracing::warn!(%error, "a virtio device could not start");
@@ -98,11 +98,11 @@ impl Core {
                         false
                     }
                 },
-                Wanted::Reset => {
+                DeviceRequest::Reset => {
                     device.reset();
                     if !device.has_let_go() {
                         // It has the I/O thread called when it has: that comes by here again.
-                        self.wanted().get_or_insert(Wanted::Reset);
+                        self.wanted().get_or_insert(DeviceRequest::Reset);
                         return;
                     }
                     false

@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
 use crate::common::{Common, Transition};
-use crate::core::{Core, Wanted};
+use crate::core::{Core, DeviceRequest};
 use crate::line::IrqLine;
 use crate::spec::{self, capability};
 use crate::worker::VirtioPciWorker;
@@ -100,7 +100,7 @@ impl VirtioPci {
     fn reset_device(&mut self) {
         // One that never started has nothing to let go of.
         if std::mem::take(&mut self.started) {
-            self.core.ask(Wanted::Reset);
+            self.core.ask(DeviceRequest::Reset);
         }
         self.resetting = true;
         self.resetting();
@@ -131,7 +131,7 @@ impl VirtioPci {
             features: self.common.features(),
         };
         self.started = true;
-        self.core.ask(Wanted::Start(activation));
+        self.core.ask(DeviceRequest::Start(activation));
     }
 
     fn read(&mut self, offset: u64, data: &mut [u8]) {

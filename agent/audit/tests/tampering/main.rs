@@ -21,7 +21,7 @@ use relink::relink;
 
 use audit::events::{ClipboardPaste, Verdict};
 use audit::{
-    AuditEvent, AuditKey, CHECKPOINT_AFTER, Flaw, Head, Limits, Log, PublicKey, Reading,
+    AuditEvent, AuditKey, CHECKPOINT_AFTER, ClockReading, Flaw, Head, Limits, Log, PublicKey,
     RecoveryReport, Settings, Summary, each, verify_at,
 };
 
@@ -33,9 +33,12 @@ thread_local! {
     static NOW: Cell<(u64, u64)> = const { Cell::new((BEGIN, 100)) };
 }
 
-fn reading() -> Reading {
+fn reading() -> ClockReading {
     let (wall, uptime) = NOW.get();
-    Reading { wall: UNIX_EPOCH + Duration::from_secs(wall), uptime: Duration::from_secs(uptime) }
+    ClockReading {
+        wall: UNIX_EPOCH + Duration::from_secs(wall),
+        uptime: Duration::from_secs(uptime),
+    }
 }
 
 /// Lets seconds pass; the wall clock is set forward or back by `set` besides.

@@ -13,7 +13,7 @@ use ::program::record::{
     Admission, KeptPackage, LastUpdate, Outcome as Became, Pending, Record, Stage,
 };
 use ::program::store::{Store, StoreError, sealed};
-use ::program::update::{self, Run};
+use ::program::update::{self, UpdateState};
 use base::state_volume::{self, StateAway};
 use base::{defaults, layout};
 use clap::Args;
@@ -349,16 +349,18 @@ pub(super) fn apply(common: &Common, pc: &Pc) -> Outcome {
     let mut host = Host::new(|| pc.trust(), |words: &str| complain(&format!("{words}\n")));
     match update::run(&pc.store(), &mut host) {
         // A service that failed is seen where nobody asks for the record.
-        Ok(Run::Ended(Some(last))) if last.outcome == Became::NeitherWorks => ended(common, &last),
-        Ok(Run::Ended(Some(last))) => {
+        Ok(UpdateState::Ended(Some(last))) if last.outcome == Became::NeitherWorks => {
+            ended(common, &last)
+        }
+        Ok(UpdateState::Ended(Some(last))) => {
             // That a package went back is the record's to say, and no failure of the service.
             let report = json!({"serial": last.serial, "outcome": last.outcome});
             common.done(&report, || print(&format!("{}\n", became(&last))))
         }
-        Ok(Run::Ended(None)) => {
+        Ok(UpdateState::Ended(None)) => {
             common.done(&json!({}), || print(&format!("no update of {PACKAGE} waits\n")))
         }
-        Ok(Run::Waits { to, why }) => {
+        Ok(UpdateState::Waits { to, why }) => {
             let report = json!({"serial": to.serial, "outcome": "waiting", "why": why});
             common.done(&report, || {
                 print(&format!(

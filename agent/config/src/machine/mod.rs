@@ -104,18 +104,18 @@ impl VmHardware {
     ///
     /// # Errors
     /// It cannot.
-    pub fn fits(&self, image: &Manifest) -> Result<(), Misfit> {
+    pub fn fits(&self, image: &Manifest) -> Result<(), HardwareMismatch> {
         let Manifest { name, serial, needs, .. } = image;
         let (name, serial) = (name.clone(), *serial);
         if let Some(needed) = needs.memory.filter(|it| it.bytes() > self.memory.bytes()) {
-            return Err(Misfit::Memory { name, serial, needed, given: self.memory });
+            return Err(HardwareMismatch::Memory { name, serial, needed, given: self.memory });
         }
         if let Some(needed) = needs.bulkhead.filter(|needed| *needed > Version::own()) {
-            return Err(Misfit::Bulkhead { name, serial, needed, own: Version::own() });
+            return Err(HardwareMismatch::Bulkhead { name, serial, needed, own: Version::own() });
         }
         let (brought, own) = (image.disks(), self.disks.len());
         if brought.saturating_add(own) > DISKS_MAX {
-            return Err(Misfit::Disks { name, serial, brought, own });
+            return Err(HardwareMismatch::Disks { name, serial, brought, own });
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl VmHardware {
 
 /// Why an image cannot run on a domain's hardware, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
+pub enum HardwareMismatch {
     #[error(
         "image {name} {serial} needs a memory of {needed}, and machine.toml gives this domain {given}: write `memory = \"{needed}\"`"
     )]

@@ -13,7 +13,7 @@ use seat::ToMediators;
 
 use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::seat::SeatClient;
-use crate::worker_setup::{WORKER, group};
+use crate::worker_resources::{WORKER, group};
 use crate::{DaemonError, record};
 use base::layout::{CLIPBOARD_PORT, Layout};
 use base::sockets::SocketEndpoint;
@@ -53,7 +53,7 @@ impl Start for ClipboardClient {
     }
 
     fn start(place: Place<'_>) -> Result<Self, DaemonError> {
-        let Place { machine, layout, policy, cgroups, worker_setup } = place;
+        let Place { machine, layout, policy, cgroups, worker_resources } = place;
         let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
         let domains = machine.domains.iter().enumerate().map(|(index, entry)| Domain {
             name: entry.name.clone(),
@@ -63,9 +63,9 @@ impl Start for ClipboardClient {
                     SocketEndpoint::Connect(layout.port_socket(&entry.name, CLIPBOARD_PORT))
                 }
             },
-            group: worker_setup.group_of(index),
+            group: worker_resources.group_of(index),
         });
-        let workers = worker_setup.program.as_ref().map(|program| Workers {
+        let workers = worker_resources.program.as_ref().map(|program| Workers {
             decoding: Some(decoding(program.clone(), cgroups)),
             reading: Some(program.clone()),
         });

@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use monitor::core::Cause;
-use monitor::{Heard, MediatorId, MediatorThread, Monitor, Stop};
+use monitor::{MediatorId, MediatorThread, Monitor, Stop, ThreadEvents};
 use policy::Policy;
 use seat::ToMediators;
 
 use crate::seat::SeatClient;
-use crate::worker_setup::WorkerSetup;
+use crate::worker_resources::WorkerResources;
 use crate::{DaemonError, record};
 use base::layout::Layout;
 use config::machine::{DomainHardware, Machine};
@@ -33,7 +33,7 @@ pub(crate) struct Place<'a> {
     pub(crate) policy: &'a Arc<Policy>,
     /// Where the PC has cgroups.
     pub(crate) cgroups: Option<&'a Cgroups>,
-    pub(crate) worker_setup: &'a WorkerSetup,
+    pub(crate) worker_resources: &'a WorkerResources,
 }
 
 /// The rules in force.
@@ -156,7 +156,7 @@ impl<T: Client> Mediator for T {
     fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
         self.look_at(seat);
         let Some(thread) = self.thread_mut() else { return };
-        let Heard { events, died } = monitor.hear(thread);
+        let ThreadEvents { events, died } = monitor.hear(thread);
         for event in events {
             self.handle(event, Some(seat), monitor);
         }

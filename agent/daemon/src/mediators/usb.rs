@@ -12,7 +12,7 @@ use usbhost::{BusId, UsbDevices};
 use super::mediator::{Client, Duties, Failure, Place, Rules, Start};
 use crate::DaemonError;
 use crate::seat::SeatClient;
-use crate::worker_setup::WORKER;
+use crate::worker_resources::WORKER;
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
 use config::domain_policies;
@@ -201,13 +201,13 @@ fn find(devices: &[UsbReport], bus_id: &str) -> Result<BusId, String> {
 
 /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
 fn broker(place: Place<'_>) -> Result<Usb, String> {
-    let Place { machine, layout, policy, worker_setup, .. } = place;
+    let Place { machine, layout, policy, worker_resources, .. } = place;
     // What an earlier agent has kept from the host's drivers is given back by nobody else.
     let left = layout.usb_switches().exists();
     if machine.seat == Seat::None && policy.usb().is_empty() && !left {
         return Err("this PC has no seat, and the policy no [[usb]]".to_owned());
     }
-    let program = worker_setup.program.as_ref();
+    let program = worker_resources.program.as_ref();
     if let Err(error) = program {
         tracing::warn!(
             "no USB device reaches a domain: {error}: install {WORKER} beside bulkhead-agent and restart it"
@@ -221,7 +221,7 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
         Domain {
             name: entry.name.clone(),
             sockets: layout.usb_sockets(&entry.name).map(endpoint).collect(),
-            workers: workers(index, program.ok(), worker_setup.group_of(index)),
+            workers: workers(index, program.ok(), worker_resources.group_of(index)),
         }
     });
     let setup = Setup {

@@ -11,7 +11,7 @@ pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// A VMM that hangs was healthy if it ran this long: it is noticed late, after two minutes at the latest.
 pub const HEALTHY_BEFORE_HANG: Duration = Duration::from_secs(180);
 /// How long devices may take to be prepared or released. The hand-over has shorter deadlines of
-/// its own; this one holds if the worker itself hangs. Copying a discarded disk takes the longest.
+/// its own; this one holds if the job itself hangs. Copying a discarded disk takes the longest.
 pub const DEVICES_DEADLINE: Duration = Duration::from_secs(600);
 /// A guest that is still booting misses the power button, so it is pressed again this often.
 pub const BUTTON_AGAIN: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ use audit::AuditEvent;
 use audit::events::{Outcome, RenewalBegan, RenewalEnded, RenewalPutOff, cut};
 
 use super::schedule::{
-    self, ClockReading, Countdown, DueReason, LocalTime, PUT_OFF, Rules, Runs, Schedule,
+    self, Countdown, DomainUsage, DueReason, LocalTime, PUT_OFF, Rules, Schedule, ScheduleTime,
 };
 use crate::lifecycle::{State, Time};
 
@@ -169,7 +169,7 @@ impl RenewalInProgress {
 struct PlannedRenewal {
     label: String,
     schedule: Schedule,
-    runs: Option<Runs>,
+    runs: Option<DomainUsage>,
     /// How often its question was asked in this countdown.
     asked: u8,
 }
@@ -190,7 +190,7 @@ pub struct Renewals {
     asked: Option<StandingQuestion>,
     under_way: BTreeMap<String, RenewalInProgress>,
     /// When it was last looked at, if there is anything to look at.
-    looked: Option<ClockReading>,
+    looked: Option<ScheduleTime>,
     /// Whether it ever was.
     has_looked: bool,
 }
@@ -208,7 +208,7 @@ impl Renewals {
     /// Looks at clocks, domains and seat; returns what is to begin, and what the person at the seat is to know of those that are next.
     pub fn look(
         &mut self,
-        now: ClockReading,
+        now: ScheduleTime,
         domains: &[DomainFacts],
         seat: &SeatFacts,
     ) -> Vec<Effect> {
@@ -217,7 +217,7 @@ impl Renewals {
         effects
     }
 
-    fn look_at_schedules(&mut self, now: ClockReading, domains: &[DomainFacts]) -> Vec<Effect> {
+    fn look_at_schedules(&mut self, now: ScheduleTime, domains: &[DomainFacts]) -> Vec<Effect> {
         let first = !std::mem::replace(&mut self.has_looked, true);
         let facts: Vec<(&DomainFacts, &Rules)> =
             domains.iter().filter_map(|domain| Some((domain, domain.rules.as_ref()?))).collect();
@@ -229,7 +229,7 @@ impl Renewals {
             let taken_up = self.taken_up.get(name).copied();
             let runs = domain.runs_since.map(|since| {
                 let used = domain.used.max(taken_up.filter(|from| *from == since));
-                Runs { since, used }
+                DomainUsage { since, used }
             });
             if self.planned.get(name).is_none_or(|it| it.schedule.rules() != rules) {
                 // What came and went before this agent counts for what an earlier one started.
@@ -326,7 +326,7 @@ impl Renewals {
     /// Returns in what time it has to be looked at again; `None` if nothing is planned.
     #[must_use]
     pub fn wait(&self, local: LocalTime) -> Option<Duration> {
-        let now = ClockReading { local, ..self.looked? };
+        let now = ScheduleTime { local, ..self.looked? };
         let one = |planned: &PlannedRenewal| {
             // What is left is said by the second.
             let counts = planned.schedule.countdown(now.time).map(|counts| {

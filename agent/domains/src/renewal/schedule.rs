@@ -108,7 +108,7 @@ pub enum DueReason {
 
 /// The clocks at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct ClockReading {
+pub struct ScheduleTime {
     /// By the agent's clock, which nobody sets.
     pub time: Time,
     /// By the wall clock, in local time.
@@ -117,14 +117,14 @@ pub struct ClockReading {
 
 /// What is so of a domain that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Runs {
+pub struct DomainUsage {
     /// Since when, without anything that was written before.
     pub since: Time,
     /// When input last went to it.
     pub used: Option<Time>,
 }
 
-impl Runs {
+impl DomainUsage {
     /// Returns when it was used, if it was since it began.
     fn used_since(self) -> Option<Time> {
         self.used.filter(|used| *used >= self.since)
@@ -179,7 +179,7 @@ impl Schedule {
     }
 
     /// Looks at clocks and domain; `None` for a domain that does not run, which begins anew in any case.
-    pub fn look(&mut self, now: ClockReading, runs: Option<Runs>) -> Option<Output> {
+    pub fn look(&mut self, now: ScheduleTime, runs: Option<DomainUsage>) -> Option<Output> {
         let time_has_come = self.time_has_come(now.local);
         let Some(runs) = runs else {
             self.stage = Stage::Waiting;
@@ -222,7 +222,7 @@ impl Schedule {
     }
 
     /// Puts the renewal off that is counted down to; until when, if that can be.
-    pub fn put_off(&mut self, now: ClockReading) -> Option<(DueReason, LocalTime)> {
+    pub fn put_off(&mut self, now: ScheduleTime) -> Option<(DueReason, LocalTime)> {
         let Stage::Counting { due, may_put_off: true, since, .. } = self.stage else { return None };
         let until = now.local.plus(PUT_OFF);
         self.stage = Stage::PutOff { due, until, at: now.time, since };
@@ -245,11 +245,11 @@ impl Schedule {
 
     /// Returns in what time [`Self::look`] may have something to do; `None` if never by itself.
     #[must_use]
-    pub fn wait(&self, now: ClockReading, runs: Option<Runs>) -> Option<Duration> {
+    pub fn wait(&self, now: ScheduleTime, runs: Option<DomainUsage>) -> Option<Duration> {
         let until = |local: LocalTime| {
             Duration::from_secs(u64::try_from(local.0.saturating_sub(now.local.0)).unwrap_or(0))
         };
-        let idle = self.rules.when_idle.zip(runs.and_then(Runs::used_since));
+        let idle = self.rules.when_idle.zip(runs.and_then(DomainUsage::used_since));
         let idle = idle.map(|(idle, used)| used.saturating_add(idle).saturating_sub(now.time));
         let stage = match self.stage {
             Stage::Waiting => idle,
@@ -259,7 +259,7 @@ impl Schedule {
         stage.into_iter().chain(self.next.map(until)).min()
     }
 
-    fn count(&mut self, now: ClockReading, due: DueReason, may_put_off: bool, runs: Runs) {
+    fn count(&mut self, now: ScheduleTime, due: DueReason, may_put_off: bool, runs: DomainUsage) {
         let until = now.time.saturating_add(COUNTDOWN);
         self.stage = Stage::Counting { due, until, may_put_off, since: runs.since };
     }
@@ -277,13 +277,13 @@ impl Schedule {
         come
     }
 
-    fn is_idle(&self, now: Time, runs: Runs) -> bool {
+    fn is_idle(&self, now: Time, runs: DomainUsage) -> bool {
         let used = self.rules.when_idle.zip(runs.used_since());
         used.is_some_and(|(idle, used)| now.saturating_sub(used) >= idle)
     }
 
     /// Drops what is void: a domain that began anew otherwise has nothing to be thrown away, and one in which somebody works again is not idle.
-    fn drop_what_is_void(&mut self, runs: Runs) {
+    fn drop_what_is_void(&mut self, runs: DomainUsage) {
         let void = match self.stage {
             Stage::Waiting => false,
             Stage::Counting { due, until, since, .. } => {

@@ -60,5 +60,5 @@ pub enum Rejection {
     ChangedMeanwhile,
     /// It is in force or to come, so that it is not removed.
     #[error("serial {0} {1}: activate another first, and start its domains anew")]
-    Wanted(u64, &'static str),
+    StillNeeded(u64, &'static str),
 }

@@ -190,7 +190,7 @@ fn nothing_goes_below_the_floor_which_stays_when_all_is_removed() {
     assert_eq!(record.activate(Some(5)), Err(below.clone()));
     record.remove(5).unwrap();
     assert_eq!(record.admits(5, Digest::of(b"5")), Err(below));
-    assert_eq!(record.remove(7), Err(Rejection::Wanted(7, "is in force")));
+    assert_eq!(record.remove(7), Err(Rejection::StillNeeded(7, "is in force")));
     // A bundle with a lower floor changes nothing about it.
     record.arrive(8, 1, entry("8")).unwrap();
     assert_eq!(record.floor(), 6);

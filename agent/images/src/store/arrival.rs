@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::{Store, StoreError, clear, file_error, free, make_folder};
 use crate::bundle::{ApprovedBundle, Bundle};
-use crate::digest::{Digest, Running, pieces};
+use crate::digest::{Digest, Hasher, pieces};
 use crate::manifest::{ImageName, Manifest, Member, Version};
 use crate::record::{Installed, Record};
 
@@ -257,18 +257,18 @@ fn copy(
     done: &mut impl FnMut(u64),
 ) -> io::Result<bool> {
     to.set_len(kept)?;
-    let mut running = Running::default();
+    let mut hasher = Hasher::default();
     pieces(to, 0, kept, &mut *done, |piece| {
-        running.update(piece);
+        hasher.update(piece);
         Ok(())
     })?;
     let mut at = kept;
     pieces(from, begin.saturating_add(kept), member.size.saturating_sub(kept), done, |piece| {
-        running.update(piece);
+        hasher.update(piece);
         to.write_all_at(piece, at)?;
         at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         Ok(())
     })?;
     to.sync_all()?;
-    Ok(running.finish() == member.sha256)
+    Ok(hasher.finish() == member.sha256)
 }

@@ -24,7 +24,7 @@ use base::durable;
 use base::layout;
 pub use config::files::Refusal;
 use config::files::{self, FilesError, HigherSerial, read_small, signature_file};
-use config::trust::{Memory, TrustFiles, TrustInForce, TrustReport};
+use config::trust::{RememberedTrust, TrustFiles, TrustInForce, TrustReport};
 use printable::explain;
 
 /// The files that the policy in force comes from: the policy, the trust store, and the last good policy.
@@ -53,7 +53,7 @@ pub struct InForce {
 #[derive(Debug, Default)]
 pub struct UnsavedState {
     good: Option<LastGoodPolicy>,
-    trust: Option<Memory>,
+    trust: Option<RememberedTrust>,
 }
 
 impl UnsavedState {
@@ -81,7 +81,7 @@ impl UnsavedState {
 #[derive(Debug)]
 pub struct TrustFound {
     report: TrustReport,
-    unsaved: Option<Memory>,
+    unsaved: Option<RememberedTrust>,
 }
 
 impl TrustFound {
@@ -99,7 +99,7 @@ pub struct Candidate {
     good: LastGoodPolicy,
     trust: TrustReport,
     /// The trust store to be remembered.
-    unsaved: Option<Memory>,
+    unsaved: Option<RememberedTrust>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

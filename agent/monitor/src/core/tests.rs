@@ -179,9 +179,9 @@ fn a_log_that_fails_revokes_everything_and_what_is_withheld_nothing() {
     let all = [Output::Revoke(A, Cause::Record), Output::Revoke(B, Cause::Record)];
     let lost = core.step(AT_ONCE, Input::Written(one, EntryOutcome::Lost));
     assert_eq!(lost, [&all[..], &[Output::Deny(one, Denial::Unrecorded)]].concat());
-    assert_eq!(core.step(AT_ONCE, Input::Kept(false)), [], "that is known");
-    assert_eq!(core.step(AT_ONCE, Input::Kept(true)), []);
-    assert_eq!(core.step(AT_ONCE, Input::Kept(false)), all);
+    assert_eq!(core.step(AT_ONCE, Input::LogKept(false)), [], "that is known");
+    assert_eq!(core.step(AT_ONCE, Input::LogKept(true)), []);
+    assert_eq!(core.step(AT_ONCE, Input::LogKept(false)), all);
 }
 
 #[test]
@@ -263,7 +263,7 @@ impl Model {
                 }
                 self.in_force = new;
             }
-            Input::Kept(kept) => self.kept = kept,
+            Input::LogKept(kept) => self.kept = kept,
             Input::Written(_, EntryOutcome::OnDisk) => self.kept = true,
             Input::Written(_, EntryOutcome::Lost) => self.kept = false,
             _ => {}
@@ -378,7 +378,7 @@ fn input() -> impl Strategy<Value = Input> {
         2 => (1u64..3, proptest::option::of(0u64..40)).prop_map(|(policy, break_glass)| {
             Input::InForce(InForce { policy, break_glass: break_glass.map(seconds) })
         }),
-        1 => any::<bool>().prop_map(Input::Kept),
+        1 => any::<bool>().prop_map(Input::LogKept),
         2 => mediator().prop_map(Input::Started),
         1 => mediator().prop_map(Input::Died),
         1 => Just(Input::Tick),
@@ -419,6 +419,6 @@ fn the_model_is_not_vacuous() {
     model.step(Input::Authorize(id(A, 1), basis(1, false), ANSWER, false));
     model.step(Input::Written(id(A, 1), EntryOutcome::OnDisk));
     assert_eq!((model.permits, model.effects.len()), (1, 1));
-    model.step(Input::Kept(false));
+    model.step(Input::LogKept(false));
     assert!(model.effects.is_empty());
 }

@@ -246,16 +246,16 @@ impl Ward {
 
     fn run(&mut self) -> Option<LastUpdate> {
         match run(&self.store, &mut self.pc).unwrap() {
-            Run::Ended(last) => last,
-            waits @ Run::Waits { .. } => panic!("{waits:?}"),
+            UpdateState::Ended(last) => last,
+            waits @ UpdateState::Waits { .. } => panic!("{waits:?}"),
         }
     }
 
     /// Runs it where it cannot come to its end; returns why.
     fn waits(&mut self) -> String {
         match run(&self.store, &mut self.pc) {
-            Ok(Run::Waits { why, .. }) => why,
-            Ok(ended @ Run::Ended(_)) => panic!("{ended:?}"),
+            Ok(UpdateState::Waits { why, .. }) => why,
+            Ok(ended @ UpdateState::Ended(_)) => panic!("{ended:?}"),
             Err(error) => error.to_string(),
         }
     }

@@ -7,8 +7,8 @@
 use seat_link::{Rect, Size};
 
 use super::super::core::Click;
+use super::appearance::DomainAppearance;
 use super::canvas::{Canvas, Colour};
-use super::look::Look;
 use super::text::Face;
 
 /// Returns how many rows the banner has on a screen of this height.
@@ -24,7 +24,7 @@ pub struct Banner<'a> {
     /// How many rows of the screen the banner has.
     pub rows: u32,
     /// Every domain, in the order of the policy.
-    pub looks: &'a [Look],
+    pub appearances: &'a [DomainAppearance],
     /// The one in front; none while the screen is locked.
     pub front: Option<usize>,
     /// What there is to know, the most urgent first.
@@ -35,23 +35,23 @@ pub struct Banner<'a> {
 #[must_use]
 pub fn banner(face: &Face, what: &Banner<'_>) -> (Canvas, Vec<(Rect, Click)>) {
     let Banner { width, rows, .. } = *what;
-    let front = what.front.and_then(|front| what.looks.get(front));
-    let ground = front.map_or(Colour::grey(40), |look| look.colour);
+    let front = what.front.and_then(|front| what.appearances.get(front));
+    let ground = front.map_or(Colour::grey(40), |appearance| appearance.colour);
     let ink = ground.ink();
     let mut canvas = Canvas::new(Size { width, height: rows }, ground);
     let text = rows * 6 / 10;
     let top = i32::try_from((rows - text) / 2).unwrap_or(0);
 
     let left = match front {
-        Some(look) => {
+        Some(appearance) => {
             let place = Rect { x: 0, y: 0, width: rows * 2, height: rows };
-            look.pattern.cover(&mut canvas, place, ink.mixed(ground, 96));
+            appearance.pattern.cover(&mut canvas, place, ink.mixed(ground, 96));
             let side = rows * 7 / 10;
             let icon =
                 Rect { x: rows * 2 + rows / 4, y: (rows - side) / 2, width: side, height: side };
-            look.pattern.icon(&mut canvas, icon, ink);
+            appearance.pattern.icon(&mut canvas, icon, ink);
             let at = (icon.right() + rows / 3, top);
-            put(face, &mut canvas, at, text, ink, &look.label)
+            put(face, &mut canvas, at, text, ink, &appearance.label)
         }
         None => put(face, &mut canvas, (rows / 2, top), text, ink, "LOCKED"),
     };
@@ -62,11 +62,20 @@ pub fn banner(face: &Face, what: &Banner<'_>) -> (Canvas, Vec<(Rect, Click)>) {
     if front.is_some() {
         right = tab(face, &mut canvas, right, rows, Colour::grey(40), None, "LOCK", false);
         clicks.push((Rect { x: right, y: 0, width: width - right, height: rows }, Click::Lock));
-        for (index, look) in what.looks.iter().enumerate().rev() {
+        for (index, appearance) in what.appearances.iter().enumerate().rev() {
             let end = right;
             let chosen = what.front == Some(index);
-            let label = format!("{}  {}", look.label, look.hotkey);
-            right = tab(face, &mut canvas, end, rows, look.colour, Some(look), &label, chosen);
+            let label = format!("{}  {}", appearance.label, appearance.hotkey);
+            right = tab(
+                face,
+                &mut canvas,
+                end,
+                rows,
+                appearance.colour,
+                Some(appearance),
+                &label,
+                chosen,
+            );
             clicks.push((
                 Rect { x: right, y: 0, width: end - right, height: rows },
                 Click::Switch(index),
@@ -113,12 +122,12 @@ fn tab(
     right: u32,
     rows: u32,
     colour: Colour,
-    look: Option<&Look>,
+    appearance: Option<&DomainAppearance>,
     label: &str,
     chosen: bool,
 ) -> u32 {
     let size = rows * 4 / 10;
-    let (gap, icon) = (rows / 3, if look.is_some() { rows / 2 } else { 0 });
+    let (gap, icon) = (rows / 3, if appearance.is_some() { rows / 2 } else { 0 });
     let width = face.width(label, size) + 3 * gap + icon;
     let left = right.saturating_sub(width);
     let ink = colour.ink();
@@ -134,9 +143,9 @@ fn tab(
         },
         colour,
     );
-    if let Some(look) = look {
+    if let Some(appearance) = appearance {
         let place = Rect { x: left + gap, y: (rows - icon) / 2, width: icon, height: icon };
-        look.pattern.icon(canvas, place, ink);
+        appearance.pattern.icon(canvas, place, ink);
     }
     let y = i32::try_from((rows - size) / 2).unwrap_or(0);
     put(face, canvas, (left + gap + icon + gap / 2, y), size, ink, label);

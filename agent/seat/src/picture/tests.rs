@@ -6,11 +6,11 @@ use super::*;
 const GREEN: Colour = Colour { red: 0x1b, green: 0x7f, blue: 0x3b };
 const RED: Colour = Colour { red: 0xb3, green: 0x26, blue: 0x1e };
 
-fn looks() -> Vec<Look> {
+fn appearances() -> Vec<DomainAppearance> {
     [("임상망", GREEN, "Ctrl+Alt+1"), ("INTERNET", RED, "Ctrl+Alt+2")]
         .into_iter()
         .enumerate()
-        .map(|(index, (label, colour, hotkey))| Look {
+        .map(|(index, (label, colour, hotkey))| DomainAppearance {
             label: label.to_owned(),
             colour,
             pattern: Pattern::of(index),
@@ -20,9 +20,9 @@ fn looks() -> Vec<Look> {
 }
 
 fn draw(front: Option<usize>, notes: &[String]) -> (Canvas, Vec<(Rect, Click)>) {
-    let looks = looks();
+    let appearances = appearances();
     let face = Face::of_the_host().unwrap_or(Face::Dots);
-    banner(&face, &Banner { width: 1280, rows: 24, looks: &looks, front, notes })
+    banner(&face, &Banner { width: 1280, rows: 24, appearances: &appearances, front, notes })
 }
 
 /// Counts the pixels of a canvas that are not of this colour.

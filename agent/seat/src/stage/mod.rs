@@ -21,9 +21,9 @@ use super::core::{Action, Core, DeviceId, DomainIndex, Geometry, Input, Output, 
 use super::devices::{DeviceEvent, Devices};
 use super::display::Display;
 use super::domain::{DomainUpdate, SeatDomain};
-use super::memory::{Memory, SavedState};
 use super::notices::Notices;
 use super::picture::Face;
+use super::saved_state::{SavedState, SavedStateFile};
 use super::scenes::{Layout, Scenes};
 use super::{Backend, Command, Daemon, DomainText, SeatEvent, SeatPolicy, ToMediators};
 use base::uevent::Uevents;
@@ -77,7 +77,7 @@ pub(super) struct Stage {
     lights: u8,
     lights_due: bool,
     deferred: Vec<SeatEvent>,
-    memory: Memory,
+    saved_state: SavedStateFile,
     /// The scene whose turn it was to be painted in the background.
     prepared: usize,
     buffer: Box<[u8; PACKET_MAX]>,
@@ -89,7 +89,7 @@ impl Stage {
         names: Vec<String>,
         policy: SeatPolicy,
         daemon: Daemon,
-        memory: Memory,
+        saved_state: SavedStateFile,
     ) -> io::Result<Self> {
         let layout = Layout::new(NO_SCREEN);
         let geometry = Geometry {
@@ -134,7 +134,7 @@ impl Stage {
             names,
             policy,
             daemon,
-            memory,
+            saved_state,
         };
         this.begin_as_left();
         Ok(this)
@@ -142,7 +142,7 @@ impl Stage {
 
     /// Goes on where the agent before this one ended.
     fn begin_as_left(&mut self) {
-        let left = self.memory.left().unwrap_or_default();
+        let left = self.saved_state.left().unwrap_or_default();
         let front = left.front.and_then(|name| self.names.iter().position(|known| *known == name));
         if let Some(front) = front.filter(|front| *front != self.core.front()) {
             self.feed(Input::Switch(front), None);
@@ -156,7 +156,7 @@ impl Stage {
     /// Writes down how the seat is.
     fn remember(&mut self) {
         let front = self.names.get(self.core.front()).cloned();
-        self.memory.write(&SavedState { front, locked: self.core.locked() });
+        self.saved_state.write(&SavedState { front, locked: self.core.locked() });
     }
 
     pub(super) fn run(&mut self) {

@@ -171,19 +171,21 @@ impl Stage {
 
     /// Draws the agent's own texts anew where they changed.
     pub(super) fn redraw_texts(&mut self) {
-        let stalled = self.domains.iter().zip(&self.policy.looks).filter(|(d, _)| d.is_stalled());
         let stalled =
-            stalled.map(|(_, look)| format!("{} does not react to keyboard and mouse", look.label));
+            self.domains.iter().zip(&self.policy.appearances).filter(|(d, _)| d.is_stalled());
+        let stalled = stalled.map(|(_, appearance)| {
+            format!("{} does not react to keyboard and mouse", appearance.label)
+        });
         let notes = self.texts.iter().filter_map(|text| text.banner_note.clone());
         let notes: Vec<String> =
             self.banner_notes.iter().cloned().chain(notes).chain(stalled).collect();
         let mut cards: Vec<Vec<String>> = self
             .texts
             .iter()
-            .zip(&self.policy.looks)
-            .map(|(text, look)| {
+            .zip(&self.policy.appearances)
+            .map(|(text, appearance)| {
                 let said = text.placeholder.lines().map(str::to_owned);
-                std::iter::once(look.label.clone()).chain(said).collect()
+                std::iter::once(appearance.label.clone()).chain(said).collect()
             })
             .collect();
         cards.push(vec![
@@ -192,7 +194,7 @@ impl Stage {
         ]);
         let Self { scenes, face, layout, policy, display, domains, .. } = self;
         let before = scenes.clicks().len();
-        let damage = scenes.redraw(face, layout, &policy.looks, &notes, &cards);
+        let damage = scenes.redraw(face, layout, &policy.appearances, &notes, &cards);
         let Some(display) = display else { return };
         for (scene, what) in damage {
             if what.banner {

@@ -35,17 +35,17 @@ fn stage_at(
     let (told, mediators) = std::sync::mpsc::channel();
     let written = left.to_owned();
     let mediate = Box::new(move |what| {
-        let locked = || Memory::at(&written).left().is_some_and(|left| left.locked);
+        let locked = || SavedStateFile::at(&written).left().is_some_and(|left| left.locked);
         // Not every test keeps its directory.
         let kept = written.parent().is_some_and(Path::exists);
         assert!(what != ToMediators::Locked || !kept || locked(), "written down before it is told");
         // Not every test listens.
         let _ = told.send(what);
     });
-    let look = SeatPolicy::new(&policy, &names);
-    let memory = Memory::at(left);
+    let seat_policy = SeatPolicy::new(&policy, &names);
+    let saved_state = SavedStateFile::at(left);
     let this = Daemon { ends, mediators: mediate, report, used: crate::LastInput::new(2) };
-    let stage = Stage::new(Backend::None, names, look, this, memory).unwrap();
+    let stage = Stage::new(Backend::None, names, seat_policy, this, saved_state).unwrap();
     (stage, daemon, mediators)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::clipboard::domain_names;
-use super::regions::{Budget, Found, Region, Rule, compare};
+use super::regions::{Budget, Region, RegionChange, Rule, compare};
 use super::{AttachContext, Change, Flow, Outcome};
 use policy::Policy;
 use policy::decide::Decision;
@@ -104,7 +104,7 @@ pub(super) fn input(old: &Policy, new: &Policy, looks: &mut Budget) -> (Vec<Chan
     let free = Outcome { verdict: Decision::Allow, ..denied(None) };
     let found = compare(&ties(old, &free), &ties(new, &free), &free, &Outcome::is_like, looks);
     let Ok(found) = found else { return (Vec::new(), vec!["input".to_owned()]) };
-    let change = |found: Found<Outcome>| {
+    let change = |found: RegionChange<Outcome>| {
         Change::new(Flow::Input { region: found.region() }, found.before, found.after)
     };
     (found.into_iter().map(change).collect(), Vec::new())

@@ -71,13 +71,13 @@ fn each<S: Serializer>(values: &Rc<[String]>, to: S) -> Result<S::Ok, S::Error> 
 
 /// Devices on which two lists say different things.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Found<T> {
+pub(super) struct RegionChange<T> {
     fields: [Field; FIELDS],
     pub(super) before: T,
     pub(super) after: T,
 }
 
-impl<T> Found<T> {
+impl<T> RegionChange<T> {
     pub(super) fn region(&self) -> Region {
         let [class, vendor, product, serial, port] = self.fields.clone();
         Region { class, vendor, product, serial, port }
@@ -131,7 +131,7 @@ pub(super) fn compare<T: Clone + PartialEq>(
     nothing: &T,
     alike: &impl Fn(&T, &T) -> bool,
     looks: &mut Budget,
-) -> Result<Vec<Found<T>>, BudgetSpent> {
+) -> Result<Vec<RegionChange<T>>, BudgetSpent> {
     looks.own = OWN_LOOKS * (old.len() + new.len() + 1);
     cut(old.iter().collect(), new.iter().collect(), 0, nothing, alike, looks)
 }
@@ -145,7 +145,7 @@ fn cut<'p, T: Clone + PartialEq>(
     nothing: &T,
     alike: &impl Fn(&T, &T) -> bool,
     looks: &mut Budget,
-) -> Result<Vec<Found<T>>, BudgetSpent> {
+) -> Result<Vec<RegionChange<T>>, BudgetSpent> {
     looks.take(old.len() + new.len() + 1)?;
     let (old, new) = (until_all_decided(old, field), until_all_decided(new, field));
     let says_nothing = |rule: &&Rule<'p, T>| alike(&rule.says, nothing);
@@ -158,7 +158,7 @@ fn cut<'p, T: Clone + PartialEq>(
         if alike(&before, &after) {
             return Ok(Vec::new());
         }
-        return Ok(vec![Found { fields: Default::default(), before, after }]);
+        return Ok(vec![RegionChange { fields: Default::default(), before, after }]);
     }
     let (old, new) = (Partition::along(&old, field), Partition::along(&new, field));
     let mut named: Vec<Value<'_>> = old.named.keys().chain(new.named.keys()).copied().collect();
@@ -169,7 +169,7 @@ fn cut<'p, T: Clone + PartialEq>(
         Some(count) if named.len() >= *count => Vec::new(),
         _ => cut(old.elsewhere(), new.elsewhere(), field + 1, nothing, alike, looks)?,
     };
-    let mut different: Vec<(Value<'_>, Vec<Found<T>>)> = Vec::new();
+    let mut different: Vec<(Value<'_>, Vec<RegionChange<T>>)> = Vec::new();
     for value in named {
         // What is left of a list at a value is gathered, before it is looked at.
         looks.take(old.open.len() + new.open.len())?;
@@ -185,7 +185,7 @@ fn cut<'p, T: Clone + PartialEq>(
         [] => Field::Any,
         values => Field::Except(values.iter().map(|(value, _)| value.to_string()).collect()),
     };
-    let place = |mut found: Found<T>, values: Field| {
+    let place = |mut found: RegionChange<T>, values: Field| {
         if let Some(slot) = found.fields.get_mut(field) {
             *slot = values;
         }

@@ -227,7 +227,7 @@ fn machine(dir: &Path) {
     guest.join().unwrap();
     running.control.end();
     machine.pci.reset();
-    running.workers.end(DEADLINE);
+    running.device_threads.end(DEADLINE);
     running.log.end(DEADLINE);
     logging::write_last("done\n");
     std::process::exit(0);

@@ -22,10 +22,10 @@ fn seat(front: &str) -> SeatFacts {
 }
 
 /// Clocks that show this many seconds after five to seven, when this agent has run for as long.
-fn at(seconds: u64) -> ClockReading {
+fn at(seconds: u64) -> ScheduleTime {
     let five_to_seven = i64::from(SEVEN) * 60 - 300;
     let local = LocalTime(five_to_seven + i64::try_from(seconds).unwrap());
-    ClockReading { time: Duration::from_secs(seconds), local }
+    ScheduleTime { time: Duration::from_secs(seconds), local }
 }
 
 /// Renewals that were looked at five minutes before seven.
@@ -97,7 +97,7 @@ fn who_works_elsewhere_or_left_the_desktop_idle_is_told_and_not_asked() {
     let domains = [domain("lab", Some(SECOND))];
     let mut renewals = Renewals::default();
     // Long after seven: ten minutes after somebody worked there.
-    let later = |seconds: u64| ClockReading { local: at(3600 + seconds).local, ..at(seconds) };
+    let later = |seconds: u64| ScheduleTime { local: at(3600 + seconds).local, ..at(seconds) };
     assert_eq!(renewals.look(later(600), &domains, &seat("lab")), []);
     let told = renewals.look(later(601), &domains, &seat("lab"));
     let [Effect::Tell { text, .. }] = &told[..] else { panic!("{told:?}") };
@@ -140,14 +140,14 @@ fn a_desktop_that_an_earlier_agent_started_counts_as_used_and_its_time_as_come_m
     let found = DomainFacts { vmm_age: Some(Duration::from_secs(3600)), ..domain("lab", None) };
     let mut renewals = Renewals::default();
     renewals.taken_up(std::slice::from_ref(&found));
-    let five_past = ClockReading { local: at(600).local, ..at(1) };
+    let five_past = ScheduleTime { local: at(600).local, ..at(1) };
     let asked = renewals.look(five_past, std::slice::from_ref(&found), &seat("lab"));
     assert!(matches!(&asked[..], [Effect::Ask { .. }]), "{asked:?}");
     // At five to seven nothing has come; ten minutes later nobody has worked there, for all that is known.
     let idle = DomainFacts { vmm_age: Some(SECOND), ..found };
     let mut renewals = Renewals::default();
     renewals.taken_up(std::slice::from_ref(&idle));
-    let noon = |seconds: u64| ClockReading { local: at(5 * 3600 + seconds).local, ..at(seconds) };
+    let noon = |seconds: u64| ScheduleTime { local: at(5 * 3600 + seconds).local, ..at(seconds) };
     assert_eq!(renewals.look(noon(1), std::slice::from_ref(&idle), &seat("lab")), []);
     let told = renewals.look(noon(600), std::slice::from_ref(&idle), &seat("lab"));
     assert!(matches!(&told[..], [Effect::Tell { .. }]), "{told:?}");

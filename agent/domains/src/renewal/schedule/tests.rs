@@ -17,16 +17,16 @@ fn clock(hours: i64, minutes: i64) -> LocalTime {
 /// A PC with one domain that runs, and clocks that are moved.
 struct World {
     schedule: Schedule,
-    now: ClockReading,
-    runs: Option<Runs>,
+    now: ScheduleTime,
+    runs: Option<DomainUsage>,
     /// What was begun.
     begun: Vec<DueReason>,
 }
 
 impl World {
     fn new(rules: Rules, local: LocalTime) -> Self {
-        let now = ClockReading { time: seconds(1000), local };
-        let runs = Some(Runs { since: now.time, used: None });
+        let now = ScheduleTime { time: seconds(1000), local };
+        let runs = Some(DomainUsage { since: now.time, used: None });
         Self { schedule: Schedule::new(rules, local), now, runs, begun: Vec::new() }
     }
 
@@ -42,7 +42,7 @@ impl World {
     fn look(&mut self) {
         if let Some(Output::Begin(due)) = self.schedule.look(self.now, self.runs) {
             self.begun.push(due);
-            self.runs = Some(Runs { since: self.now.time, used: None });
+            self.runs = Some(DomainUsage { since: self.now.time, used: None });
         }
     }
 
@@ -164,7 +164,7 @@ fn a_domain_that_does_not_run_when_its_time_comes_or_began_anew_since_is_left_as
     let mut world = World::shifts(clock(6, 59));
     world.pass(seconds(90));
     assert!(world.counts().is_some());
-    world.runs = Some(Runs { since: world.now.time, used: None });
+    world.runs = Some(DomainUsage { since: world.now.time, used: None });
     world.look();
     assert_eq!(world.counts(), None, "it began anew during the countdown");
     world.pass(seconds(HOUR));
@@ -296,7 +296,7 @@ fn is_due(world: &mut World) -> bool {
     if due {
         // However often the clock is set at one moment, what begins anew does so later than it last did.
         world.now.time += Duration::from_nanos(1);
-        world.runs = Some(Runs { since: world.now.time, used: None });
+        world.runs = Some(DomainUsage { since: world.now.time, used: None });
     }
     due
 }

@@ -12,12 +12,12 @@ use handover::fake::FakePc;
 use handover::handover::Handover;
 
 use super::super::super::Parts;
+use super::super::super::background::BackgroundJobs;
 use super::super::super::boot::{BootFiles, hardware, install_with};
 use super::super::super::host_network::Rule;
 use super::super::super::lifecycle::{Event, Exit, FAILURES_MAX, State};
 use super::super::super::process::{Identity, VmmProcess, start_time};
 use super::super::super::record::{LaunchRecord, VmmRecord};
-use super::super::super::workers::Workers;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,12 +68,12 @@ impl Ward {
         let context = config::machine::Context { images: Path::new("/i"), domain_policies: None };
         let machine = "format = 1\n[domain.clinical]\nimage = \"desk\"\n";
         let machine = Machine::parse("machine.toml", machine, context).unwrap();
-        let (workers, reports) = Workers::new().unwrap();
+        let (jobs, reports) = BackgroundJobs::new().unwrap();
         let runtime = DomainRuntime::new(0, policy, hardware, SECOND, Ok(None), &parts);
         let shared = SupervisorContext {
             parts,
             epoch: Moment::now(),
-            workers,
+            jobs,
             host_rule: Rule::of(&machine),
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
@@ -86,7 +86,7 @@ impl Ward {
         Store::at(&self.shared.parts.layout.images)
     }
 
-    /// What a worker of this domain reports next.
+    /// What a job of this domain reports next.
     fn report(&self) -> Report {
         self.reports.recv_timeout(20 * SECOND).unwrap().1
     }

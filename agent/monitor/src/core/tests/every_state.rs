@@ -142,7 +142,7 @@ impl Small {
             Input::Withdraw(id) => {
                 self.agreed.remove(&id);
             }
-            Input::Kept(kept) => self.kept = kept,
+            Input::LogKept(kept) => self.kept = kept,
             Input::Written(_, EntryOutcome::OnDisk) => self.kept = true,
             Input::Written(_, EntryOutcome::Lost) => self.kept = false,
             _ => {}
@@ -258,8 +258,8 @@ impl World for Small {
         let told = [
             Input::InForce(rules(1, false)),
             Input::InForce(rules(2, false)),
-            Input::Kept(true),
-            Input::Kept(false),
+            Input::LogKept(true),
+            Input::LogKept(false),
             Input::Tick,
         ];
         events.extend(told.map(Happens::Told));

@@ -1,4 +1,4 @@
-//! Threads for slow work, which report to the event loop's.
+//! Background jobs: slow work on threads of its own, which report to the event loop.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,13 +8,13 @@ use std::thread;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// Makes threads, and has what they report come out of one receiver, with a number that says what each was for.
-pub(crate) struct Workers<R> {
+/// Threads for jobs, one each. What they report comes out of one receiver, with the number that the job was started under.
+pub(crate) struct BackgroundJobs<R> {
     reporter: mpsc::Sender<(usize, R)>,
     wake: Arc<EventFd>,
 }
 
-impl<R: Send + 'static> Workers<R> {
+impl<R: Send + 'static> BackgroundJobs<R> {
     /// Makes the receiver too.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_that_fails_is_waited_for_by_nobody() {
+    fn a_job_that_fails_is_waited_for_by_nobody() {
         assert_eq!(survived(|| Ok(())), Ok(()));
         let failed = survived(|| panic!("a fault of ours"));
         assert!(failed.unwrap_err().contains("report it"));

@@ -6,7 +6,7 @@ use super::canvas::{Canvas, Colour};
 
 /// How a domain looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct DomainAppearance {
     /// What people call it.
     pub label: String,
     pub colour: Colour,

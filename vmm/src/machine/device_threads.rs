@@ -21,7 +21,7 @@ use crate::sandbox::{self, Role};
 const STACK: usize = 256 << 10;
 
 /// The device threads of a machine.
-pub(super) struct Workers {
+pub(super) struct DeviceThreads {
     wakes: Vec<EventFd>,
     ending: Arc<AtomicBool>,
     /// Each thread has one of these for as long as it lives.
@@ -30,14 +30,14 @@ pub(super) struct Workers {
     ended: Receiver<()>,
 }
 
-impl Default for Workers {
+impl Default for DeviceThreads {
     fn default() -> Self {
         let (alive, ended) = channel();
         Self { wakes: Vec::new(), ending: Arc::default(), alive, ended }
     }
 }
 
-impl Workers {
+impl DeviceThreads {
     /// Serves `subscriber` on a thread of its own, which is watched.
     pub(super) fn spawn(
         &mut self,

@@ -25,13 +25,13 @@ pub struct SavedState {
 
 /// Where it is written down.
 #[derive(Debug)]
-pub struct Memory {
+pub struct SavedStateFile {
     path: PathBuf,
     /// That it could not be was said.
     warned: bool,
 }
 
-impl Memory {
+impl SavedStateFile {
     /// Makes one that is kept at this path.
     #[must_use]
     pub fn at(path: &Path) -> Self {
@@ -101,21 +101,21 @@ mod tests {
     fn a_seat_is_as_it_was_left_and_locked_where_nobody_can_say_how_that_was() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seat.json");
-        let mut memory = Memory::at(&path);
-        assert_eq!(memory.left(), None);
+        let mut file = SavedStateFile::at(&path);
+        assert_eq!(file.left(), None);
         for locked in [true, false] {
             let left = SavedState { front: Some("internet".to_owned()), locked };
-            memory.write(&left);
-            assert_eq!(Memory::at(&path).left(), Some(left));
+            file.write(&left);
+            assert_eq!(SavedStateFile::at(&path).left(), Some(left));
         }
         for garbled in ["", "{\"locked\":", "{\"locked\":\"no\"}"] {
             fs::write(&path, garbled).unwrap();
-            assert!(memory.left().unwrap().locked, "{garbled}");
+            assert!(file.left().unwrap().locked, "{garbled}");
         }
         fs::write(&path, vec![b' '; 5000]).unwrap();
-        assert!(memory.left().unwrap().locked);
+        assert!(file.left().unwrap().locked);
         forget(&path);
-        assert_eq!(memory.left(), None);
+        assert_eq!(file.left(), None);
         forget(&path);
     }
 
@@ -123,10 +123,10 @@ mod tests {
     fn what_could_not_be_replaced_does_not_say_what_was_so_before() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seat.json");
-        let mut memory = Memory::at(&path);
-        memory.write(&SavedState { front: None, locked: false });
+        let mut file = SavedStateFile::at(&path);
+        file.write(&SavedState { front: None, locked: false });
         fs::create_dir(path.with_extension("new")).unwrap();
-        memory.write(&SavedState { front: None, locked: true });
+        file.write(&SavedState { front: None, locked: true });
         assert!(!path.exists());
     }
 }

@@ -13,17 +13,17 @@ use workers::{Program, reserved_user};
 /// The workers' program.
 pub(crate) const WORKER: &str = "bulkhead-worker";
 
-/// What workers are started with.
+/// What a worker cannot be started without, or not be held by: the program, and a cgroup for each domain.
 #[derive(Debug)]
-pub(crate) struct WorkerSetup {
+pub(crate) struct WorkerResources {
     /// The program, or why there is none.
     pub(crate) program: io::Result<Program>,
     /// The groups of all domains, in their order in the machine file; `None` for those that have none.
     groups: Vec<Option<PathBuf>>,
 }
 
-impl WorkerSetup {
-    /// Reads the program, and makes the groups or finds them again.
+impl WorkerResources {
+    /// Reads the program, and makes the groups or finds those of an earlier agent again.
     pub(crate) fn prepare(
         machine: &Machine,
         cores: &Result<Plan, TooFewCores>,
