@@ -172,7 +172,7 @@ impl<'a> Agent<'a> {
         killed.wait(Duration::from_secs(10)).map(drop)
     }
 
-    /// Has the agent end alone. Its guests run on, for the next one.
+    /// Ends the agent alone. Its guests run on, for the next one.
     pub fn leave(self) -> Outcome {
         let left = std::mem::ManuallyDrop::new(self);
         left.pc.sh(&format!("kill -USR1 {}", left.pid))?;

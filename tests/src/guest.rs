@@ -203,7 +203,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Has the guest power off and checks that the VMM ends well.
+    /// Powers the guest off from within and checks that the VMM ends well.
     pub fn power_off(self) -> Outcome {
         self.probe.ask(json!({"op": "power-off"}))?;
         let status = self.wait(Duration::from_secs(60))?;

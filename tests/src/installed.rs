@@ -76,17 +76,17 @@ impl Installed {
         is_root
     }
 
-    /// A PC whose disk is as `scripts/packaging/stock-system SUITE pc` made it.
+    /// Makes a PC whose disk is as `scripts/packaging/stock-system SUITE pc` made it.
     pub fn stock(suite: &str) -> Outcome<Self> {
         Self::of(suite, "pc")
     }
 
-    /// The same with ansible-core on the disk: the PC is in no network by which Ansible could come from outside.
+    /// Makes the same with ansible-core on the disk: the PC is in no network by which Ansible could come from outside.
     pub fn with_ansible(suite: &str) -> Outcome<Self> {
         Self::of(suite, "pc-ansible")
     }
 
-    /// The same with a TPM 2.0 and an empty second disk, /dev/disk/by-id/virtio-state, and what the package recommends for an encrypted volume.
+    /// Makes the same with a TPM 2.0 and an empty second disk, /dev/disk/by-id/virtio-state, and what the package recommends for an encrypted volume.
     pub fn with_second_disk(suite: &str) -> Outcome<Self> {
         let mut installed = Self::of(suite, "pc-volume")?;
         let disk = installed.dir.path().join("second-disk");

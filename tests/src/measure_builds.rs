@@ -24,7 +24,7 @@ pub struct Earlier {
     has_stick: bool,
 }
 
-/// Where the host has what the PC finds as [`BEFORE`].
+/// Returns the folder in which the host has what the PC finds as [`BEFORE`].
 fn place() -> PathBuf {
     images().join("share/before")
 }

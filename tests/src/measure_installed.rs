@@ -108,7 +108,7 @@ pub fn measure() -> Outcome<Measured> {
     })
 }
 
-/// The clinical domain's image without Bulkhead: a PC with the same processors and memory, whose screen and keyboard are virtio's, as the guest's are.
+/// Measures the clinical domain's image without Bulkhead, until its desktop is drawn: on a PC with the same processors and memory, whose screen and keyboard are virtio's, as the guest's are.
 fn bare() -> Outcome<Duration> {
     let dir = tempfile::tempdir()?;
     let console = dir.path().join("console.log");
@@ -174,14 +174,14 @@ fn processes(name: &str) -> String {
     )
 }
 
-/// Processor time of all processes with this name by now, in ticks.
+/// Returns the processor time of all processes with this name by now, in ticks.
 fn processor(pc: &WardPc, name: &str) -> Outcome<u64> {
     let line =
         format!("{}; do sed 's/.*) //' /proc/$pid/stat | cut -d' ' -f12,13; done", processes(name));
     Ok(run(pc, &line)?.split_whitespace().filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
 }
 
-/// Proportional set size of all processes with this name, in KiB, without what is as large as a guest's memory.
+/// Returns the proportional set size of all processes with this name, in KiB, without what is as large as a guest's memory.
 fn memory(pc: &WardPc, name: &str) -> Outcome<u64> {
     let line = format!(
         "{}; do awk '/^Size:/ {{ guest = $2 >= {GUEST_KIB} }} /^Pss:/ && !guest {{ sum += $2 }} END {{ print sum }}' /proc/$pid/smaps; done",
@@ -193,7 +193,7 @@ fn memory(pc: &WardPc, name: &str) -> Outcome<u64> {
     Ok(kib.iter().sum())
 }
 
-/// A table of several runs, each figure's median.
+/// Returns a table of several runs, with each figure's median.
 #[must_use]
 pub fn table(runs: &[Measured]) -> String {
     let median = |value: &dyn Fn(&Measured) -> u64| {

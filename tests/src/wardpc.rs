@@ -72,7 +72,7 @@ pub struct System {
 }
 
 impl System {
-    /// The one in memory.
+    /// Returns the system that lives in memory alone, from these images.
     fn in_memory(images: &Path) -> Self {
         Self {
             kernel: images.join("share/vmlinuz"),

@@ -42,9 +42,9 @@ const SOFT_OFF: u8 = SLEEP_ENABLE | SLEEP_TYPE_S5 << SLEEP_TYPE_SHIFT;
 /// What the guest asked the machine to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Soft-off.
+    /// Soft-off: the machine is to be switched off.
     PowerOff,
-    /// Start anew.
+    /// Reset: the machine is to start anew.
     Reset,
 }
 

@@ -52,7 +52,7 @@ fn secret_text(bytes: &[u8; 32]) -> Zeroizing<String> {
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// It cannot be read or made.
+    /// The key's file cannot be read or made.
     #[error("cannot use the audit key {}: check the rights of its directory", path.display())]
     File {
         /// The key's file, which could not be used.
@@ -61,7 +61,7 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
-    /// It is something else.
+    /// The file holds something else than a key.
     #[error("{} is not an audit key: put it aside, and a new one is made at the next start", .0.display())]
     NotAKey(PathBuf),
 }

@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(15);
 /// More entries without a signature than the writer ever leaves.
 const UNSIGNED_MAX: u64 = 2 * EVERY;
 
-/// A log that holds.
+/// What a log has in it that was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// How many entries it has, checkpoints and clock steps included.
@@ -43,7 +43,7 @@ pub struct Summary {
     pub format_1_back: u64,
     /// Whether the log was closed: the agent did not run, or had no more to say.
     pub closed: bool,
-    /// How far it goes.
+    /// The number and hash of its last entry.
     pub head: Head,
 }
 

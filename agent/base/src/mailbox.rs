@@ -273,7 +273,7 @@ impl Heartbeat {
         }
     }
 
-    /// Has the daemon's event loop look for what this thread has sent.
+    /// Wakes the daemon's event loop, which then takes what this thread has sent.
     pub fn wake_daemon(&self) {
         // One that is full has woken it already.
         let _ = self.to_daemon.write(1);

@@ -74,14 +74,14 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// Has it read this.
+    /// Sets its standard input.
     #[must_use]
     pub fn reading(mut self, input: File) -> Self {
         self.input = Some(input);
         self
     }
 
-    /// Has it killed, with all that it started in its process group, if it has not ended by then.
+    /// Sets how long it may run. Then it is killed, with all that it started in its process group.
     #[must_use]
     pub const fn within(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);

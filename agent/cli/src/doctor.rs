@@ -52,7 +52,7 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
     })
 }
 
-/// Has this PC examined.
+/// Runs the doctor on this PC and returns what it found, or why it found nothing.
 fn examine(common: &Common, args: &DoctorArgs) -> Result<Diagnosis, String> {
     let DoctorArgs { files, vmm, fix } = args;
     let own = [("--runtime", Some(&common.runtime)), ("--vmm", vmm.as_ref())];

@@ -32,7 +32,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Has it done, with the flags that are set and the options that have a value; returns what it printed, or why there is nothing.
+    /// Runs the subcommand with the flags that are set and the options that have a value; returns what it printed, or why there is nothing.
     pub(super) fn run<T: DeserializeOwned>(
         &self,
         flags: &[(&str, bool)],

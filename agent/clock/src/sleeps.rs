@@ -14,7 +14,7 @@ use crate::sleep::SleepWatch;
 pub struct Sleeps {
     watch: SleepWatch,
     path: PathBuf,
-    /// While no agent ran.
+    /// How long the PC slept while no agent ran, if it did.
     meanwhile: Option<Duration>,
 }
 

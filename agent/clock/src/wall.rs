@@ -31,7 +31,7 @@ pub enum WallClock {
 
 /// A timer that the kernel cancels when the wall clock is set.
 trait CancelledWhenSet: Sized {
-    /// Has it go off at this time, in seconds since 1970, unless it is cancelled before. `ECANCELED`: it is armed, and the clock was set
+    /// Arms it for this time, in seconds since 1970, unless it is cancelled before. `ECANCELED`: it is armed, and the clock was set
     /// since it was read last.
     fn arm(&self, at: i64) -> Result<(), Errno>;
     /// Takes what happened: it went off, or `ECANCELED`, or `EAGAIN` for nothing. Does not wait.

@@ -22,11 +22,11 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "do", content = "name", rename_all = "kebab-case")]
 pub enum Repair {
-    /// A module of the kernel's is loaded.
+    /// Loads this module of the kernel's.
     LoadModule(String),
-    /// The package's groups and accounts are made.
+    /// Makes the package's groups and accounts.
     CreateAccounts,
-    /// A group is made.
+    /// Makes this group.
     CreateGroup(String),
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Repair {
 /// A repair that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairOutcome {
-    /// What it is.
+    /// The repair that was tried.
     pub what: Repair,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,7 @@ pub struct Answer {
     pub ok: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What came of it that its asker should know.
+    /// The outcome in words, where its asker should know more than `ok` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub words: Option<String>,
     /// The answer to `status`.
@@ -103,7 +103,7 @@ pub enum ClipboardState {
     Pending,
     /// A person has to say yes.
     Question,
-    /// It has ended.
+    /// The operation has ended: `done` and `words` say how.
     Ended,
 }
 
@@ -220,7 +220,7 @@ pub struct DomainReport {
     pub pid: Option<i32>,
     /// VMMs started again after a failure.
     pub restarts: u64,
-    /// The VMM has stopped answering; its guest runs on.
+    /// Whether the VMM has stopped answering; its guest runs on.
     pub silent: bool,
     /// Seconds until it is tried again, when `retrying`.
     pub retry_in_seconds: Option<u64>,

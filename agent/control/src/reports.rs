@@ -54,7 +54,7 @@ pub struct UsbReport {
     pub rule: Option<String>,
     /// Why it is as it is, in words.
     pub why: String,
-    /// Besides the keyboard or mouse that stays with the PC it has a rest, which somebody may attach by hand.
+    /// Whether it has more functions than the keyboard or mouse that stays with the PC; somebody may attach those by hand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_rest: bool,
 }
@@ -75,7 +75,7 @@ pub struct PressureReport {
 /// A PCI function of a domain, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicReport {
-    /// Its address, `0000:00:05.0`.
+    /// Its PCI address, as `0000:00:05.0`.
     pub address: String,
     /// The driver it is bound to now.
     pub driver: Option<String>,

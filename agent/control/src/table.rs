@@ -223,7 +223,7 @@ macro_rules! commands {
                 vec![$(Self::$Variant { $($field: Default::default()),* }),+]
             }
 
-            /// Has it carried out for somebody who may ask for it.
+            /// Carries the request out by `server`, for somebody whose role was checked.
             pub fn serve<Asker, Answer>(
                 self,
                 server: &mut impl Serve<Asker, Answer>,

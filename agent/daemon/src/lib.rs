@@ -93,13 +93,13 @@ pub struct Options {
 /// Why the agent ended other than it was asked to. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The seat's thread.
+    /// The seat's thread could not be started.
     #[error("cannot start the seat")]
     Seat(#[source] io::Error),
-    /// A mediator's thread, or its sockets.
+    /// A mediator's thread could not be started, or its sockets could not be made.
     #[error("cannot start the {what}")]
     Mediator {
-        /// What it mediates.
+        /// What the mediator mediates, for the message.
         what: &'static str,
         #[source]
         source: io::Error,
@@ -112,25 +112,25 @@ pub enum DaemonError {
     Layout(#[from] LayoutError),
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// A path too long for a socket.
+    /// The path of a socket is too long.
     #[error("the socket path {} is longer than the {SOCKET_PATH_MAX} bytes a socket can have: give a shorter --runtime", .0.display())]
     SocketPath(PathBuf),
     #[error(transparent)]
     Vmm(#[from] files::VmmNotFound),
-    /// The hand-over's record.
+    /// The record of the hand-over cannot be used.
     #[error(transparent)]
     Handover(#[from] HandoverError),
-    /// The control socket.
+    /// The control socket could not be made.
     #[error(transparent)]
     Control(#[from] ListenError),
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
-    /// The seat's thread died.
+    /// The seat's thread has died.
     #[error(
         "the seat has failed, which is a fault of Bulkhead's: report it with the log. The guests run on, and the service starts again by itself"
     )]
     SeatFailed,
-    /// Signals or polling.
+    /// Signals could not be received, or the event loop could not wait.
     #[error("cannot wait for signals")]
     Signals(#[from] Errno),
     /// Not everything could be put back.

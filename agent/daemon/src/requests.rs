@@ -147,7 +147,7 @@ impl Running {
         }
     }
 
-    /// Has a mediator end what it has permits for.
+    /// Tells a mediator to end what it has permits for.
     fn revoke(&mut self, mediator: MediatorId, cause: Cause) {
         match (mediator, cause) {
             (BREAK_GLASS, Cause::Record) => {
@@ -170,7 +170,7 @@ impl Running {
         }
     }
 
-    /// Has the monitor and the mediators follow a change of the rules: another policy, or the begin or end of break-glass.
+    /// Tells the monitor and the mediators of a change of the rules: another policy, or the begin or end of break-glass.
     pub(super) fn rules_changed(&mut self) {
         let (policy, break_glass) =
             (&self.configuration.current.policy, self.break_glass.is_open());

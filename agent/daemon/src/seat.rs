@@ -35,7 +35,7 @@ pub(super) struct SeatClient {
 /// What somebody at the seat requests of the mediators.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SeatRequest {
-    /// A question's answer.
+    /// The answer to a question.
     Answered(QuestionId, Answer),
     /// The break-glass hotkey was pressed.
     BreakGlass,

@@ -26,7 +26,7 @@ use super::record::VmmRecord;
 use base::layout::Layout;
 use base::sockets::connect;
 
-/// What was found of one domain.
+/// What an earlier agent left of one domain's VMM.
 #[derive(Debug)]
 pub enum EarlierVmm {
     /// The domain has no VMM.
@@ -41,12 +41,12 @@ pub enum EarlierVmm {
     Ended(Exit, Box<VmmRecord>),
 }
 
-/// Why one is ended that had not answered.
+/// Why a VMM is ended that had not answered.
 const UNANSWERED: &str = "it had not started its guest yet when the earlier agent ended";
-/// Why one is ended of which nothing certain is known.
+/// Why a VMM is ended of which nothing certain is known.
 const UNKNOWN: &str = "there is no record of it that fits";
 
-/// Why one is ended whose program cannot be seen.
+/// Why a VMM is ended whose program cannot be seen.
 const UNSEEN: &str = "its main thread has ended, and others run on";
 
 /// Looks for the VMM of a domain.
@@ -104,12 +104,12 @@ pub fn unrecorded(layout: &Layout, cgroups: Option<&Cgroups>, domain: &str) -> V
     found.collect()
 }
 
-/// Who is behind a socket.
+/// The process that listens at a VMM's control socket.
 #[derive(Debug, PartialEq, Eq)]
 enum Listener {
     Nobody,
     Process(i32),
-    /// Somebody, who takes no caller.
+    /// There is a process, which accepts no connection.
     Unknown,
 }
 

@@ -21,7 +21,7 @@ pub enum LockError {
         "another bulkhead-agent runs here (pid {pid}): stop it first, or give this one directories of its own with --runtime and --state"
     )]
     AnotherAgent {
-        /// What the other wrote into its lock.
+        /// The process ID that the other wrote into its lock, or what else stands there.
         pid: String,
     },
     /// Another agent, with other sockets, has the state directory.
@@ -31,7 +31,7 @@ pub enum LockError {
     StateInUse(PathBuf),
     #[error("cannot lock {}: check the rights of its directory", path.display())]
     Lock {
-        /// The lock file.
+        /// The lock's file.
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -46,7 +46,7 @@ pub struct AgentLock {
     file: File,
     /// When an agent before this one was last known to run.
     pub before: Option<SystemTime>,
-    /// When its file was last told that this agent runs.
+    /// When the lock's file was last written, which says that this agent runs.
     told: Option<Moment>,
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct BackgroundJobs<R> {
 }
 
 impl<R: Send + 'static> BackgroundJobs<R> {
-    /// Makes the receiver too.
+    /// Makes the jobs' side and the receiver of their reports.
     ///
     /// # Errors
     /// The process has no file descriptor left.

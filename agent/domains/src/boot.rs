@@ -21,7 +21,7 @@ pub struct BootFiles {
     pub cmdline: String,
     /// Disks of the image, which the guest only reads, before those of the machine file.
     pub disks: Vec<PathBuf>,
-    /// Whose files they are, if they are an image's.
+    /// The image that the files are of, if they are of one.
     pub image: Option<ImageSerial>,
 }
 
@@ -48,7 +48,7 @@ pub struct StartedImage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedImage {
     pub image: ImageSerial,
-    /// Why not.
+    /// Why it cannot, in words for IT.
     pub why: String,
     /// What there is to record, if the image's record could not take that.
     pub unwritten: Option<ImageEvent>,

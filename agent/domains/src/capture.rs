@@ -41,7 +41,7 @@ pub struct Capture {
     lines: Lines,
     limiter: RateLimiter,
     last: Option<String>,
-    /// Not looked at before.
+    /// The earliest time at which the file is looked at again.
     again: Option<Time>,
 }
 
@@ -210,11 +210,11 @@ fn clean_cut(line: &[u8]) -> String {
     clean(line.get(..LINE_MAX).unwrap_or(line))
 }
 
-/// Bytes into lines of at most [`LINE_MAX`] bytes; the rest of a longer line is left out.
+/// Puts bytes together to lines of at most [`LINE_MAX`] bytes; the rest of a longer line is left out.
 #[derive(Default)]
 pub(crate) struct Lines {
     partial: Vec<u8>,
-    /// The line that comes has no beginning.
+    /// Whether the next line has lost its beginning, so that it is left out.
     passing_over: bool,
 }
 

@@ -28,7 +28,7 @@ const SWAP_MAX: &str = "memory.swap.max";
 /// or neither of the files; which of them counts is each disk's own.
 const IO_WEIGHT: &str = "io.weight";
 const IO_BFQ_WEIGHT: &str = "io.bfq.weight";
-/// Not there in a kernel that has no swap.
+/// Lists where the kernel swaps to; missing in a kernel that cannot swap.
 const SWAPS: &str = "/proc/swaps";
 /// What the group of what decodes pictures weighs beside the agent's and that of all domains, of 100 each.
 const WEIGHT_WORKERS: u32 = 50;
@@ -90,7 +90,7 @@ pub struct DomainGroup {
 pub struct Limits {
     /// Its guest's memory, in bytes.
     pub memory: u64,
-    /// Whether it wins when things are short.
+    /// Whether it goes before other domains where processor time, memory or disk are short.
     pub high_priority: bool,
 }
 

@@ -18,7 +18,7 @@ use base::layout::Layout;
 pub enum DesiredState {
     /// The domain is to run.
     Run,
-    /// That it runs, with another VMM than the one that is there.
+    /// The domain is to run, with another VMM than the one that is there.
     Restart,
     /// The domain is to be off.
     Off,
@@ -26,7 +26,7 @@ pub enum DesiredState {
 
 #[derive(Serialize, Deserialize)]
 struct DesiredStateRecord {
-    /// The boot it was said in: with the next one everything begins anew.
+    /// The ID of the boot that it is of: with the next boot everything begins anew.
     boot: String,
     wanted: DesiredState,
 }

@@ -82,7 +82,7 @@ impl Devices {
         own.map(|(address, _)| *address).collect()
     }
 
-    /// Returns why some could not be.
+    /// Gives functions back to the host, and returns why some could not be.
     fn give_back(&self, functions: &[PciAddress]) -> Vec<String> {
         let mut problems = Vec::new();
         for &address in functions {

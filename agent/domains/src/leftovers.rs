@@ -31,8 +31,8 @@ use printable::explain;
 /// How often leftovers are looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Ends what an earlier agent left of domains that are not among these; takes at most `deadline` and a few seconds. The domains of which
-/// something may be left all the same.
+/// Ends what an earlier agent left of domains that are not among these; takes at most `deadline` and a few seconds. Returns the domains of
+/// which something may be left all the same.
 pub fn end_strays(
     layout: &Layout,
     cgroups: Option<&Cgroups>,

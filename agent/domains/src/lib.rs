@@ -89,7 +89,7 @@ pub struct Parts {
     pub cgroups: Option<Arc<Cgroups>>,
     /// Whether VMMs get a user of their own.
     pub as_root: bool,
-    /// What VMMs say on their standard error.
+    /// The level from which VMMs log to standard error, as `--log-level` of the VMM takes it.
     pub log_level: String,
     /// Where screens and input go; `None` without a seat.
     pub seat: Option<seat::Handle>,
@@ -101,7 +101,7 @@ enum Report {
     DevicesDone,
     /// What the guest starts from.
     Boot(Box<(BootFiles, Option<StartedImage>)>),
-    /// There is nothing that it could start from.
+    /// The domain has nothing that it could start from.
     NoBoot,
     /// The guest of an image did not come up.
     DidNotComeUp(TrialEnd),
@@ -127,7 +127,7 @@ pub(crate) struct SupervisorContext {
     host_rule: Rule,
     host_interfaces: Result<Vec<ConfiguredInterface>, String>,
     shutting_down: bool,
-    /// That the kernel does not tell what domains wait for has been said.
+    /// Whether it was logged that the kernel does not tell what domains wait for.
     said_no_pressure: bool,
 }
 

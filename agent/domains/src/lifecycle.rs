@@ -37,7 +37,7 @@ pub enum Event {
     Start,
     /// Somebody wants it off; `now` spares the guest nothing.
     Stop {
-        /// Without the power button.
+        /// Whether the VMM is ended without the guest being asked by the power button.
         now: bool,
     },
     /// Somebody wants it stopped and started.
@@ -72,7 +72,7 @@ pub enum Event {
         /// Its VMM has devices that did not survive it: nobody told the guest's drivers.
         lost_devices: bool,
     },
-    /// Time went by.
+    /// Time has passed: deadlines may be over.
     Tick,
 }
 
@@ -85,7 +85,7 @@ pub enum Exit {
     Failed(String),
 }
 
-/// What is to be done now.
+/// What the caller is to do, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Hand the devices over and make the disks ready; answer with [`Event::Prepared`].
@@ -109,7 +109,7 @@ pub struct Lifecycle {
     state: State,
     since: Time,
     wanted: bool,
-    /// Devices may be away from the host.
+    /// Whether devices may be away from the host.
     holds_devices: bool,
     stop_deadline: Duration,
     failures: u32,
@@ -203,8 +203,8 @@ impl Lifecycle {
         }
     }
 
-    /// Takes an event at `now`; says what is to be done. Events that make no sense where the
-    /// domain is (a late answer of a worker) change nothing.
+    /// Takes an event at `now`; returns what the caller is to do. Events that make no sense where the
+    /// domain is (a late report of a background job) change nothing.
     pub fn handle(&mut self, now: Time, event: Event) -> Option<Action> {
         match event {
             Event::Start => {
@@ -301,7 +301,7 @@ impl Lifecycle {
         Some(Action::KillVmm)
     }
 
-    /// Takes it that a VMM is gone which was not to end.
+    /// Handles that a VMM is gone which was not to end.
     fn vmm_failed(&mut self, now: Time, was_healthy: bool, problem: String) -> Option<Action> {
         if was_healthy {
             (self.failures, self.failed_vmms) = (0, 0);
@@ -366,7 +366,7 @@ impl Lifecycle {
             }
             (State::Preparing { .. }, Ok(())) => self.release(now),
             (State::Preparing { .. }, Err(problem)) => self.fail(now, problem),
-            // A worker that was given up came through after all; nobody wants its devices now.
+            // A job that was given up came through after all; nobody wants its devices now.
             (State::Off, Ok(())) => self.release(now),
             _ => None,
         }

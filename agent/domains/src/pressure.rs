@@ -79,7 +79,7 @@ pub fn percentage(text: &str) -> Option<u8> {
     whole.parse().ok().filter(|percent| *percent <= 100)
 }
 
-/// Something began or ended.
+/// The begin or the end of an episode; percentages are of the last minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Began {
@@ -94,17 +94,17 @@ pub enum Change {
     },
 }
 
-/// A resource for which a domain presses.
+/// An episode in which a domain waits for one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PressureEpisode {
     pub resource: Resource,
     pub since: Time,
-    /// When it was last looked at.
+    /// The share of the last minute in which it waited, when last looked at, in percent.
     pub percent: u8,
     most: u8,
 }
 
-/// How it stands with one resource.
+/// The state of one resource.
 #[derive(Clone, Copy, Debug)]
 enum Gauge {
     Calm {
@@ -118,10 +118,10 @@ enum Gauge {
     },
 }
 
-/// The memory pressure that one domain's VMM is under.
+/// The pressure that one domain's VMM is under: what it waits for.
 #[derive(Debug, Default)]
 pub struct Pressure {
-    /// What is not there is calm.
+    /// The resources that were looked at; any other is calm.
     gauges: BTreeMap<Resource, Gauge>,
 }
 

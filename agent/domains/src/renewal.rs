@@ -17,7 +17,7 @@ use planned::DomainFacts;
 use schedule::Rules;
 
 impl Supervisor {
-    /// Returns what is so of the domains. When input last went to one of this name is known to the seat alone.
+    /// Returns the facts about the domains on which renewals depend. When input last went to one of this name is known to the seat alone.
     pub fn renewal_facts(&self, last_input: impl Fn(&str) -> Option<Moment>) -> Vec<DomainFacts> {
         let now = self.now();
         let of_one = |facts: DomainFacts| {
@@ -55,7 +55,7 @@ impl Supervisor {
 }
 
 impl DomainRuntime {
-    /// Returns what its renewals go by, but for whether it was used, which the seat knows.
+    /// Returns the facts on which its renewals depend, but for whether it was used, which the seat knows.
     #[must_use]
     fn renewal_facts(&self) -> DomainFacts {
         let policy = &self.policy;

@@ -46,25 +46,25 @@ pub struct DomainRuntime {
     pub(super) sandbox_id: Option<u32>,
     /// What its guest starts from, once that is verified.
     boot: Option<BootFiles>,
-    /// Its last start found nothing that it could start from.
+    /// Whether its last start found nothing that it could start from.
     has_no_boot: bool,
-    /// Its guest is waited for.
+    /// The trial of its guest, while that is waited for.
     health: Option<Health>,
-    /// Its guest runs on from an image on trial, and nobody knows whether it came up.
+    /// The image on trial from which its guest runs on, of which nobody knows whether it came up.
     unjudged: Option<ImageSerial>,
     /// The image whose guest has to come up once its VMM is there, and in how long.
     awaited: Option<(ImageSerial, Duration)>,
     /// Why the image that its last start had on trial did not stay: its guest did not come up.
     image_problem: Option<String>,
-    /// An image was to come into force with its last start, and could not.
+    /// Why an image that was to come into force with its last start could not.
     image_refused: Option<String>,
     /// What there is to record of its image since somebody asked.
     pub(super) image_news: Vec<ImageNews>,
     vmm: Option<VmmProcess>,
     record: Option<VmmRecord>,
-    /// What is written down of what is wanted of it.
+    /// The desired state that is on the disk.
     wanted: Option<DesiredState>,
-    /// Its VMM is not as one would be started now.
+    /// How its VMM differs from one that would be started now.
     outdated: Option<VmmMismatch>,
     capture: Option<Capture>,
     pub(super) control: VmmControlClient,
@@ -75,18 +75,18 @@ pub struct DomainRuntime {
     not_kept: Option<String>,
     /// Why its VMM has to end at once.
     must_end: Option<String>,
-    /// A background job is at it.
+    /// Whether a background job is at work for it.
     working: bool,
-    /// Its background job hands functions over.
+    /// Whether that job hands functions over.
     devices_on_their_way: bool,
     ask_next: Time,
     unanswered: u32,
-    /// A thread of its VMM that waits for the host, for long.
+    /// The thread of its VMM that has waited for the host for long.
     waits: Option<HungThread>,
-    /// Its VMM's end of the seat is to be connected to, at this time.
+    /// When its VMM's end of the seat link is next connected to.
     seat_next: Option<Time>,
     pressure: Pressure,
-    /// What of it has changed since somebody asked.
+    /// The changes of its pressure since somebody asked.
     pub(super) pressure_changes: Vec<Change>,
 }
 

@@ -29,7 +29,7 @@ pub struct Start<'a> {
     pub disks: &'a [PathBuf],
     /// The user and group the VMM becomes, if it is started by root.
     pub sandbox_id: Option<u32>,
-    /// Its guest has screen, keyboard and pointer.
+    /// Whether its guest has screen, keyboard and pointer.
     pub seat: bool,
     /// How long its guest has to shut down when it is asked by signal; the agent itself waits as long.
     pub stop_deadline: Duration,

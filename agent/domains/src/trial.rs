@@ -26,7 +26,7 @@ pub enum Verdict {
     TooLate,
 }
 
-/// A guest that is waited for.
+/// The wait for one guest of a new image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
     until: Time,

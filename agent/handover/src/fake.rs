@@ -200,7 +200,7 @@ impl FakePc {
         self.kernel.refusing.lock().unwrap().insert(driver.to_owned());
     }
 
-    /// Has a loaded driver of the host's be for a device: it takes it when the kernel next looks.
+    /// Loads a driver of the host's for a device: it takes the device when the kernel next looks for one.
     pub fn has_driver_for(&self, address: PciAddress, driver: &str) {
         self.kernel.add_driver(driver);
         self.kernel.natural.lock().unwrap().insert(address, driver.to_owned());

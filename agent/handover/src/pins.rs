@@ -22,7 +22,7 @@ impl Mismatch {
     pub const REMEDY: &'static str = "a card was probably added, moved or exchanged: if this is the right one write what it is now into machine.toml, otherwise its new address (`lspci -D`, `bulkhead doctor`)";
 }
 
-/// Compares. `known_mac` is the address it was seen to have before vfio-pci had it, when no
+/// Compares what there is with the pins. `known_mac` is the address it was seen to have before vfio-pci had it, when no
 /// interface shows one.
 pub fn check(
     pins: &Pins,

@@ -27,7 +27,7 @@ pub enum NotReserved {
     Override(#[source] io::Error),
 }
 
-/// Has the kernel give a NIC that no driver has yet to vfio-pci and to no other, and returns whether it is to. A NIC whose MAC address is pinned
+/// Reserves a NIC that no driver has yet: the kernel gives it to vfio-pci and to no other. Returns whether it is reserved. A NIC whose MAC address is pinned
 /// is left to its driver, which alone can read the address.
 pub fn reserve(nic: &ClaimedFunction, sysfs: &HostSysfs) -> Result<bool, NotReserved> {
     if nic.pins.mac.is_some() {

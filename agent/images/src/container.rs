@@ -50,11 +50,11 @@ const HEAD_MAX: usize = MANIFEST_AT + MANIFEST_MAX as usize;
 /// A file in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<P> {
-    /// What it is.
+    /// Which part of the content the file is.
     pub part: P,
     /// How many bytes it has.
     pub size: u64,
-    /// Of all its bytes.
+    /// SHA-256 of all its bytes.
     pub sha256: Digest,
 }
 
@@ -98,29 +98,29 @@ pub trait Described: Clone + fmt::Debug + PartialEq {
 /// Why a bundle is not taken. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("it cannot be read{}", is_there(.0))]
     Read(#[source] io::Error),
-    /// It does not begin as one does.
+    /// The file does not begin as a bundle does.
     #[error(
         "it is not a bundle: name a file that `bulkhead images pack` or `bulkhead program pack` made"
     )]
     NotABundle,
-    /// It is of a later format.
+    /// The bundle is of a later format; its number.
     #[error("it is of format {0}, for a newer Bulkhead: update this one")]
     Newer(u32),
-    /// It says of itself what cannot be.
+    /// The head's lengths or offsets contradict each other; which.
     #[error("its head is damaged ({0}): copy the bundle again")]
     Head(&'static str),
     /// Bytes are missing at its end.
     #[error("it is cut off: {found} of {whole} bytes are there; copy the bundle again")]
     Short {
-        /// Bytes that it should have.
+        /// Bytes that its head says it has.
         whole: u64,
-        /// Bytes that it has.
+        /// Bytes that the file has.
         found: u64,
     },
-    /// Something follows its end.
+    /// So many bytes follow the end of the bundle.
     #[error("{0} bytes follow its end: copy the bundle again, and alone")]
     Long(u64),
     /// The manifest cannot be used.
@@ -134,10 +134,10 @@ pub enum BundleError {
     /// The signatures cannot be used.
     #[error("its signatures cannot be used: {0}")]
     Signatures(Diagnostics),
-    /// Too few of those who may have signed it.
+    /// Too few of the officers who may sign it have signed it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Its kernel is none.
+    /// The kernel is none that a domain can start from; why.
     #[error(
         "its kernel is not one that a domain can start from: {0}; have it packed with a bzImage (vmlinuz) or a PVH ELF file (vmlinux)"
     )]

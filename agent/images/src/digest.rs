@@ -25,7 +25,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Returns its bytes.
+    /// Returns the 32 bytes of the hash.
     #[must_use]
     pub const fn bytes(&self) -> [u8; 32] {
         self.0

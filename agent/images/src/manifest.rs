@@ -72,7 +72,7 @@ const ROOT_HASH: &str = "verity.hash=";
 pub struct ImageName(String);
 
 impl ImageName {
-    /// Returns it as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -123,7 +123,7 @@ impl FromStr for ImageName {
 pub struct Version([u32; 3]);
 
 impl Version {
-    /// Returns this program's.
+    /// Returns the version of this program.
     #[must_use]
     pub fn own() -> Self {
         // The workspace's version is of three numbers; without one nothing would be new enough.

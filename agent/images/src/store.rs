@@ -63,7 +63,7 @@ pub struct ImageStart {
 pub struct RefusedImage {
     /// The serial of the image.
     pub serial: u64,
-    /// Why not.
+    /// Why it cannot come into force.
     pub why: Box<StoreError>,
     /// What there is to record, if its record could not take that.
     pub unwritten: Option<ImageEvent>,

@@ -37,7 +37,7 @@ pub enum PackError {
         /// How many bytes the file has.
         size: u64,
     },
-    /// The kernel is none.
+    /// The kernel is none that a domain can start from.
     #[error("{} is not a kernel that a domain can start from: {why}; name a bzImage (vmlinuz) or a PVH ELF file (vmlinux)", path.display())]
     NotAKernel {
         /// The path of the file that was to be the kernel.
@@ -54,7 +54,7 @@ pub enum PackError {
     /// The bundle would take the place of a file that is to be kept.
     #[error("it {0}")]
     NotReplaceable(&'static str),
-    /// No other could follow.
+    /// The serial is the highest that there is, so that no bundle could follow.
     #[error(
         "no bundle can follow one with the serial {0}, as a serial only grows: pack it with the serial after that of the one before"
     )]

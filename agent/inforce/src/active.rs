@@ -118,7 +118,7 @@ impl ActiveConfiguration {
         entries::trust(&TrustReport { changed, refused: self.unrecorded_trust.refused.take() })
     }
 
-    /// Has the trust store count that was found with a policy, whatever becomes of that; what is new of it is for [`Self::trust_events`].
+    /// Takes the trust store that was found with a policy into force, whatever becomes of the policy; what is new of it is for [`Self::trust_events`].
     fn take_trust(&mut self, found: &TrustFound) -> Result<(), String> {
         self.store.remember_trust(found).map_err(|refusal| explain(&refusal))?;
         let report = found.report();
@@ -136,7 +136,7 @@ impl ActiveConfiguration {
         Ok(())
     }
 
-    /// Has a thread examine another policy. The outcome is in [`Self::found`], later.
+    /// Starts a thread that examines another policy. [`Self::found`] has the outcome later.
     ///
     /// # Errors
     /// Another one is being looked at, or it cannot be.

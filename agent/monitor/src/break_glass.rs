@@ -20,7 +20,7 @@ use crate::authorize::{Grant, MediatorId, NoRule, RequestId};
 use crate::monitor::{Answer, Monitor, QuestionId};
 use crate::permit::Permit;
 
-/// What the monitor knows it by.
+/// Break-glass as the monitor knows it: it asks for permits as a mediator does.
 pub const BREAK_GLASS: MediatorId = MediatorId::new("break-glass");
 /// Longest reason that is taken, in characters.
 const REASON_MAX: usize = 500;
@@ -59,19 +59,19 @@ impl Grant for OpeningGrant {
     type Owed = NoRule;
 }
 
-/// What is shown at the seat.
+/// A text that break-glass wants shown at the seat.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SeatPrompt {
     /// A question that is answered yes or no, or with one of the choices, if there are any.
     Question {
         /// Which one the answer is to.
         question: QuestionId,
-        /// The question's words.
+        /// The text of the question.
         text: String,
         /// What there is to choose from.
         choices: Vec<String>,
     },
-    /// Words that ask nothing, for a few seconds.
+    /// A text that asks nothing and is shown for a few seconds.
     Notice(String),
 }
 

@@ -39,7 +39,7 @@ pub type Sender<C> = mailbox::Sender<C, Stop>;
 pub struct MediatorThread<C, E> {
     id: MediatorId,
     pub(crate) handle: ThreadHandle<C, E, Stop>,
-    /// Its death was heard of.
+    /// Whether its death has been reported to the monitor.
     died: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct MediatorThread<C, E> {
 pub struct ThreadEvents<E> {
     /// Its events since the last time, in order.
     pub events: Vec<E>,
-    /// It has died since the last time: these are its last.
+    /// Whether it has died since the last time: these are its last events.
     pub died: bool,
 }
 

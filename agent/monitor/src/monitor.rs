@@ -34,11 +34,11 @@ impl QuestionId {
 /// An answer from the seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Somebody agreed.
+    /// The person agreed.
     Yes,
-    /// Somebody did not agree, or said nothing.
+    /// The person did not agree, or did not answer.
     No,
-    /// The choice of this place, which agrees.
+    /// The person agreed, by the choice at this index.
     Chosen(usize),
 }
 
@@ -59,7 +59,7 @@ impl Answer {
     }
 }
 
-/// What came of a decision without being the answer to a call.
+/// What the caller has to do besides what a call returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Nobody answered in time: tell the mediator that the answer is no.
@@ -93,10 +93,10 @@ pub struct Monitor {
     core: Core,
     recorder: Recorder,
     epoch: Moment,
-    /// The questions that stand.
+    /// The questions that the seat shows, each with the request that it was asked for.
     questions: BTreeMap<QuestionId, RequestId>,
     last_question: u64,
-    /// Numbers of the requests that have no mediator's own.
+    /// The last number given to a request of the agent's own, which has no mediator to number it.
     last_own: u64,
     events: Vec<Event>,
 }
@@ -122,7 +122,7 @@ impl Monitor {
         &self.recorder
     }
 
-    /// Has a mediator make requests from now on.
+    /// Admits the requests of a mediator from now on.
     pub fn started(&mut self, mediator: MediatorId) {
         self.step(Input::Started(mediator));
     }
@@ -215,7 +215,7 @@ impl Monitor {
         RequestId { mediator, number: self.last_own }
     }
 
-    /// Has a person asked, who answers within this time or says no by that.
+    /// Asks the person at the seat. No answer within this time is a no.
     ///
     /// # Errors
     /// It cannot be asked.
@@ -307,7 +307,7 @@ impl Monitor {
         NotPermitted { denial, problem: problem.map(str::to_owned) }
     }
 
-    /// Has the core handle an input: returns its decision on a request, and puts everything else where [`Self::events`] takes it.
+    /// Gives the core an input: returns its decision on a request, and puts everything else where [`Self::events`] takes it.
     fn step(&mut self, input: Input) -> Option<Result<(), Denial>> {
         let mut decided = None;
         for output in self.core.step(self.now(), input) {

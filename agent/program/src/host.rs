@@ -25,7 +25,7 @@ use crate::record::InstalledPackage;
 use crate::update::{Pc, Proof};
 use crate::worked::{AgentStatus, WorkingState};
 
-/// The agent's service.
+/// The unit of the agent.
 const AGENT: &str = "bulkhead-agent.service";
 /// The service that installs what waits.
 pub const UPDATE: &str = "bulkhead-update.service";
@@ -66,7 +66,7 @@ pub enum HostError {
     /// The program ended with an error, and said this.
     #[error("`{program}`: {said}")]
     Failed {
-        /// The program.
+        /// The name of the program.
         program: &'static str,
         /// The last line of what it said.
         said: String,
@@ -169,7 +169,7 @@ pub fn has_systemd() -> bool {
     Path::new(SYSTEMD).is_dir()
 }
 
-/// Has what waits installed at once and after a power cut.
+/// Starts the update that waits, and enables its service, so that it goes on after a power cut.
 ///
 /// # Errors
 /// systemd does not.
@@ -180,7 +180,7 @@ pub fn start_update() -> Result<(), HostError> {
     line("systemctl", &["start", "--no-block", UPDATE]).map(drop)
 }
 
-/// Has what waits installed with the next boot.
+/// Enables the service of the update that waits, which the next boot starts.
 ///
 /// # Errors
 /// systemd does not.
@@ -195,11 +195,11 @@ pub fn is_at_work() -> bool {
     said.is_ok_and(|state| matches!(state.as_str(), "activating" | "reloading"))
 }
 
-/// This PC.
+/// The PC that this runs on, by dpkg and systemd.
 pub struct Host<T, S> {
     trust: T,
     say: S,
-    /// Locked.
+    /// dpkg's frontend lock, while it is held.
     frontend: Option<File>,
 }
 
@@ -393,7 +393,7 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Has dpkg do something.
+/// Runs dpkg, for [`DPKG`] at most.
 fn dpkg(arguments: &[&str]) -> io::Result<ProgramOutcome> {
     Program::new("dpkg", arguments).with(&VARIABLES).within(DPKG).run()
 }
@@ -405,7 +405,7 @@ fn vmm_starts() -> Result<(), String> {
         .map_err(|why| format!("its VMM does not start: {}", explain(&why)))
 }
 
-/// Has systemd read the agent's unit if it has another one than the disk: what dpkg's script says of that is not waited for.
+/// Reloads systemd's units if the agent's is another on the disk: what dpkg's script says of that is not waited for.
 fn read_units() -> Result<(), HostError> {
     let needed = line("systemctl", &["show", "--property=NeedDaemonReload", "--value", AGENT])?;
     if needed == "yes" {

@@ -8,21 +8,21 @@ use crate::notes::{ProgramAction, ProgramNote};
 use crate::record::{Admission, AdmissionRefusal, InstalledPackage, KeptPackage, Record};
 use crate::store::{Store, StoreError};
 
-/// Who wants it, and what they take upon them.
+/// Who asks for an update, and the risk that they take.
 #[derive(Clone, Copy, Debug)]
 pub struct InstallRequest {
-    /// The user.
+    /// The number of the user who asks for it.
     pub uid: u32,
-    /// There may be nothing to go back to.
+    /// Whether the update may come though there is nothing to go back to.
     pub no_way_back: bool,
 }
 
 /// A bundle that was taken.
 #[derive(Debug)]
 pub struct TakenBundle {
-    /// What becomes of it.
+    /// What is done with the bundle.
     pub admission: Admission,
-    /// What it is.
+    /// The package that the store keeps of it.
     pub kept: KeptPackage,
 }
 
@@ -62,7 +62,7 @@ pub fn take(
     Ok(TakenBundle { admission, kept })
 }
 
-/// Has the package before come back; returns which. It is noted for the audit log before.
+/// Prepares the return to the package before; returns which that is. It is noted for the audit log first.
 ///
 /// # Errors
 /// There is none, it may not come back, an update is under way, or it cannot be noted: nothing is changed then.

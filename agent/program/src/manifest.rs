@@ -50,7 +50,7 @@ const ARCHITECTURE_MAX: usize = 32;
 pub struct PackageVersion(String);
 
 impl PackageVersion {
-    /// Returns it as text.
+    /// Returns the version as Debian writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -140,7 +140,7 @@ pub type ApprovedBundle = container::ApprovedBundle<Manifest>;
 /// What a bundle says of its package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// Grows with every bundle.
+    /// The number of the bundle, which grows with each.
     pub serial: u64,
     /// The lowest serial that may come onto a PC from then on; at most its own.
     pub floor: u64,
@@ -148,7 +148,7 @@ pub struct Manifest {
     pub version: PackageVersion,
     /// The kind of PC that it is for.
     pub architecture: Architecture,
-    /// The package.
+    /// The package's file: its size and hash.
     pub package: Member,
 }
 
@@ -184,7 +184,7 @@ impl Described for Manifest {
         std::slice::from_mut(&mut self.package)
     }
 
-    /// What the package is, [`crate::package`] asks dpkg, once officers have signed for it.
+    /// Checks nothing: what the package is, [`crate::package`] asks dpkg, once officers have signed for it.
     fn check(_: Package, _: &File, _: u64, _: u64) -> Result<(), BundleError> {
         Ok(())
     }

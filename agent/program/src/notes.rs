@@ -15,39 +15,39 @@ use crate::record::KeptPackage;
 /// What became of the notes about packages so far.
 pub type ProgramNotes = PendingNotes<ProgramNote>;
 
-/// What was done.
+/// Something that was done with a package, or refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProgramAction {
     /// A bundle was taken into the store.
     Installed,
-    /// What it brings works.
+    /// The agent that the package brought works.
     InForce,
-    /// It did not.
+    /// The agent that the package brought does not work: the package before is there again.
     Returned,
-    /// It did not, and the one before, which is there again, does not either.
+    /// The agent that the package brought does not work, nor does the one of the package before, which is there again.
     NeitherWorks,
     /// An installation did not come to its end, and is tried again.
     Retried,
-    /// Somebody wants the one before back.
+    /// Somebody asked for the package before.
     Rollback,
     /// Somebody called off what waited.
     Cancelled,
-    /// Something was refused.
+    /// A bundle, or a step of an update, was refused.
     Refused,
     /// What a newer version of Bulkhead has a word for, which an older one has to take into the log after a return.
     #[serde(untagged)]
     Other(String),
 }
 
-/// Something that was done with a package, or refused. After a return an older version reads what a newer one wrote: what it does not know it passes over.
+/// A note for the audit log of something that was done with a package, or refused. After a return an older version reads what a newer one wrote: what it does not know it passes over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramNote {
     /// When, by the PC's clock.
     pub at: String,
     /// The user who wanted it.
     pub uid: u32,
-    /// What was done.
+    /// What was done, or refused.
     pub what: ProgramAction,
     /// The serial of the bundle, if it is known.
     pub serial: Option<u64>,
@@ -57,7 +57,7 @@ pub struct ProgramNote {
     pub manifest: Option<Digest>,
     /// The floor that it brings.
     pub floor: Option<u64>,
-    /// Who had signed it.
+    /// The names of the officers who had signed the bundle.
     pub signers: Vec<String>,
     /// The serial of the trust store by which their signatures counted, if it has one.
     pub trust: Option<u64>,
@@ -68,7 +68,7 @@ pub struct ProgramNote {
     /// How often the installation was tried.
     #[serde(default)]
     pub tries: Option<u32>,
-    /// Why.
+    /// Why it was refused, returned or tried again.
     pub why: Option<String>,
 }
 

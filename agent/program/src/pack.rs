@@ -20,7 +20,7 @@ pub enum NotPacked {
     /// The package is none that a bundle brings.
     #[error("{}", path.display())]
     Package {
-        /// Where it is.
+        /// The path of the package.
         path: PathBuf,
         /// What is wrong with it.
         #[source]

@@ -18,15 +18,15 @@ pub enum PackageError {
     /// dpkg's reader is not there.
     #[error("`dpkg-deb` cannot be started: packages are read where Debian is")]
     NoReader(#[source] io::Error),
-    /// It is no package.
+    /// The file is no Debian package; what dpkg's reader says of it.
     #[error(
         "it is not a Debian package ({0}): name the bulkhead_*.deb that `scripts/package` made"
     )]
     NotAPackage(String),
-    /// It is another one.
+    /// The file is another package than Bulkhead's.
     #[error("it is the package {found}: name the one of `{PACKAGE}`, which ward PCs have")]
     Another {
-        /// Its name.
+        /// The name of that package.
         found: String,
     },
     /// What it says of itself cannot be.
@@ -37,7 +37,7 @@ pub enum PackageError {
 /// What a package says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
-    /// Its version.
+    /// The version of the package.
     pub version: PackageVersion,
     /// The kind of PC that it is for.
     pub architecture: Architecture,
@@ -71,7 +71,7 @@ pub fn digests(package: &File) -> Result<Vec<u8>, PackageError> {
     ask(package, ["--info", "-", "md5sums"])
 }
 
-/// Has dpkg's reader look at a package, which is its standard input.
+/// Runs dpkg's reader with a package as its standard input; returns what it prints.
 fn ask(package: &File, arguments: [&str; 3]) -> Result<Vec<u8>, PackageError> {
     let input = package.try_clone().and_then(|mut input| {
         // Where it stands, it stands for whoever read it before.

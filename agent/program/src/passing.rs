@@ -8,9 +8,9 @@ use printable::explain;
 /// Why a package was not installed, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotInstalled {
-    /// Of a reason that passes: a full disk, no memory, a program that was killed.
+    /// The reason passes by itself or once there is room: a full disk, no memory, a program that was killed.
     Passing(String),
-    /// Of any other.
+    /// The reason stays: the package is not installed by trying again.
     Lasting(String),
 }
 

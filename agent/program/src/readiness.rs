@@ -17,22 +17,22 @@ pub(crate) const GONE: Duration = Duration::from_secs(15);
 /// What systemd says of the agent's service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
-    /// `ActiveState`.
+    /// `ActiveState` of the unit, as `systemctl show` prints it.
     pub(crate) state: String,
     /// The process that it last started.
     pub(crate) pid: u32,
 }
 
-/// What is known by now.
+/// What is known of the restarted agent by now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing yet.
+    /// Nothing is known yet.
     Wait,
     /// It is up and has stayed so: it is to be asked whether it answers.
     Ask,
     /// It does what is wanted of it.
     Works,
-    /// It does not work.
+    /// The agent does not work, for this reason.
     Fails(String),
 }
 

@@ -29,7 +29,7 @@ pub(crate) const FORMAT: u32 = 1;
 pub struct KeptPackage {
     /// The serial of its bundle.
     pub serial: u64,
-    /// Its version.
+    /// The version of the package.
     pub version: PackageVersion,
     /// The floor that its bundle brings.
     pub floor: u64,
@@ -127,21 +127,21 @@ pub enum Outcome {
     Stuck,
     /// It did not work, and neither does the one before, which is installed again.
     NeitherWorks,
-    /// It was not installed.
+    /// The package was not installed: it was refused before.
     Refused,
     /// What a newer version of Bulkhead has a word for.
     #[serde(other)]
     Other,
 }
 
-/// The last update.
+/// How the last update of this PC ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastUpdate {
     /// The serial of what was to come.
     pub serial: u64,
-    /// Its version.
+    /// The version of what was to come.
     pub version: PackageVersion,
-    /// What became of it.
+    /// How the update ended.
     pub outcome: Outcome,
     /// Why, and what to do; `None` if all is well.
     pub why: Option<String>,
@@ -150,9 +150,9 @@ pub struct LastUpdate {
 /// The newest bundle that was ever begun to be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewestBundle {
-    /// Its serial.
+    /// The serial of the bundle.
     pub serial: u64,
-    /// The digest of its manifest.
+    /// The digest of the bundle's manifest.
     pub manifest: Digest,
 }
 
@@ -164,11 +164,11 @@ pub struct Record {
     pub newest: Option<NewestBundle>,
     /// The lowest serial that may come; never goes down.
     pub floor: u64,
-    /// What the PC has by a bundle.
+    /// The package in force, if it came by a bundle.
     pub in_force: Option<KeptPackage>,
-    /// What it had before.
+    /// The package that was in force before.
     pub before: Option<KeptPackage>,
-    /// What is under way.
+    /// The update that waits or is under way.
     pub pending: Option<Pending>,
     /// What became of the last update.
     pub last: Option<LastUpdate>,
@@ -219,9 +219,9 @@ pub enum AdmissionRefusal {
         "the update to {version} (serial {serial}) is under way: wait for it; `bulkhead program status` says how far it is, and what it waits for"
     )]
     UnderWay {
-        /// The serial of that.
+        /// The serial of the one under way.
         serial: u64,
-        /// Its version.
+        /// The version of the one under way.
         version: PackageVersion,
     },
     /// It is older than one that was there.
@@ -229,9 +229,9 @@ pub enum AdmissionRefusal {
         "serial {serial} is older than {newest}, the newest that this PC ever had: have it packed with a higher serial if it is meant"
     )]
     Older {
-        /// Its serial.
+        /// The serial of the bundle.
         serial: u64,
-        /// The newest.
+        /// The newest serial that the PC ever had.
         newest: u64,
     },
     /// It has the serial of another.
@@ -242,9 +242,9 @@ pub enum AdmissionRefusal {
         "serial {serial} is below the floor {floor}, which officers signed: take a newer bundle"
     )]
     BelowFloor {
-        /// Its serial.
+        /// The serial of the bundle.
         serial: u64,
-        /// The floor.
+        /// The lowest serial that may come.
         floor: u64,
     },
     /// It brings an older version than is there, which came otherwise.
@@ -267,25 +267,25 @@ pub enum AdmissionRefusal {
         "its floor {floor} forbids going back to serial {serial}, which this PC has, if it does not work: say --no-way-back if that is meant"
     )]
     FloorForbidsBack {
-        /// Its floor.
+        /// The floor that the bundle brings.
         floor: u64,
         /// The serial of what the PC has.
         serial: u64,
     },
-    /// There is none before.
+    /// No package is kept that was in force before.
     #[error("there is no package before to go back to: install a bundle")]
     NoneBefore,
-    /// None waits.
+    /// No update waits.
     #[error("no update waits: there is nothing to call off")]
     NoneWaits,
-    /// It was begun with.
+    /// The update that waited was begun.
     #[error(
         "the update to {version} (serial {serial}) was begun and cannot be called off: once it is in force, `bulkhead program rollback` has the one before come back"
     )]
     Begun {
-        /// Its serial.
+        /// The serial of that update.
         serial: u64,
-        /// Its version.
+        /// The version of that update.
         version: PackageVersion,
     },
 }
@@ -363,12 +363,12 @@ impl Record {
         self.in_force = Some(kept);
     }
 
-    /// Has an update wait.
+    /// Makes this package the update that waits, asked for by `uid`.
     pub(crate) fn wait(&mut self, to: KeptPackage, back: Option<KeptPackage>, uid: u32) {
         self.pending = Some(Pending::new(to, back, false, uid));
     }
 
-    /// Has the one before wait; returns it.
+    /// Makes the package before the one that waits; returns it.
     ///
     /// # Errors
     /// There is none, it may not come, or an update is under way.
@@ -403,7 +403,7 @@ impl Record {
         }
     }
 
-    /// Has what is under way wait where it is; `failed`: as its step did not come to its end.
+    /// Leaves what is under way at its stage, and why; `failed` counts the step as one that did not come to its end.
     pub(crate) fn stay(&mut self, why: String, failed: bool) {
         if let Some(pending) = &mut self.pending {
             pending.failures = pending.failures.saturating_add(u32::from(failed));

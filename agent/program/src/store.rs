@@ -25,29 +25,29 @@ const MEMORY_NAME: &CStr = c"bulkhead.deb";
 /// Why something cannot be done with the store. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file of it.
+    /// A file of the store cannot be read or written.
     #[error("{}{}", path.display(), remedy(source))]
     File {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// Its record is a later version's.
     #[error("{} is of format {format}, by a newer Bulkhead: this one changes nothing there; install the newer package again", path.display())]
     Newer {
-        /// Its path.
+        /// The path of the record.
         path: PathBuf,
-        /// The format.
+        /// The format that the record has.
         format: u64,
     },
     /// Its record cannot be used.
     #[error("{} cannot be used ({why}): put it back from a backup, or move the folder away and install the bundle of the version that runs; the floor is lost with it", path.display())]
     Record {
-        /// Its path.
+        /// The path of the record.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it, in words.
         why: String,
     },
     /// Somebody else is at work.
@@ -61,9 +61,9 @@ pub enum StoreError {
     /// What is kept is not what was signed, or not by enough any more.
     #[error("the bundle with the serial {serial} that this PC keeps cannot be used")]
     StoredBundle {
-        /// Its serial.
+        /// The serial of the bundle.
         serial: u64,
-        /// Why.
+        /// What is wrong with it.
         #[source]
         source: Box<BundleError>,
     },

@@ -38,10 +38,10 @@ pub trait Pc {
     /// dpkg does not say, or they are too many; in words.
     fn unfinished(&mut self) -> Result<Vec<String>, String>;
 
-    /// Has dpkg finish what was interrupted of this package, and of others whose triggers it had pulled: all but those that were unfinished before.
+    /// Finishes, by dpkg, what was interrupted of this package, and of others whose triggers it had pulled: all but those that were unfinished before.
     fn settle(&mut self, before: &[String]);
 
-    /// Has dpkg install a package.
+    /// Installs a package, by dpkg.
     ///
     /// # Errors
     /// It does not, for now or for good.
@@ -81,14 +81,14 @@ pub enum UpdateState {
     Ended(Option<LastUpdate>),
     /// One is installed, and waits until it can be proved.
     Waits {
-        /// What that is.
+        /// The package that is installed.
         to: KeptPackage,
         /// What it waits for, and what to do.
         why: String,
     },
 }
 
-/// Does what waits, or goes on with what was interrupted.
+/// Begins the update that waits, or goes on with one that was interrupted, until it has ended or waits.
 ///
 /// # Errors
 /// The store cannot be used, and nothing was changed by that; or a step is to be done later, from its beginning.
@@ -206,7 +206,7 @@ fn step(store: &Store, pc: &mut dyn Pc, record: &Record, pending: &Pending) -> S
     }
 }
 
-/// Has a step done again later that failed for a reason that passes, so often; otherwise it is given up.
+/// Returns what follows a step that failed: it is done again later if the reason passes and it has not failed too often, and otherwise given up.
 fn again(pending: &Pending, error: NotInstalled, give_up: impl FnOnce(String) -> Step) -> Step {
     let tries = pending.failures.saturating_add(1);
     match error {
@@ -258,7 +258,7 @@ fn installed(
     Ok(())
 }
 
-/// Has what came of it in the audit log. It is done whether or not that can be noted: a PC is not left half updated for a full disk.
+/// Notes for the audit log what came of a step. The step is done whether or not that can be noted: a PC is not left half updated for a full disk.
 fn note(store: &Store, pending: &Pending, step: &Step) {
     let Pending { to, back, rollback, uid, stage, .. } = pending;
     let returned_to = back.as_ref().map(|back| back.serial);

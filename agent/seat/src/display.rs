@@ -39,9 +39,9 @@ struct PaintedCursor {
 pub struct Display {
     screen: Screen,
     scenes: Vec<[Page; 2]>,
-    /// On the screen now.
+    /// The scene that is on the screen now, and its page.
     shown: (Scene, usize),
-    /// The page that goes onto the screen with the next refresh.
+    /// The scene and page that go onto the screen with the next refresh.
     flipping: Option<(Scene, usize)>,
     flipped_at: Moment,
     /// When the key that asked for the scene on its way was pressed.

@@ -14,13 +14,13 @@ use super::frame::Frame;
 pub struct DomainUpdate {
     /// The rectangle of frame memory that is new.
     pub damage: Rect,
-    /// Its picture has another size, or there is one or none now.
+    /// Whether its picture has another size, has appeared or is gone.
     pub picture: bool,
-    /// Its cursor looks different.
+    /// Whether its cursor has another picture.
     pub cursor: bool,
-    /// It wants other lights.
+    /// Whether it wants other keyboard lights.
     pub lights: bool,
-    /// It reacts to input again, or not any more.
+    /// Whether it began or ceased to react to input.
     pub stalled: bool,
 }
 
@@ -36,7 +36,7 @@ pub enum LinkError {
     /// The VMM sent an update before the last one was acknowledged.
     #[error("the VMM sent an update before the last one was taken")]
     UnsolicitedUpdate,
-    /// The socket failed.
+    /// The link's socket failed.
     #[error("the link failed")]
     Io(#[from] io::Error),
 }
@@ -44,7 +44,7 @@ pub enum LinkError {
 /// What a VMM loses that does not read, and how that is made good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Delivery {
-    /// Input could not be sent: what is down there is not certain any more.
+    /// Whether input could not be sent, so that what is down in the guest is not certain any more.
     input_lost: bool,
 }
 
@@ -60,7 +60,7 @@ impl Delivery {
         self.input_lost = self.input_lost || !send(input);
     }
 
-    /// Has a VMM that lost input release every key, before it is told anything else.
+    /// Tells a VMM that lost input to release every key, before it is sent anything else.
     pub(crate) fn catch_up(&mut self, send: &mut dyn FnMut(&ToVmm) -> bool) {
         self.input_lost = self.input_lost && !send(&ToVmm::ReleaseAll);
     }
@@ -73,14 +73,14 @@ pub struct SeatDomain {
     frame: Option<Frame>,
     picture: Option<Size>,
     cursor: Option<Cursor>,
-    /// Changes with the cursor.
+    /// A number that changes with the cursor's picture.
     shape: u64,
     lights: u8,
     stalled: bool,
-    /// An update came and was not acknowledged yet.
+    /// Whether an update was not acknowledged yet.
     ack_pending: bool,
     delivery: Delivery,
-    /// The VMM was not told of its frame memory yet.
+    /// Whether the VMM was not sent its frame memory yet.
     untold: bool,
 }
 

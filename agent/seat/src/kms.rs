@@ -42,16 +42,16 @@ pub enum ScreenError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else draws there.
+    /// Another program is master of the card.
     #[error("another program holds the screen of {}; stop the display manager or compositor on this PC (systemctl disable --now display-manager)", .0.display())]
     OtherMaster(PathBuf),
-    /// Nothing is plugged in.
+    /// The card has no monitor plugged in.
     #[error("no monitor is connected to {}; plug one in and switch it on", .0.display())]
     NoMonitor(PathBuf),
     /// The monitor does not work with the card.
     #[error("the monitor on {} cannot be driven", .path.display())]
     Drive {
-        /// The card's node.
+        /// The card's device node.
         path: PathBuf,
         /// What the kernel said.
         #[source]

@@ -124,7 +124,7 @@ pub enum Command {
     BannerNotes(Vec<String>),
     /// Bring a domain to the front.
     Switch(DomainIndex),
-    /// Lock the screen.
+    /// Lock the screen, as the lock hotkey does.
     Lock,
     Unlock,
     /// Show this for a few seconds; never instead of a question.
@@ -192,7 +192,7 @@ pub(crate) fn measure(report: &mut SeatReport, times: &[Duration]) {
 pub enum ToMediators {
     /// The copy hotkey was pressed with this domain in front.
     Copy(DomainIndex),
-    /// The paste hotkey was.
+    /// The paste hotkey was pressed with this domain in front.
     Paste(DomainIndex),
     /// The screen was locked.
     Locked,

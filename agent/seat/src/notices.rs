@@ -35,15 +35,15 @@ pub enum Cause {
 pub(super) struct Question {
     pub(super) id: u64,
     pub(super) text: String,
-    /// What there is to choose from; nothing asks for yes or no.
+    /// The choices; a question for yes or no has none.
     pub(super) choices: Vec<String>,
     /// The index of the choice that is marked.
     pub(super) marked: Option<usize>,
-    /// How often it was told otherwise.
+    /// How often its text was replaced.
     pub(super) told: u64,
 }
 
-/// What the box on the screen shows.
+/// The content of the box on the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoticeContent<'a> {
     Notice(&'a str),
@@ -56,7 +56,7 @@ pub(super) struct Notices {
     notice: Option<(String, Time)>,
     waiting: VecDeque<String>,
     limiters: BTreeMap<Cause, RateLimiter>,
-    /// Changes with what is shown.
+    /// A number that changes with what is shown.
     number: u64,
 }
 

@@ -11,7 +11,7 @@ use super::compose::{Owner, View, square};
 #[derive(Clone, Copy)]
 pub struct Pointer<'a> {
     pub picture: &'a Cursor,
-    /// Changes with the picture.
+    /// A number that changes with the picture.
     pub shape: u64,
     /// The pixel that it points at, from the top left of the screen.
     pub at: (i32, i32),
@@ -25,7 +25,7 @@ pub(super) struct Plane {
     shown: Option<(Owner, u64)>,
 }
 
-/// What the card is told, in this order.
+/// A change of the cursor plane; the card is told of one after the other, in this order.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step<'a> {
     /// The plane's top left is here from now on, also while it is hidden.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Longest file that is read, in bytes.
 const SIZE_MAX: u64 = 4096;
 
-/// How the seat is.
+/// The state of the seat that outlives the agent's process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedState {
     /// The domain in front, by its name; none for the first.
@@ -23,11 +23,11 @@ pub struct SavedState {
     pub locked: bool,
 }
 
-/// Where it is written down.
+/// The file in which the state of the seat is kept.
 #[derive(Debug)]
 pub struct SavedStateFile {
     path: PathBuf,
-    /// That it could not be was said.
+    /// Whether it was logged that the file cannot be written.
     warned: bool,
 }
 

@@ -5,7 +5,7 @@ use seat_link::{Rect, Size};
 use super::core::{Click, DomainIndex};
 use super::picture::{self, Banner, Canvas, DomainAppearance, Face, Prompt};
 
-/// How wide and high things are.
+/// The layout of the screen, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) screen: Size,
@@ -75,7 +75,7 @@ impl Overlay {
     }
 }
 
-/// All of them; the lock's is the last.
+/// The scenes of all domains, in the policy's order, and then the lock's.
 pub(super) struct Scenes {
     all: Vec<Scene>,
     clicks: Vec<(Rect, Click)>,
@@ -93,7 +93,7 @@ impl Scenes {
         Self { all: Vec::new(), clicks: Vec::new() }
     }
 
-    /// Has everything drawn anew at the next [`Self::redraw`].
+    /// Forgets what is drawn, so that the next [`Self::redraw`] draws everything.
     pub(super) fn forget(&mut self) {
         self.all.clear();
     }

@@ -83,10 +83,10 @@ pub struct ClaimPaths<'a> {
 /// Why this PC is not, or not wholly, prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// The machine file.
+    /// The policy or the machine file cannot be used.
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// A file below `/run`.
+    /// A file below `/run` cannot be written.
     #[error("cannot write {}: the host's network services may start; restart this PC", path.display())]
     Write {
         path: PathBuf,
@@ -218,7 +218,7 @@ fn is_rescue(sysfs: &HostSysfs) -> bool {
     })
 }
 
-/// Has systemd do nothing for Ctrl+Alt+Del, or what it did before. It has to read its files anew for this, as `bulkhead-claim.service` has it do.
+/// Writes, or removes, what keeps systemd from doing anything for Ctrl+Alt+Del. It counts once systemd has read its files anew, which `bulkhead-claim.service` sees to.
 fn keep_from_restarting(places: &ClaimPaths<'_>, holds: bool) -> Result<(), ClaimError> {
     let (keys, burst) = (places.runtime.join(RESTART_KEYS), places.runtime.join(RESTART_BURST));
     remove(&keys)?;

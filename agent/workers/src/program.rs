@@ -61,7 +61,7 @@ impl Program {
         &self.path
     }
 
-    /// Has its processes run in the cgroup of this directory, whose limits the caller has set.
+    /// Sets the directory of the cgroup that its processes are started in, whose limits the caller has set.
     #[must_use]
     pub fn in_cgroup(self, directory: PathBuf) -> Self {
         Self { group: Some(Group::at(directory)), ..self }

@@ -60,7 +60,7 @@ pub trait World: Clone {
     /// further, so what is left out here must make no difference to any promise.
     fn identity(&self) -> Self::Identity;
 
-    /// Has something happen.
+    /// Applies an event to the world.
     ///
     /// # Errors
     /// The promise that this breaks.

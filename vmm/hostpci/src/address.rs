@@ -15,12 +15,12 @@ pub struct Address {
 /// Why a text is not a PCI address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Not of the right form.
+    /// The text does not have the form of an address.
     #[error(
         "`{0}` is not a PCI address: write it in hexadecimal as DOMAIN:BUS:DEVICE.FUNCTION, like 0000:00:05.0 (`lspci -D` lists them)"
     )]
     Form(String),
-    /// Well-formed, but no bus has such a device.
+    /// The text has the form of an address, and no bus has such a device.
     #[error(
         "`{0}` is not a PCI address: the device goes from 00 to 1f and the function from 0 to 7"
     )]

@@ -8,11 +8,11 @@ use crate::snapshot::{BarKind, Snapshot, id};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {}", self.what(), self.remedy())]
 pub enum Unusable {
-    /// Neither MSI nor MSI-X.
+    /// It has neither MSI nor MSI-X, and a guest gets no interrupt pin.
     PinOnly,
-    /// I/O ports and no memory.
+    /// It has BARs of I/O ports and none of memory, and a guest gets no ports of the host's.
     PortsOnly,
-    /// Neither ports nor memory.
+    /// It has no BAR at all.
     NoRegisters,
 }
 

@@ -59,7 +59,7 @@ pub fn write_last(text: impl Into<StyledPage>) {
     }
 }
 
-/// Has a panic be one line on standard error from here on, written like any other.
+/// Installs a panic hook that writes a panic as one line to standard error, like any other.
 pub fn install_panic_hook(program: &'static str) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();

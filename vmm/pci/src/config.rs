@@ -84,10 +84,10 @@ pub struct ConfigSpace {
 /// Why a configuration space cannot be laid out so.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum LayoutError {
-    /// 192 bytes are not enough.
+    /// A capability of so many bytes does not fit any more: all of them have 192 bytes.
     #[error("no room for another capability of {0} bytes")]
     Capability(usize),
-    /// Not a power of two of at least 16, too large for its kind, or no register left for it.
+    /// A BAR of this size in bytes is not a power of two of at least 16, too large for its kind, or has no register left.
     #[error("{0} cannot be a memory BAR of {1:#x} bytes")]
     Bar(BarIndex, u64),
 }

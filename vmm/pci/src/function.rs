@@ -48,9 +48,9 @@ pub trait Function: Send {
     /// window.
     fn bar_write(&mut self, bar: BarIndex, offset: u64, data: &[u8]);
 
-    /// Is told that the window of `bar` changed: doorbells and memory mapped at the old place have
-    /// to follow. Called after the configuration write that moved it, before any access to the new
-    /// window.
+    /// Called when the window of `bar` changed: doorbells and memory mapped at the old place have
+    /// to follow. The configuration write that moved it is done, and no access to the new window
+    /// has come yet.
     fn bar_moved(&mut self, bar: BarIndex, now: Option<Window>);
 
     /// Resets the function, as the machine is being reset or torn down: back to the state before the

@@ -61,7 +61,7 @@ pub trait MsiVector: Send + Sync {
 
 /// What turns guest writes to an address into eventfd signals without a userspace exit (ioeventfd).
 pub trait Doorbells: Send + Sync {
-    /// Has each guest write of any size (1 to 8 bytes) at `address` signal `fd` from now on.
+    /// Attaches `fd`: each guest write of any size (1 to 8 bytes) at `address` signals it from now on.
     fn attach(&self, fd: &EventFd, address: u64) -> io::Result<()>;
 
     /// Undoes an [`Doorbells::attach`] with the same arguments.

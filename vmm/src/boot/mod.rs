@@ -31,7 +31,7 @@ pub enum BootError {
         /// In words, with the remedy.
         reason: String,
     },
-    /// Not something we can boot.
+    /// The file is no kernel that this VMM can boot.
     #[error("{} is not a kernel this VMM can boot: {reason}; give it a bzImage (vmlinuz) or a PVH ELF (vmlinux)", path.display())]
     NotAKernel {
         path: PathBuf,
@@ -49,10 +49,10 @@ pub enum BootError {
         /// What there is for it, in MiB.
         room: u64,
     },
-    /// Linux would cut it off.
+    /// The command line is longer than Linux takes, which would cut it off. Its length in bytes.
     #[error("the kernel command line is {0} bytes long; Linux takes at most {max}; shorten --cmdline", max = CMDLINE_MAX)]
     CommandLine(usize),
-    /// A zero byte in it.
+    /// The command line has a zero byte in it.
     #[error("the kernel command line has a zero byte in it; remove it from --cmdline")]
     CommandLineZero,
     /// A write to guest memory failed: the layout is wrong.

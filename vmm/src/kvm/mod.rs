@@ -29,10 +29,10 @@ pub enum KvmError {
          turn on Intel VT-x / AMD-V (SVM) in the firmware setup, then `modprobe kvm-intel` or `modprobe kvm-amd`"
     )]
     Absent,
-    /// Not allowed to open it.
+    /// The process may not open `/dev/kvm`.
     #[error("no permission to open /dev/kvm; run as root or add the user to the group `kvm`")]
     Permission,
-    /// Another error opening it.
+    /// `/dev/kvm` could not be opened for another reason.
     #[error("could not open /dev/kvm")]
     Open(#[source] io::Error),
     /// A kernel from before 2007 or something else entirely.
@@ -40,7 +40,7 @@ pub enum KvmError {
         "/dev/kvm speaks version {0} of its interface, not {KVM_API_VERSION}; install a current kernel"
     )]
     Version(i32),
-    /// A capability this VMM is built on.
+    /// KVM lacks a capability that this VMM is built on.
     #[error("this kernel's KVM lacks {0}; install Linux 5.10 or newer")]
     Capability(&'static str),
     /// An ioctl failed.

@@ -27,7 +27,7 @@ pub(super) struct MachineControl {
     /// When the guest is switched off, since it was asked by signal to shut down.
     give_up: Mutex<Option<Instant>>,
     reset_request: AtomicBool,
-    /// The guest is between two runs.
+    /// Whether the guest is between two runs, as it is being reset.
     resetting: AtomicBool,
     resets: AtomicU64,
     vcpus: u8,
@@ -141,7 +141,7 @@ impl MachineControl {
         give_up.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Has the VMM end when the main loop comes round.
+    /// Asks the main loop to end the VMM, which it does when it next comes round.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }

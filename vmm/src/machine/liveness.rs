@@ -40,7 +40,7 @@ struct WatchedThread {
     name: String,
     serves: ThreadDuty,
     heartbeat: Heartbeat,
-    /// Has the thread come round, if it can.
+    /// Wakes the thread, so that it beats if it can.
     wake: Box<dyn Fn() + Send>,
     /// Its beats at the last look.
     seen: u64,
@@ -49,7 +49,7 @@ struct WatchedThread {
 }
 
 impl Liveness {
-    /// Watches a thread; `wake` has it come round within moments and never blocks.
+    /// Watches a thread; `wake` makes it beat within moments, and never blocks.
     pub(super) fn watch(
         &mut self,
         name: String,

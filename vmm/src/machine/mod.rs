@@ -99,7 +99,7 @@ pub enum MachineError {
     /// The guest's RAM cannot be had.
     #[error(transparent)]
     Memory(#[from] crate::memory::MemoryError),
-    /// More RAM than addresses.
+    /// The guest's RAM does not fit below the highest address of the processor.
     #[error(
         "this PC's processor has {bits} address bits, too few for a guest of {memory} and its devices; lower --memory"
     )]
@@ -123,7 +123,7 @@ pub enum MachineError {
     /// The control socket cannot be made.
     #[error("--api-socket")]
     Api(#[source] SocketError),
-    /// The serial port's file.
+    /// The file for the serial port's log could not be opened.
     #[error("could not open the serial port's log {}", .0.display())]
     SerialLog(std::path::PathBuf, #[source] io::Error),
     #[error("the sandbox could not be closed; --no-sandbox runs without, for debugging only")]
@@ -142,7 +142,7 @@ pub enum MachineError {
         "{0} did not reset after its guest, so it may still act for it: give it to nobody before this PC was switched off and on again"
     )]
     NotGivenBack(vfio::Address),
-    /// The running guest cannot go on.
+    /// The running guest cannot go on, for this reason.
     #[error("{0}")]
     Failed(String),
 }

@@ -12,7 +12,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Has every key go to the guest, and leaves output as it is. `None` where there is no terminal.
+    /// Puts the terminal into a mode in which every key goes to the guest, and leaves output as it is. `None` where there is no terminal.
     pub(super) fn enter(serial: &SerialSpec) -> Option<Self> {
         if *serial != SerialSpec::Stdio || !io::stdin().is_terminal() {
             return None;

@@ -34,7 +34,7 @@ const BUDGET: usize = 64;
 /// Why there is no seat.
 #[derive(Debug, thiserror::Error)]
 pub enum SeatError {
-    /// Nobody could reach it.
+    /// The socket of the seat link could not be made.
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The process has no file descriptor left, or the like.

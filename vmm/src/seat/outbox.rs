@@ -15,7 +15,7 @@ struct State {
     /// What the guest last did with its cursor: an agent that comes has not seen it.
     cursor: CursorChange,
     changed: bool,
-    /// An update was sent and not taken yet.
+    /// Whether an update was sent and not acknowledged yet.
     on_its_way: bool,
 }
 

@@ -24,7 +24,7 @@ const INTERRUPT_MAX: usize = 3 * 1024;
 /// Stops that a peer has not acknowledged; one that never does is not waited for.
 const STOPS_MAX: usize = 64;
 
-/// What is to be done.
+/// What the caller is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Send(Packet),
@@ -69,9 +69,9 @@ struct PendingTransfer {
     /// Most bytes wanted from the device, or how many go to it.
     bytes: usize,
     from_device: bool,
-    /// It can be ended half-way.
+    /// Whether it may be ended half-way, with what was moved until then.
     divisible: bool,
-    /// The guest stops its endpoint, and has to know what was moved.
+    /// Whether the guest stops its endpoint, and has to know what was moved.
     stopping: bool,
 }
 

@@ -112,7 +112,7 @@ fn decode(function: &mut VfioFunction) {
     println!("  command {:04x}", long(function, 4) & 0xffff);
 }
 
-/// Has an 82574 raise its "other" interrupt, by MSI-X and by MSI.
+/// Makes an 82574 raise its "other" interrupt, by MSI-X and by MSI.
 fn raise(function: &mut VfioFunction, recorder: &Recorder) -> Result<(), Box<dyn Error>> {
     const STATUS: u64 = 0x8;
     const CAUSES: u64 = 0xc0;

@@ -12,20 +12,20 @@ pub(crate) const NODE: &str = "/dev/vfio/vfio";
 /// Why a function could not be passed through.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Looking it up failed.
+    /// The function could not be looked up in sysfs.
     #[error(transparent)]
     Inspect(#[from] InspectError),
-    /// It may not be handed over.
+    /// The function may not be handed over.
     #[error(transparent)]
     Blocked(#[from] GroupRefusal),
-    /// No driver, or the wrong one.
+    /// The function is not bound to vfio-pci.
     #[error("{}", not_bound(*address, driver.as_deref()))]
     NotBound {
         address: Address,
         /// The driver that has it.
         driver: Option<String>,
     },
-    /// VFIO itself is not there or not for us.
+    /// VFIO is not there, or this process may not use it.
     #[error("{}", cannot_open(NODE, source))]
     Vfio {
         #[source]
@@ -34,12 +34,12 @@ pub enum Error {
     /// VFIO does not offer what every kernel since 4.0 does.
     #[error("this kernel's VFIO has no type 1 IOMMU: load the module vfio_iommu_type1")]
     NoType1,
-    /// KVM would not be told.
+    /// KVM did not take note of the function's group.
     #[error(
         "KVM would not take note of a passed-through function: use a kernel with CONFIG_KVM_VFIO"
     )]
     Kvm(#[source] io::Error),
-    /// The same function twice.
+    /// The function is open already.
     #[error("{0} is named twice; name it once")]
     Twice(Address),
     /// The group's file cannot be opened.
@@ -55,7 +55,7 @@ pub enum Error {
         "{0}: VFIO says that another driver has a device of its IOMMU group; `bulkhead doctor` lists the group"
     )]
     NotViable(Address),
-    /// The IOMMU would not confine it.
+    /// The IOMMU could not be set up to confine the function.
     #[error("{}", cannot_confine(*address, source))]
     Confine {
         address: Address,
@@ -86,7 +86,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The device itself would not open.
+    /// VFIO did not open the device.
     #[error("{address} could not be opened through its group: `dmesg` says why")]
     Device {
         address: Address,
@@ -94,7 +94,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Not PCI after all.
+    /// VFIO says that the device is no PCI function.
     #[error("VFIO does not know {0} as a PCI device")]
     NotPci(Address),
     /// It opened, but cannot be used.

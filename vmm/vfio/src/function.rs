@@ -23,10 +23,10 @@ use crate::slots::MemorySlots;
 /// Why an opened function cannot be given to a guest.
 #[derive(Debug, thiserror::Error)]
 pub enum FunctionError {
-    /// It does not reset.
+    /// The function does not reset.
     #[error(transparent)]
     Reset(#[from] ResetError),
-    /// Its configuration space cannot be mediated.
+    /// The function's configuration space cannot be mediated.
     #[error("{address} cannot be passed through")]
     Config {
         address: Address,
@@ -87,7 +87,7 @@ pub struct VfioFunction {
     /// Whether a guest may have changed anything since the last reset.
     used: bool,
     holder: FunctionOwner,
-    /// The last reset failed.
+    /// Whether the last reset failed.
     unreset: bool,
     hardware: Box<dyn Hardware>,
 }
@@ -234,7 +234,7 @@ impl VfioFunction {
         Ok(())
     }
 
-    /// Has the function send error messages, without which the PC hears of none of its errors (PCIe 6.0
+    /// Enables the function's error messages, without which the PC hears of none of its errors (PCIe 6.0
     /// section 7.5.3.4). Older kernels leave that to the driver, and vfio-pci does not.
     fn report_errors(&self) -> io::Result<()> {
         let Some((at, _)) = self.config.read_request() else { return Ok(()) };

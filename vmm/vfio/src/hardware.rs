@@ -14,7 +14,7 @@ use crate::sys::Mapping;
 pub(crate) enum Irq {
     /// MSI, whose vectors are in the configuration space.
     Msi,
-    /// Message-signalled, by table.
+    /// MSI-X, whose vectors are in a table in a BAR.
     Msix,
     /// An uncorrectable error on the link.
     Error,
@@ -36,9 +36,9 @@ impl fmt::Display for Irq {
 /// How many interrupts of one kind there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IrqInfo {
-    /// At most this many.
+    /// The most interrupts of the kind.
     pub(crate) count: u32,
-    /// More can be added while some are on.
+    /// Whether more can be turned on while some are on.
     pub(crate) growable: bool,
 }
 
@@ -114,7 +114,7 @@ pub(crate) trait Hardware: Debug + Send {
     fn map(&self, bar: BarIndex, offset: u64, size: u64) -> io::Result<Mapping>;
 
     fn irq_info(&self, irq: Irq) -> IrqInfo;
-    /// Has interrupts `start..` signal these; the first call for a kind turns it on with
+    /// Sets what interrupts `start..` signal; the first call for a kind turns it on with
     /// `start + triggers.len()` interrupts.
     fn set_triggers(&self, irq: Irq, start: u32, triggers: &[Option<&EventFd>]) -> io::Result<()>;
     /// Turns a kind off. It is not an error if it was off.

@@ -166,7 +166,7 @@ pub(crate) fn irq_info(device: &File, index: u32) -> io::Result<vfio_irq_info> {
     Ok(info)
 }
 
-/// Has interrupts `start..` of one kind signal these eventfds; `None` leaves one out.
+/// Sets the eventfds that interrupts `start..` of one kind signal; `None` leaves one out.
 pub(crate) fn set_irqs(
     device: &File,
     index: u32,

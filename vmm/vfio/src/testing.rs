@@ -126,7 +126,7 @@ impl FakeNic {
         self.with(|state| std::mem::take(&mut state.events))
     }
 
-    /// Has the card raise a vector. `false` if the host would not notice.
+    /// Raises a vector of the card. Returns `false` if the host would not notice.
     pub(crate) fn raise(&self, irq: Irq, vector: u32) -> bool {
         self.with(|state| {
             let fds = state.on.get(&(irq as u8)).map(|(_, fds)| fds);

@@ -42,13 +42,13 @@ struct QueueSetup {
 /// Why a queue that the driver enabled cannot be used. The driver is to blame for each of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum QueueSetupError {
-    /// Virtio 1.2 sections 2.7 and 4.1.4.3.2.
+    /// The size is not a power of two within the maximum (virtio 1.2 sections 2.7 and 4.1.4.3.2).
     #[error("its size {0} is no power of two or more than the device offers")]
     Size(u16),
-    /// Section 2.7, table of alignments.
+    /// An area does not have the alignment of section 2.7.
     #[error("its {0} is at {1:#x}, which is no multiple of {2}")]
     Misaligned(&'static str, u64, u64),
-    /// Not in RAM from its first byte to its last.
+    /// An area is not in RAM from its first byte to its last.
     #[error("its {0} at {1:#x} lies outside the guest's memory")]
     OutsideMemory(&'static str, u64),
 }

@@ -20,11 +20,11 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::line::IrqLine;
 
-/// What the registers want of the device.
+/// A request of the registers to the device.
 pub(crate) enum DeviceRequest {
-    /// The driver is ready.
+    /// Start, as the driver is ready.
     Start(Activation),
-    /// Back to how it was before.
+    /// Go back to the state before the start.
     Reset,
 }
 

@@ -35,9 +35,9 @@ pub struct VirtioPci {
     memory: GuestMemory,
     doorbells: Arc<dyn Doorbells>,
     notifications: Vec<EventFd>,
-    /// The device was told to start, and not yet to reset.
+    /// Whether the device was told to start, and not yet to reset.
     started: bool,
-    /// A reset was asked for, and was not complete when last looked at.
+    /// Whether a reset was asked for that was not complete when last looked at.
     resetting: bool,
     /// Where the doorbells are attached now.
     window: Option<Window>,

@@ -43,7 +43,7 @@ pub use worker::VirtioPciWorker;
 /// Why a device could not be put on the bus.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// More queues than there are notification addresses.
+    /// The device has more queues than there are notification addresses.
     #[error("a device has {0} queues; at most {max} fit", max = spec::QUEUES_MAX)]
     Queues(usize),
     /// An interrupt vector could not be had or set.

@@ -15,9 +15,9 @@ pub(crate) struct IrqLine {
     queue_vectors: Vec<AtomicU16>,
     generation: AtomicU8,
     needs_reset: AtomicBool,
-    /// The driver is ready and the device works.
+    /// Whether the driver is ready and the device works.
     active: AtomicBool,
-    /// A reset waits for the device.
+    /// Whether a reset waits for the device.
     stopping: AtomicBool,
 }
 

@@ -21,14 +21,14 @@ pub type GuestMemory = GuestMemoryMmap<()>;
 
 /// How a running device tells its driver something. Implemented by the transport.
 pub trait Interrupt: Send + Sync {
-    /// Is told that the used ring of queue `index` has something new (virtio 1.2 section 2.7.10).
+    /// Called when the used ring of queue `index` has something new (virtio 1.2 section 2.7.10).
     /// The caller has asked the queue whether the driver wants to know.
     fn used(&self, index: usize);
 
-    /// Is told that the configuration space changed (virtio 1.2 section 2.5); bumps the generation.
+    /// Called when the configuration space changed (virtio 1.2 section 2.5); bumps the generation.
     fn config_changed(&self);
 
-    /// Is told that the device met something it cannot go on from (a broken ring); sets
+    /// Called when the device met something it cannot go on from (a broken ring); sets
     /// `DEVICE_NEEDS_RESET` (virtio 1.2 section 2.1.2) and stops the device until the driver resets.
     fn needs_reset(&self);
 
@@ -134,7 +134,7 @@ pub trait Device: Send {
     /// Ends threads of the device's own, and waits for what they are at. Called once, by the I/O thread, as it ends.
     fn end(&mut self) {}
 
-    /// Is told that the driver notified queue `index`. Also called once for each queue right after activation.
+    /// Called when the driver notified queue `index`, and once for each queue right after activation.
     fn queue_notified(&mut self, index: usize);
 
     /// Adds, or takes away, the host file descriptors this device waits for. Called on the I/O
@@ -144,7 +144,7 @@ pub trait Device: Send {
         let _ = ops;
     }
 
-    /// Is told that a file descriptor that [`Device::register`] added is ready. `events.data()` is
+    /// Called when a file descriptor that [`Device::register`] added is ready. `events.data()` is
     /// the token the device chose; tokens below [`FIRST_DEVICE_TOKEN`] belong to the transport.
     fn host_event(&mut self, events: Events, ops: &mut EventOps) {
         let _ = (events, ops);

@@ -257,7 +257,7 @@ pub trait Backend: Send {
     /// submitted from now on has to come after it.
     fn reset_port(&mut self, port: PortId);
 
-    /// Is told that the guest stopped or removed an endpoint: no transfer is submitted for it until
+    /// Called when the guest stopped or removed an endpoint: no transfer is submitted for it until
     /// the guest starts it again. For a backend that fetches interrupt data ahead; by default
     /// nothing.
     fn endpoint_stopped(&mut self, port: PortId, endpoint: EndpointAddress) {

@@ -217,7 +217,7 @@ impl<B: Backend> Controller<B> {
         (self.commands_running, self.commands_ready, self.commands_stopped) = (false, false, false);
     }
 
-    /// Is told that MSI-X was switched on or off: what was pending may be delivered now.
+    /// Called when MSI-X was switched on or off: what was pending may be delivered now.
     pub fn interrupts_changed(&mut self) {
         self.events.interrupt(&mut self.registers, &*self.line);
     }

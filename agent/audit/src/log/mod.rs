@@ -48,7 +48,7 @@ pub enum LogError {
     /// Another writer has it open: two would fork the chain for good.
     #[error("another bulkhead-agent writes the audit log {}: stop it first, or give this one a --state of its own", .0.display())]
     InUse(PathBuf),
-    /// The log's own limit.
+    /// The log has reached its own limit, in bytes.
     #[error(
         "the audit log has reached its {0} bytes and nothing in it is old enough to go: raise the limit, move old files to the archive, or let the oldest be dropped"
     )]

@@ -99,7 +99,7 @@ impl Pc {
         common.fail(Failure::No, why)
     }
 
-    /// Has something noted, and then done.
+    /// Notes something for the audit log, and then does it.
     fn noted<T>(
         &self,
         common: &Common,

@@ -148,7 +148,7 @@ fn looked_at(approved: &ApprovedBundle) -> Result<::program::record::InstalledPa
     host::has(&manifest.version, &package).map_err(|error| explain(&error))
 }
 
-/// Has what waits installed, and follows that.
+/// Starts the update that waits and follows it to its end; with `later` it is left for the next boot.
 fn begin(common: &Common, pc: &Pc, kept: &KeptPackage, later: bool) -> Outcome {
     let KeptPackage { serial, version, .. } = kept;
     let waits = |how: &str| {
@@ -315,7 +315,7 @@ pub(super) fn status(common: &Common, pc: &Pc) -> Outcome {
     })
 }
 
-/// Has the package before come back.
+/// Goes back to the package that was in force before.
 pub(super) fn roll_back(common: &Common, pc: &Pc) -> Outcome {
     match install::roll_back(&pc.store(), getuid().as_raw()) {
         Ok(kept) => begin(common, pc, &kept, false),

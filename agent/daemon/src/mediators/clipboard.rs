@@ -83,7 +83,7 @@ impl Start for ClipboardClient {
     }
 }
 
-/// Has what decodes pictures run in its cgroup.
+/// Sets the cgroup in which the program decodes pictures.
 fn decoding(program: Program, cgroups: Option<&Cgroups>) -> Program {
     let group = cgroups.and_then(|cgroups| {
         let made = cgroups.workers(decoding::GROUP_MEMORY_MAX);
@@ -194,7 +194,7 @@ impl Client for ClipboardClient {
         }
     }
 
-    /// Nothing crosses any more, and whoever waits for an outcome is told so.
+    /// Forgets what was under way: nothing crosses any more, and whoever waits for an outcome is told so.
     fn died(&mut self) {
         self.agents.fill(false);
         self.operations.fail(FAILED);
@@ -216,7 +216,7 @@ impl ClipboardClient {
         index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
     }
 
-    /// Has the monitor decide. That what a thread wanted which is no more does not happen is written down here.
+    /// Asks the monitor for the permit. That what a thread wanted which is no more does not happen is written down here.
     fn authorize(&self, request: Request<Paste>, monitor: &mut Monitor) {
         let (number, to) = (request.number, request.grant.to());
         match monitor.authorize(CLIPBOARD, request) {

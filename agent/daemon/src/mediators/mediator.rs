@@ -79,19 +79,19 @@ pub(crate) trait Duties {
 
 /// What is said when the thread of a mediator is no more.
 pub(super) struct Failure {
-    /// In the agent's own log.
+    /// The line in the agent's own log.
     pub(super) log: &'static str,
-    /// At the seat, once.
+    /// The notice at the seat, shown once.
     pub(super) notice: &'static str,
-    /// In every banner, until the agent is another one.
+    /// The note in every banner, until the agent is another one.
     pub(super) banner: &'static str,
 }
 
 /// The daemon's side of a mediator's thread.
 pub(super) trait Client: Duties {
-    /// What its thread takes.
+    /// The commands that its thread takes.
     type Command;
-    /// What its thread says.
+    /// The events that its thread reports.
     type Event;
     /// What the monitor knows it by.
     const ID: MediatorId;

@@ -248,7 +248,7 @@ fn workers(
     Ok(DomainWorkers { program: in_cgroup(program, group), user })
 }
 
-/// Has the program run in the domain's cgroup, where the clipboard's reader is. What limits that lacks, and why there is none, was said when that was started.
+/// Sets the domain's cgroup for the program, where the clipboard's reader is. What limits that lacks, and why there is none, was said when that was started.
 fn in_cgroup(program: Program, group: Option<PathBuf>) -> Program {
     match group {
         Some(group) => program.in_cgroup(group),
@@ -256,7 +256,7 @@ fn in_cgroup(program: Program, group: Option<PathBuf>) -> Program {
     }
 }
 
-/// Has the monitor decide on a verdict, and returns what the broker is told. The entry says no more than what the policy gives: nothing has to
+/// Asks the monitor for the permit of a verdict, and returns what the broker is told. The entry says no more than what the policy gives: nothing has to
 /// say that nothing came of it.
 fn admit(request: Request<UsbAdmission>, monitor: &mut Monitor) -> Command {
     let number = request.number;
@@ -266,7 +266,7 @@ fn admit(request: Request<UsbAdmission>, monitor: &mut Monitor) -> Command {
     }
 }
 
-/// Has the monitor decide on an attachment, and returns what the broker is told; `None` if the broker is no more. That what it wanted then does not
+/// Asks the monitor for the permit of an attachment, and returns what the broker is told; `None` if the broker is no more. That what it wanted then does not
 /// happen is written down here.
 fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Command> {
     let number = request.number;

@@ -5,11 +5,11 @@ use super::Time;
 /// Where a domain is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// No VMM, no devices.
+    /// The domain has no VMM, and its devices are the host's.
     Off,
     /// Devices are being handed over.
     Preparing {
-        /// When that has failed.
+        /// When it counts as failed.
         until: Time,
     },
     /// Devices are there; the host is being looked at.
@@ -27,24 +27,24 @@ pub enum State {
     Stopping(Phase),
     /// Devices are being given back.
     Releasing {
-        /// When that has failed.
+        /// When it counts as failed.
         until: Time,
     },
-    /// Waiting to try again.
+    /// The last VMM failed, and the next one waits.
     Backoff {
-        /// When it is tried.
+        /// When the next VMM is started.
         until: Time,
     },
 }
 
-/// How far stopping has come.
+/// The steps in which a VMM is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The guest was asked.
     Asked {
         /// When the button is pressed again.
         again: Time,
-        /// When asking is over.
+        /// When the VMM is told to end.
         until: Time,
     },
     /// The VMM was told to end.

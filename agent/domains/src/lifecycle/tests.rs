@@ -21,7 +21,7 @@ fn what_may_be_left_of_a_domain_that_stays_off_goes_back_to_the_host_and_it_can_
 #[derive(Debug, Clone)]
 enum Step {
     Ask(Event),
-    /// The worker at it comes through, or fails.
+    /// The background job comes through, or fails.
     Work(bool),
     Gate(bool),
     /// The VMM ends.

@@ -87,7 +87,7 @@ fn word(due: DueReason) -> &'static str {
     }
 }
 
-/// What is so of a domain.
+/// The facts about a domain on which its renewal depends.
 #[derive(Clone, Debug)]
 pub struct DomainFacts {
     pub name: String,
@@ -105,7 +105,7 @@ pub struct DomainFacts {
     pub vmm_age: Option<Duration>,
 }
 
-/// What is so of the seat.
+/// The facts about the seat on which a question depends.
 #[derive(Clone, Debug)]
 pub struct SeatFacts {
     /// Whether somebody may be there who can be asked, and nobody asks them anything.
@@ -114,7 +114,7 @@ pub struct SeatFacts {
     pub front: String,
 }
 
-/// What is to be done.
+/// What the caller is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Begin to renew this domain.
@@ -129,7 +129,7 @@ pub enum Effect {
     Tell { source: String, text: String },
 }
 
-/// What came of an answer.
+/// What the answer to a question leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postponement {
     pub event: AuditEvent,
@@ -137,7 +137,7 @@ pub struct Postponement {
     pub words: String,
 }
 
-/// One that is under way.
+/// A renewal that is under way.
 #[derive(Debug)]
 struct RenewalInProgress {
     since: Time,
@@ -189,9 +189,9 @@ pub struct Renewals {
     taken_up: BTreeMap<String, Time>,
     asked: Option<StandingQuestion>,
     under_way: BTreeMap<String, RenewalInProgress>,
-    /// When it was last looked at, if there is anything to look at.
+    /// When the schedules were last looked at, if there are any.
     looked: Option<ScheduleTime>,
-    /// Whether it ever was.
+    /// Whether the schedules ever were looked at.
     has_looked: bool,
 }
 

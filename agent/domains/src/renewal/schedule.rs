@@ -65,12 +65,12 @@ impl LocalTime {
     }
 }
 
-/// What the policy says of it.
+/// The policy's rules on when a domain is renewed by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// At which times of day, in minutes.
+    /// The times of day, in minutes since midnight.
     pub at: Vec<u16>,
-    /// After how long without input that went to it.
+    /// How long no input has to go to it.
     pub when_idle: Option<Duration>,
 }
 
@@ -115,7 +115,7 @@ pub struct ScheduleTime {
     pub local: LocalTime,
 }
 
-/// What is so of a domain that runs.
+/// The use of a domain while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DomainUsage {
     /// Since when, without anything that was written before.
@@ -131,10 +131,10 @@ impl DomainUsage {
     }
 }
 
-/// What is to be done.
+/// What the caller is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Begin the renewal.
+    /// Begin the renewal, for this reason.
     Begin(DueReason),
 }
 

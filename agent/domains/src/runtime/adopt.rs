@@ -39,7 +39,7 @@ impl fmt::Display for VmmMismatch {
     }
 }
 
-/// What was done about what an earlier agent left of a domain.
+/// What became of the VMM that an earlier agent left of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adoption {
     /// Nothing: it is to be started.

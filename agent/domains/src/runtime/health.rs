@@ -24,7 +24,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(10);
 /// How often the port is tried while nobody listens there, as the VMM has just been started.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// What there is to record of an image.
+/// An event of an image for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageNews {
     pub image: ImageName,
@@ -65,11 +65,11 @@ impl TrialEnd {
     }
 }
 
-/// A guest that is waited for.
+/// The trial of an image's guest, with its connection to the guest's port.
 pub(super) struct Health {
     image: ImageSerial,
     trial: Trial,
-    /// Its silence says that it did not come up.
+    /// Whether the guest's silence counts as not having come up.
     judged: bool,
     port: Option<UnixStream>,
     next_try: Time,
@@ -238,7 +238,7 @@ impl DomainRuntime {
         }
     }
 
-    /// Has a thread write down what became of a trial.
+    /// Starts a background job that records what became of a trial.
     fn work_on_trial(
         &self,
         shared: &SupervisorContext,

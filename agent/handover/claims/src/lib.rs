@@ -37,7 +37,7 @@ pub struct ClaimedFunction {
     /// The function's address on the bus.
     pub address: PciAddress,
     pub role: Role,
-    /// What it must be.
+    /// The properties that the function must have.
     pub pins: Pins,
 }
 
@@ -77,7 +77,7 @@ pub enum Screen {
 pub struct Claims {
     /// Which domain each function is for.
     pub domains: BTreeMap<PciAddress, String>,
-    /// What the seat needs.
+    /// The screen that the seat needs, which stays with the host.
     pub screen: Screen,
     /// Disks of the domains, which are the host's to serve.
     pub disks: Vec<PathBuf>,

@@ -12,7 +12,7 @@ use super::{Handover, HandoverError, POLL};
 use crate::PciAddress;
 
 impl Handover {
-    /// Has the kernel look for a driver, where none is known that had the function before: one that was reserved at the boot had none yet.
+    /// Asks the kernel for any driver, where none is known that had the function before: one that was reserved at the boot had none yet.
     /// There may be none, so that this cannot fail.
     pub(super) fn let_any_driver_take(&self, address: PciAddress) -> Option<String> {
         let file = self.sysfs.path("bus/pci/drivers_probe");

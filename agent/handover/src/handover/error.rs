@@ -14,20 +14,20 @@ pub enum HandoverError {
     /// It could not be looked at.
     #[error(transparent)]
     Inspect(#[from] InspectError),
-    /// It may not be handed over; nothing was touched.
+    /// The function may not be handed over; nothing was touched.
     #[error(transparent)]
     Refused(#[from] HandoverRefusal),
-    /// Another domain has it.
+    /// Another domain has the function.
     #[error(
         "PCI device {address} is still {domain}'s, whose guest may use it: restart {domain} first (`bulkhead restart {domain}`), or the PC if it has no such domain any more"
     )]
     Anothers { address: PciAddress, domain: String },
-    /// It is being given back or handed over.
+    /// The function is being given back or handed over.
     #[error(
         "PCI device {address} is changing hands and has not come through; see the log for which driver does not let go"
     )]
     Busy { address: PciAddress },
-    /// vfio-pci is not there.
+    /// The kernel module vfio-pci is not loaded and could not be.
     #[error(
         "the kernel module vfio-pci is not loaded, and the agent cannot load it: restart the PC, or `systemctl restart systemd-modules-load bulkhead-agent`; if it is still missing, install the kernel's own modules (on Debian: linux-image-amd64)"
     )]

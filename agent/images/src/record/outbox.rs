@@ -22,7 +22,7 @@ pub struct ImageEvent {
     pub serial: u64,
     /// The domain that was started, or whose guest it was.
     pub domain: String,
-    /// What happened.
+    /// What happened with the image.
     pub what: Occurrence,
 }
 
@@ -42,12 +42,12 @@ pub enum Occurrence {
     },
     /// Its guest did not come up, and it stays.
     Stayed {
-        /// Why.
+        /// Why nothing was gone back to.
         why: String,
     },
     /// It was to come into force with a start and could not.
     Refused {
-        /// Why.
+        /// Why it could not.
         why: String,
     },
 }

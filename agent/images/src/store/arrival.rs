@@ -25,7 +25,7 @@ const MARK: &str = "manifest.sha256";
 /// What becomes of a bundle that is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// It was not there.
+    /// The image was not there, and is now.
     Installed,
     /// It was there, and damaged or with other signatures: it is as the bundle has it. Guests that run keep what they have open.
     Repaired,
@@ -35,11 +35,11 @@ pub enum Arrival {
 
 /// The folders that an image passes on its arrival.
 struct ArrivalFolders {
-    /// The folder of its name.
+    /// The folder of all images of its name.
     folder: PathBuf,
-    /// Where it is copied.
+    /// The folder that it is copied into.
     arriving: PathBuf,
-    /// Where it is used.
+    /// The folder that domains start it from.
     place: PathBuf,
 }
 

@@ -232,7 +232,7 @@ impl PolicyStore {
         (Some(found), candidate)
     }
 
-    /// Has the trust store that was found count from here on, also if no policy comes into force by it.
+    /// Stores the trust store that was found, which is in force from here on, also if no policy comes into force by it.
     ///
     /// # Errors
     /// It could not be written; the one of before counts at the next look, if it still may.

@@ -88,7 +88,7 @@ impl Question {
 }
 
 impl Core {
-    /// Asks; `choices` is how many there are to choose from, or `None` for yes or no.
+    /// Shows a question; `choices` is how many there are to choose from, or `None` for yes or no.
     pub(super) fn ask(&mut self, id: u64, choices: Option<usize>, out: &mut Vec<Output>) {
         self.end_question(out);
         self.release_keys(|hold| hold.is_shared(), out);

@@ -34,9 +34,9 @@ pub(super) struct Axis {
 /// What a device can do.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EventCapabilities {
-    /// Codes of `EV_KEY`.
+    /// Codes of `EV_KEY`: keys and buttons.
     pub(super) keys: BTreeSet<u16>,
-    /// Codes of `EV_REL`.
+    /// Codes of `EV_REL`: relative axes.
     pub(super) relative: BTreeSet<u16>,
     /// Codes of `EV_ABS`, with each axis.
     pub(super) axes: BTreeMap<u16, Axis>,

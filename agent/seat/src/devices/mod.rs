@@ -45,7 +45,7 @@ const DEVICES_MAX: usize = 64;
 /// The most reads by which what is left of lost events is left out: more than the kernel holds of one device.
 const DRAINS_MAX: usize = 256;
 
-/// What a device is good for.
+/// The parts that a device plays at the seat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputRoles {
     pub keyboard: bool,
@@ -65,7 +65,7 @@ pub struct Description {
     pub serial: Option<String>,
     /// The USB socket it is in, as the kernel writes it: `1-4.2`.
     pub port: Option<String>,
-    /// What it is good for.
+    /// The parts that it plays at the seat.
     pub abilities: InputRoles,
 }
 
@@ -92,16 +92,16 @@ struct GrabbedDevice {
     reader: Reader,
 }
 
-/// What a device did.
+/// An event of an input device.
 #[derive(Debug)]
 pub enum DeviceEvent {
-    /// It is there.
+    /// The device was plugged in.
     Plugged(DeviceId, Description),
-    /// It is gone.
+    /// The device was unplugged.
     Unplugged(DeviceId),
-    /// It said more than was read, and what is down on it is not known: nothing, until it is pressed anew.
+    /// The device said more than was read, so that what is down on it is not known: nothing counts until it is pressed anew.
     Dropped(DeviceId),
-    /// It reported, at this time.
+    /// The device reported, at this time.
     Report(DeviceId, Report, Moment),
 }
 

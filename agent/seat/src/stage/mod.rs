@@ -177,7 +177,7 @@ impl Stage {
         }
     }
 
-    /// Does what there is to do, with what there is to read.
+    /// Processes the sources that are ready to be read, and what is due.
     fn round(&mut self, ready: ReadySources) {
         if ready.screen {
             self.take_flips();
@@ -281,7 +281,7 @@ impl Stage {
         }
     }
 
-    /// Asks, also what is being asked already: that is asked anew, and its box has to be read anew.
+    /// Shows a question. One that is shown already is shown anew, and has to be read anew before an answer counts.
     fn ask(&mut self, id: u64, text: String, choices: Vec<String>, input: Input) {
         self.withdraw(id);
         self.notices.ask(self.epoch.elapsed(), id, text, choices);
@@ -360,7 +360,7 @@ impl Stage {
         }
     }
 
-    /// Has the core decide, and carries out what it says. `time` is when a person acted.
+    /// Gives the core an input and carries out its outputs. `time` is when a person acted.
     fn feed(&mut self, input: Input, time: Option<Moment>) {
         for output in self.core.feed(self.epoch.elapsed(), input) {
             match output {

@@ -19,7 +19,7 @@ use printable::explain;
 pub(super) struct DrawnNotice {
     /// The number of what it says.
     number: u64,
-    /// Which choice is marked in it, and how often it was told otherwise.
+    /// The index of the choice that is marked in it, and how often its text was replaced.
     state: (Option<usize>, u64),
     overlay: Option<Overlay>,
 }

@@ -11,7 +11,7 @@ use crate::Backend;
 use crate::core::{DeviceId, DomainIndex, Time};
 use crate::display::Display;
 
-/// What something to read came from.
+/// A source of events that the seat's thread waits for.
 enum Source {
     Wake,
     Device(DeviceId),
@@ -21,7 +21,7 @@ enum Source {
     Alarm,
 }
 
-/// What there is to read.
+/// The sources that are ready to be read.
 #[derive(Default)]
 pub(super) struct ReadySources {
     pub(super) devices: Vec<DeviceId>,

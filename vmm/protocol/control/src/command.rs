@@ -20,13 +20,13 @@ pub const ANSWER_MAX: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Command {
-    /// Tell the state.
+    /// Tell the state of the vCPUs, memory, resets and threads.
     Status,
     /// Press the guest's power button.
     PowerButton,
     /// Start the guest anew, whatever it is doing.
     Reset,
-    /// End the VMM.
+    /// End the VMM at once; the guest is not asked.
     Stop,
     /// Stop the vCPUs; devices go on.
     Pause,
@@ -37,10 +37,10 @@ pub enum Command {
 /// A line that is no message of this protocol.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// It asks nothing that can be asked.
+    /// A line of a client's is no request.
     #[error("not a request")]
     Request(#[source] serde_json::Error),
-    /// It answers nothing.
+    /// A line of the VMM's is no answer.
     #[error("not an answer")]
     Answer(#[source] serde_json::Error),
 }
@@ -90,7 +90,7 @@ pub struct HungThread {
     pub thread: String,
     /// Since when it was woken in vain, in seconds.
     pub seconds: u64,
-    /// It serves a file of the host's, so that most likely the host's disk does not answer: another VMM would wait for it as well.
+    /// Whether it serves a file of the host's, so that most likely the host's disk does not answer: another VMM would wait for it as well.
     pub waits_for_host: bool,
 }
 

@@ -41,7 +41,7 @@ pub struct VmSpec {
     /// Network interfaces on taps.
     #[serde(default)]
     pub nets: Vec<NetSpec>,
-    /// Passed-through PCI functions.
+    /// PCI functions of the host that are passed through whole, at most [`PASSTHROUGH_MAX`].
     #[serde(default, with = "text::list")]
     pub vfio: Vec<Address>,
     /// Where the guest's serial port goes.
@@ -157,10 +157,10 @@ pub enum SpecError {
         /// So many there may be.
         most: usize,
     },
-    /// A number of vCPUs.
+    /// The number of vCPUs is out of range.
     #[error("cpus = {0} is out of range; a guest has 1 to {CPUS_MAX}")]
     Cpus(u8),
-    /// The kernel command line.
+    /// The kernel command line is too long; its length in bytes.
     #[error("the kernel command line has {0} bytes; Linux takes at most {CMDLINE_MAX}: shorten it")]
     Cmdline(usize),
     /// A disk's identifier has no characters, too many, or others than ASCII.
@@ -176,13 +176,13 @@ pub enum SpecError {
         "`{0}` is not a port name: letters, digits, dots, dashes and underscores, at most {PORT_NAME_MAX}"
     )]
     PortName(String),
-    /// Two ports of one name.
+    /// Two ports have one name.
     #[error("port `{0}` is named twice; remove one of them")]
     PortTwice(String),
-    /// One socket for two things.
+    /// Two things have one socket.
     #[error("the socket {} is named twice; give each its own", .0.display())]
     SocketTwice(PathBuf),
-    /// A path that names nothing.
+    /// A path is empty.
     #[error("an empty path names no file; write the file's name")]
     EmptyPath,
 }

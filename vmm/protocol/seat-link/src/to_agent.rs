@@ -23,7 +23,7 @@ pub struct Update {
     pub damage: Rect,
     /// The keyboard's lights the guest wants on, bit n for `LED_*` n.
     pub leds: u8,
-    /// The guest has not taken what was typed for a while.
+    /// Whether the guest has not taken what was typed for a while.
     pub stalled: bool,
     /// What became of the guest's cursor.
     pub cursor: CursorChange,

@@ -113,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Has a packet sent.
+    /// Queues a packet for sending.
     ///
     /// # Errors
     /// It cannot be: before the other's hello, or longer than its capabilities allow.

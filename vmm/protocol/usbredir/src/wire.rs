@@ -38,7 +38,7 @@ pub mod kind {
     pub const GET_CONFIGURATION: u32 = 7;
     /// Answers which configuration is set.
     pub const CONFIGURATION_STATUS: u32 = 8;
-    /// Choose an alternate setting.
+    /// Chooses an alternate setting.
     pub const SET_ALT_SETTING: u32 = 9;
     /// Asks which alternate setting is set.
     pub const GET_ALT_SETTING: u32 = 10;
@@ -52,11 +52,11 @@ pub mod kind {
     pub const INTERRUPT_RECEIVING_STATUS: u32 = 17;
     /// Cancels the transfer with the packet's ID.
     pub const CANCEL_DATA_PACKET: u32 = 21;
-    /// The guest's end does not want the device.
+    /// Says that the guest's end does not want the device.
     pub const FILTER_REJECT: u32 = 22;
-    /// What the guest's end would want.
+    /// Says which devices the guest's end would want.
     pub const FILTER_FILTER: u32 = 23;
-    /// Understood that it is gone.
+    /// Acknowledges that the device is gone.
     pub const DEVICE_DISCONNECT_ACK: u32 = 24;
     /// A control transfer.
     pub const CONTROL_PACKET: u32 = 100;
@@ -125,10 +125,10 @@ pub enum Error {
     /// A second hello came.
     #[error("a second hello")]
     SecondHello,
-    /// Not one that is spoken here, or not by this end.
+    /// A packet has a type that is not spoken here, or not by this end.
     #[error("a packet of type {0}, which the other end has no business to send")]
     Unexpected(u32),
-    /// Too long or too short for its type.
+    /// A packet is too long or too short for its type.
     #[error("a packet of type {kind} with {length} bytes")]
     Length {
         /// The type in the header.
@@ -136,7 +136,7 @@ pub enum Error {
         /// What its header claims.
         length: u32,
     },
-    /// A number without a meaning in one of its fields.
+    /// A packet has a number without a meaning in one of its fields.
     #[error("a packet of type {0} with a field out of range")]
     Field(u32),
     /// A packet that cannot be sent as things are: too long, or not yet.

@@ -26,14 +26,14 @@ const DEVICES_MAX: usize = 31;
 /// Why a device could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// More than a bus has room for.
+    /// The bus has no room for so many devices.
     #[error("more than {DEVICES_MAX} devices; give the guest fewer disks, interfaces or functions")]
     TooMany,
     #[error("--disk")]
     Disk(#[source] virtio::blk::DiskError),
     #[error("--net")]
     Net(#[source] TapError),
-    /// A console port's socket.
+    /// The socket of a console port could not be made.
     #[error("--port {name}")]
     Port {
         /// The port's name, as `--port` gave it.
@@ -50,7 +50,7 @@ pub enum DeviceError {
         #[source]
         source: SocketError,
     },
-    /// More USB sockets than a controller has ports.
+    /// There are more USB sockets than the controller has ports.
     #[error("more than {USB_MAX} --usb sockets; give fewer")]
     TooManyUsb,
     /// The USB controller could not be built.
@@ -58,13 +58,13 @@ pub enum DeviceError {
     Usb(#[source] xhci::Error),
     #[error("--port")]
     Console(#[source] virtio::console::ConsoleError),
-    /// Screen, keyboard and pointer.
+    /// Screen, keyboard and pointer could not be built.
     #[error("--seat")]
     Seat(#[from] SeatError),
-    /// A host resource every device needs.
+    /// The host lacks a resource that every device needs.
     #[error("could not set a virtio device up")]
     Host(#[source] std::io::Error),
-    /// A passed-through function.
+    /// A PCI function could not be passed through.
     #[error("--vfio")]
     Vfio(#[source] vfio::Error),
     /// The PCI transport of a device could not be built.

@@ -47,20 +47,20 @@ pub(crate) const MSIX_VECTORS_MAX: u16 = 64;
 /// Why a function's configuration space cannot be mediated.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Reading it failed.
+    /// The configuration space could not be read.
     #[error("its configuration space cannot be read: the card may be broken or switched off")]
     Read(#[source] std::io::Error),
-    /// It reads as all ones: the function answers nothing.
+    /// The configuration space reads as all ones: the function does not answer.
     #[error("it does not answer: the card may be broken or not seated well")]
     Absent,
     #[error(
         "its header is of type {0}, that of a bridge: only ordinary functions can be passed through"
     )]
     Header(u8),
-    /// No driver could work with it.
+    /// No driver in a guest could work with the function.
     #[error(transparent)]
     Unusable(#[from] Unusable),
-    /// A BAR that no BAR can be.
+    /// A base address register contradicts the size of its memory.
     #[error(
         "its base address registers contradict the size of its memory: the card or its firmware is faulty; try another card"
     )]
@@ -77,7 +77,7 @@ pub(crate) struct MsiPlace {
     maskable: bool,
 }
 
-/// Where MSI-X is.
+/// Where MSI-X is: its capability in the layout of the hardware, its table and its pending bits in BARs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MsixPlace {
     at: u16,

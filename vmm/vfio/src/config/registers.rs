@@ -108,7 +108,7 @@ fn of(vendor: u16, device: u16, class: Class) -> impl Iterator<Item = &'static R
 }
 
 impl VirtualConfig {
-    /// Has writes to the card's own registers pass, where nothing else is there, and reads show what
+    /// Passes writes to the card's own registers, where nothing else is there; reads then show what
     /// came of them.
     pub(super) fn show_passed_registers(&mut self, list: &[Capability]) {
         let (vendor, device, class) = self.identity();

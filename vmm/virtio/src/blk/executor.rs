@@ -69,7 +69,7 @@ impl Executor {
         &self.disk
     }
 
-    /// Does what the chain asks, writes its status, and returns the length of the used entry. The
+    /// Executes the chain's request, writes its status, and returns the length of the used entry. The
     /// only errors are a chain that has no place for a status, and a reset that came first.
     pub(super) fn execute(
         &self,

@@ -43,12 +43,12 @@ const LOOKS: Duration = Duration::from_millis(10);
 /// Stack of a helper, in bytes.
 const STACK: usize = 256 << 10;
 
-/// Is told what a helper is at, for whoever watches the threads of the process. Never waits.
+/// Learns what a helper does, for whoever watches the threads of the process. Called on the helper's thread; must never wait.
 pub trait ThreadWatch: Send + Sync {
-    /// The helper has a request; it can wait for the host's file for as long as that takes.
+    /// Called when the helper has a request; it may wait for the host's file for as long as that takes.
     fn at_work(&self);
 
-    /// The helper has none, or there is no such thread.
+    /// Called when the helper has none, or there is no such thread.
     fn at_rest(&self);
 }
 
@@ -269,7 +269,7 @@ impl Pool {
         }
     }
 
-    /// What a helper does.
+    /// Runs a helper: takes and executes requests until the pool ends.
     fn help(&self, place: usize) {
         let mut state = self.state();
         let mut since = Instant::now();

@@ -58,11 +58,11 @@ const SCREEN_TOKEN: u32 = Backlog::TOKEN + 1;
 
 /// Who looks at the screen. Called on the device's thread; must not wait.
 pub trait Viewer: Send {
-    /// Is told that the guest shows a picture of this size, from the top left of frame memory, or none.
+    /// Called when the guest shows a picture of this size, from the top left of frame memory, or none.
     fn picture(&mut self, size: Option<Size>);
-    /// Is told that this part of frame memory was written.
+    /// Called when this part of frame memory was written.
     fn damage(&mut self, rect: Rect);
-    /// Is told that the guest's cursor looks or is shown otherwise.
+    /// Called when the guest's cursor looks or is shown otherwise.
     fn cursor(&mut self, cursor: CursorChange);
 }
 

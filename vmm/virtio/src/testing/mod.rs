@@ -226,7 +226,7 @@ impl Recorder {
         self.config.load(Ordering::Relaxed)
     }
 
-    /// Has a reset wait for the device from the `looks`th look at it on (from 1).
+    /// Makes a reset wait for the device from the `looks`th look at it on (counted from 1).
     pub fn stop_at_look(&self, looks: usize) {
         self.looks.store(0, Ordering::Relaxed);
         self.stop_at.store(looks, Ordering::Relaxed);
