@@ -126,7 +126,13 @@ impl<'a> Scene<'a> {
 
     /// Copies a text in the Internet desktop, and begins to paste it in the clinical one.
     fn begins_to_paste(&mut self, text: &str) -> Outcome {
-        self.probes[1].ask(json!({"op": "copy", "text": text}))?;
+        // Until a reader that was killed has a successor nobody takes what the guest says, and its agent tries again.
+        let began = Instant::now();
+        while let Err(Failure(error)) = self.probes[1].ask(json!({"op": "copy", "text": text})) {
+            let is_full = error.contains("temporarily unavailable");
+            ensure!(is_full && began.elapsed() < patience(SOON), "{error}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
         self.switch(1)?;
         self.person.chord(&["ctrl", "alt", "c"])?;
         self.switch(0)?;
