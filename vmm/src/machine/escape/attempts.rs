@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::Verdict::{Died, Out, Refused};
 use super::deeds as d;
+use super::function;
 use super::limits::Allowlist;
 use super::{FORBIDDEN, Role, Verdict, World, attempt};
 use Errno::*;
@@ -23,7 +24,7 @@ pub(super) struct Attempt {
     pub(super) bare: &'static [Verdict],
 }
 
-const fn dies(
+pub(super) const fn dies(
     what: &'static str,
     deed: fn(&World) -> Result<(), Errno>,
     bare: &'static [Verdict],
@@ -31,7 +32,7 @@ const fn dies(
     Attempt { what, deed, allowed: &[], bare }
 }
 
-const fn ends(
+pub(super) const fn ends(
     what: &'static str,
     deed: fn(&World) -> Result<(), Errno>,
     allowed: &'static [(Role, &'static [Verdict])],
@@ -43,9 +44,9 @@ const fn ends(
 const NO: &[Verdict] = &[Refused(EPERM)];
 /// Not for it, and on some kernels for nobody.
 const NEVER: &[Verdict] = &[Refused(EPERM), Refused(ENOSYS)];
-const NOT_THERE: &[Verdict] = &[Refused(ENOENT)];
+pub(super) const NOT_THERE: &[Verdict] = &[Refused(ENOENT)];
 /// Nothing but the filter.
-const OPEN: &[Verdict] = &[Out];
+pub(super) const OPEN: &[Verdict] = &[Out];
 /// The kernel's configuration, or nothing but the filter.
 const SITE: &[Verdict] = &[Out, Refused(EPERM), Refused(EACCES), Refused(ENOSYS), Refused(EINVAL)];
 const CRASH: &[Verdict] = &[Died(Signal::SIGSEGV)];
@@ -153,7 +154,8 @@ pub(super) const CLASSES: &[(&str, &[Attempt])] = &[
     (
         "Sockets",
         &[
-            dies("a TCP connection", |_| d::tcp(), &[Refused(EACCES)]),
+            // Landlock knows TCP from Linux 6.7 on; there is no network either.
+            dies("a TCP connection", |_| d::tcp(), &[Refused(EACCES), Refused(ENETUNREACH)]),
             dies(
                 "an abstract name outside of the VMM",
                 |_| d::abstract_name(),
@@ -321,9 +323,15 @@ pub(super) const IOCTLS: &[(&str, c_ulong)] = &[
     ("KVM_SET_NESTED_STATE", 0x4080_aebf),
     ("KVM_MEMORY_ENCRYPT_OP", 0xc008_aeba),
     ("KVM_SET_GUEST_DEBUG", 0x4048_ae9b),
+    ("VFIO_SET_IOMMU", 0x3b66),
     ("VFIO_GROUP_SET_CONTAINER", 0x3b68),
+    ("VFIO_GROUP_UNSET_CONTAINER", 0x3b69),
     ("VFIO_GROUP_GET_DEVICE_FD", 0x3b6a),
+    ("VFIO_DEVICE_GET_REGION_INFO", 0x3b6c),
     ("VFIO_IOMMU_UNMAP_DMA", 0x3b72),
+    ("VFIO_DEVICE_IOEVENTFD", 0x3b74),
+    ("VFIO_DEVICE_FEATURE", 0x3b75),
+    ("VFIO_DEVICE_BIND_IOMMUFD", 0x3b76),
     ("TUNSETIFF", 0x4004_54ca),
     ("TUNATTACHFILTER", 0x4010_54d5),
     ("TIOCSTI", 0x5412),
@@ -357,14 +365,8 @@ pub(super) fn findings<'a>(
     role: Role,
     lists: &'a Allowlist,
 ) -> impl Iterator<Item = String> + 'a {
-    let ways = CLASSES.iter().flat_map(|(class, all)| all.iter().map(move |it| (*class, it)));
-    let ways = ways.filter_map(move |(class, it)| {
-        let verdict = attempt(|| lists.load(), || (it.deed)(world));
-        let here = it.allowed.iter().find(|(which, _)| *which == role);
-        let expected = here.map_or(&[FORBIDDEN][..], |(_, verdicts)| verdicts);
-        let what = format!("{role:?}: {class}: {}: {verdict}", it.what);
-        (!expected.contains(&verdict)).then_some(what)
-    });
+    let ways = classes(world)
+        .flat_map(move |(class, attempts)| findings_in(class, attempts, world, role, lists));
     let families = (0..FAMILIES).filter_map(move |family| {
         let verdict = attempt(|| lists.load(), || d::socket(family));
         let what = format!("{role:?}: a socket of family {family}: {verdict}");
@@ -373,11 +375,28 @@ pub(super) fn findings<'a>(
     ways.chain(families)
 }
 
+/// Finds the same of one class.
+pub(super) fn findings_in<'a>(
+    class: &'static str,
+    attempts: &'static [Attempt],
+    world: &'a World,
+    role: Role,
+    lists: &'a Allowlist,
+) -> impl Iterator<Item = String> + 'a {
+    attempts.iter().filter_map(move |it| {
+        let verdict = attempt(|| lists.load(), || (it.deed)(world));
+        let here = it.allowed.iter().find(|(which, _)| *which == role);
+        let expected = here.map_or(&[FORBIDDEN][..], |(_, verdicts)| verdicts);
+        let what = format!("{role:?}: {class}: {}: {verdict}", it.what);
+        (!expected.contains(&verdict)).then_some(what)
+    })
+}
+
 /// Finds what ends otherwise than it says where there is no filter.
 pub(super) fn findings_without_filter(world: &World) -> Vec<String> {
     let mut found = Vec::new();
-    for (class, attempts) in CLASSES {
-        for it in *attempts {
+    for (class, attempts) in classes(world) {
+        for it in attempts {
             let verdict = attempt(|| (), || (it.deed)(world));
             if !it.bare.contains(&verdict) {
                 found.push(format!("without a filter: {class}: {}: {verdict}", it.what));
@@ -385,4 +404,10 @@ pub(super) fn findings_without_filter(world: &World) -> Vec<String> {
         }
     }
     found
+}
+
+/// Returns the classes that there is something to try of in this machine.
+fn classes(world: &World) -> impl Iterator<Item = (&'static str, &'static [Attempt])> {
+    let with_function = world.function.is_some().then_some((function::CLASS, function::ATTEMPTS));
+    CLASSES.iter().copied().chain(with_function)
 }

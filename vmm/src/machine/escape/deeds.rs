@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::limits::call;
 use super::{ABSTRACT, World};
 
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Far beyond any disk: 1 TiB.
 const FAR: u64 = 1 << 40;
 const HERE: u64 = libc::AT_FDCWD as u64;
@@ -20,7 +20,7 @@ pub(super) fn plain(number: c_long, arguments: &[u64]) -> Result<(), Errno> {
     call(number, all).map(drop)
 }
 
-fn at<T>(what: &T) -> u64 {
+pub(super) fn at<T>(what: &T) -> u64 {
     std::ptr::from_ref(what) as u64
 }
 
@@ -91,7 +91,7 @@ fn take_directory(world: &World) -> Result<u64, Errno> {
 
 pub(super) fn in_a_given_directory(world: &World) -> Result<(), Errno> {
     let directory = take_directory(world)?;
-    plain(libc::SYS_openat, &[directory, text("hostname").as_ptr() as u64, 0, 0])
+    plain(libc::SYS_openat, &[directory, text("passwd").as_ptr() as u64, 0, 0])
 }
 
 pub(super) fn list_a_given_directory(world: &World) -> Result<(), Errno> {
@@ -164,7 +164,7 @@ pub(super) fn execute_memory() -> Result<(), Errno> {
     plain(libc::SYS_execveat, &[fd, empty.as_ptr() as u64, 0, 0, libc::AT_EMPTY_PATH as u64])
 }
 
-fn map(protection: i32, flags: i32) -> Result<u64, Errno> {
+pub(super) fn map(protection: i32, flags: i32) -> Result<u64, Errno> {
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags) as u64;
     call(libc::SYS_mmap, [0, PAGE, protection as u64, flags, u64::MAX, 0])
 }

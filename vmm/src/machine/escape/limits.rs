@@ -41,6 +41,12 @@ impl Allowlist {
         self
     }
 
+    /// Returns these, and this request of ioctl.
+    pub(super) fn asking(mut self, request: c_ulong) -> Self {
+        self.ioctls.push(request);
+        self
+    }
+
     pub(super) fn load(&self) {
         sandboxing::load(self.calls.iter().copied(), self.ioctls.iter().copied()).unwrap();
     }
@@ -240,9 +246,8 @@ pub(super) fn widened(role: Role) -> Vec<(Widened, Allowlist)> {
         })
         .collect();
     for (name, request) in super::attempts::IOCTLS {
-        let mut wider = lists.clone();
-        wider.ioctls.push(*request);
-        all.push((Widened { number: libc::SYS_ioctl, request: Some(*request), name }, wider));
+        let what = Widened { number: libc::SYS_ioctl, request: Some(*request), name };
+        all.push((what, lists.clone().asking(*request)));
     }
     all
 }

@@ -1,10 +1,14 @@
 //! The escape tool: what somebody who has taken a thread of a VMM over tries in place of the device code,
-//! in the real sandbox of a real machine with every device but passed-through functions.
+//! in the real sandbox of a real machine with every device. Which function of the PC's is passed through is
+//! said by the environment ([`FUNCTION`]); without it none is, and [`function`] is left out.
 //!
 //! The machine is put together and closed in, as always. Then each attempt runs in a process of its own,
 //! forked from it with all its descriptors: once with the filter of each role, where it must end as
 //! [`attempts`] say, and once with none, which shows what the other layers stop. [`limits`] tries every
 //! system call number, and every argument next to one that is allowed. `docs/design/sandbox.md` is made from both.
+//!
+//! In the simulated ward PC, which has functions to pass through, this test runs with one and without the walk
+//! of [`limits`] (`tests/tests/ward_pc/escape.rs`).
 //!
 //! The machine is a child process of the test, because a sandbox cannot be left again; the test itself,
 //! root's and outside, is whom it tries to reach.
@@ -12,6 +16,7 @@
 mod attempts;
 mod deeds;
 mod document;
+mod function;
 mod limits;
 
 use std::fmt;
@@ -21,6 +26,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -28,13 +34,20 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getppid};
+use virtio::GuestMemory;
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use super::{Role, build, roles, signals};
 use crate::sandbox;
+use function::Function;
 use limits::Allowlist;
 
 const CHILD: &str = "BULKHEAD_TEST_ESCAPE_DIR";
+/// The PCI address of the function that the machine is to have. It is bound to vfio-pci.
+const FUNCTION: &str = "BULKHEAD_TEST_ESCAPE_FUNCTION";
+/// Set to leave out the walk over numbers and arguments, which takes ten thousand processes.
+const WITHOUT_WALK: &str = "BULKHEAD_TEST_ESCAPE_WITHOUT_WALK";
 const NAME: &str =
     "machine::escape::whoever_takes_over_a_thread_of_a_vmm_finds_no_way_out_in_any_role";
 /// Seconds that one attempt may take.
@@ -77,10 +90,15 @@ struct World {
     listener: RawFd,
     /// A connected socket, on which a descriptor of a directory of the host's waits.
     given: RawFd,
+    function: Option<Function>,
 }
+
+/// How many processes tried something.
+static TRIED: AtomicUsize = AtomicUsize::new(0);
 
 /// Does `deed` in a process of its own, after `prepare`.
 fn attempt(prepare: impl FnOnce(), deed: impl FnOnce() -> Result<(), Errno>) -> Verdict {
+    TRIED.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the child uses memory of its own, of which no other thread holds a lock: there is none.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
@@ -118,38 +136,74 @@ fn whoever_takes_over_a_thread_of_a_vmm_finds_no_way_out_in_any_role() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{said}", output.status);
+    eprint!("{said}");
+    assert!(output.status.success(), "{}", output.status);
     // A tool that tried nothing found nothing either.
-    assert!(said.contains(FINISHED), "{said}");
+    let walked = is_walking() == said.contains(WALKED);
+    assert!(walked && said.contains(FINISHED), "it did not try everything");
 }
 
-/// Said by a tool that tried everything.
+/// Said by a tool that made every attempt.
 const FINISHED: &str = "escape tool: everything was tried";
+/// Said besides by one that tried every number and argument.
+const WALKED: &str = "escape tool: every number and argument was tried";
+
+fn is_walking() -> bool {
+    std::env::var_os(WITHOUT_WALK).is_none()
+}
 
 /// Runs the tool: a machine that is closed in, and everything tried in it. What it finds it says.
 fn tool(dir: &Path) {
+    let mut stderr = std::io::stderr();
     roles::own_network();
     signals::block().unwrap();
-    let spec = roles::vm_spec(dir);
+    let mut spec = roles::vm_spec(dir);
+    let address = std::env::var(FUNCTION).ok();
+    if let Some(address) = &address {
+        spec.vfio.push(address.parse().unwrap());
+    }
     let machine = build::build(&spec).unwrap();
+    keep_from_attempts(&machine.memory);
     let _outside = listen_on_abstract_name();
-    let world = World::look_around(dir);
+    let world = World::look_around(dir, address.as_deref());
     sandbox::enter(&spec.sandbox, machine.file_bytes_max).unwrap();
+    if let Some(function) = &world.function {
+        writeln!(stderr, "escape tool: the machine has the function {function}").unwrap();
+    }
 
     let mut found = Vec::new();
     for role in Role::ALL {
         let lists = Allowlist::of(role);
         found.extend(attempts::findings(&world, role, &lists));
-        found.extend(limits::findings(role, &lists));
     }
     found.extend(attempts::findings_without_filter(&world));
-    found.extend(planted(&world));
-    let mut stderr = std::io::stderr();
+    if world.function.is_some() {
+        found.extend(function::planted(&world));
+    }
+    if is_walking() {
+        for role in Role::ALL {
+            found.extend(limits::findings(role, &Allowlist::of(role)));
+        }
+        found.extend(planted(&world));
+        writeln!(stderr, "{WALKED}").unwrap();
+    }
     for finding in &found {
         writeln!(stderr, "{finding}").unwrap();
     }
-    writeln!(stderr, "{FINISHED}").unwrap();
+    let processes = TRIED.load(Ordering::Relaxed);
+    writeln!(stderr, "{FINISHED}, by {processes} processes").unwrap();
     std::process::exit(i32::from(!found.is_empty()));
+}
+
+/// Keeps the guest's memory out of the attempts' processes. The IOMMU of a function pins it, and what is pinned is
+/// copied for every process that is forked.
+fn keep_from_attempts(memory: &GuestMemory) {
+    for region in memory.iter() {
+        let length = usize::try_from(region.len()).unwrap();
+        // SAFETY: it stays as it is for this process; no other uses it.
+        let kept = unsafe { libc::madvise(region.as_ptr().cast(), length, libc::MADV_DONTFORK) };
+        assert_eq!(kept, 0, "{}", Errno::last());
+    }
 }
 
 /// Tries whether the tool notices filters that are wider than they should be; returns what it does not notice.
@@ -178,7 +232,7 @@ fn listen_on_abstract_name() -> UnixListener {
 
 impl World {
     /// Finds what is there, while there is a `/proc` to look into.
-    fn look_around(dir: &Path) -> Self {
+    fn look_around(dir: &Path, function: Option<&str>) -> Self {
         let (given, giver) = UnixDatagram::pair().unwrap();
         let directory =
             nix::fcntl::open("/etc", OFlag::O_DIRECTORY | OFlag::O_RDONLY, Mode::empty()).unwrap();
@@ -211,6 +265,7 @@ impl World {
             tap: at(Path::new("/dev/net/tun")).unwrap(),
             listener: open.iter().map(|(number, _)| *number).find(listening).unwrap(),
             given,
+            function: function.map(|address| Function::find(address, &open)),
             open: open.into_iter().map(|(number, _)| number).collect(),
         }
     }

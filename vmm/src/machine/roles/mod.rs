@@ -8,7 +8,7 @@ mod driver;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -133,10 +133,27 @@ pub(super) fn lay_out(dir: &Path) {
 /// Makes a network of this thread's own, with the machine's tap.
 pub(super) fn own_network() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-    for command in ["tuntap add dev tap0 mode tap", "link set tap0 up"] {
-        let status = Command::new("ip").args(command.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {command}");
-    }
+    make_tap("tap0").unwrap();
+    let status = Command::new("ip").args(["link", "set", "tap0", "up"]).status().unwrap();
+    assert!(status.success(), "the tap is not up");
+}
+
+/// Makes a tap that stays (linux/if_tun.h), which the simulated ward PC has no command for.
+fn make_tap(name: &str) -> std::io::Result<()> {
+    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+    const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
+    let file = std::fs::File::options().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: a zeroed request is a valid one; the kernel reads and writes only this structure.
+    let (set, kept) = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as i16;
+        let set = libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request);
+        (set, libc::ioctl(file.as_raw_fd(), TUNSETPERSIST, 1))
+    };
+    if set < 0 || kept < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn read_until(from: &mut UnixStream, log: &mut String, text: &str) {
