@@ -5,6 +5,7 @@ mod bad_input;
 mod budgets;
 mod clipboard;
 mod cuts;
+mod escape;
 mod fleet;
 mod flood;
 mod hang;
