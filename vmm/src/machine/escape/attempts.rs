@@ -365,8 +365,10 @@ pub(super) fn findings<'a>(
     role: Role,
     lists: &'a Allowlist,
 ) -> impl Iterator<Item = String> + 'a {
-    let ways = classes(world)
-        .flat_map(move |(class, attempts)| findings_in(class, attempts, world, role, lists));
+    let function = (function::CLASS, function::ATTEMPTS);
+    let ways = CLASSES.iter().copied().chain([function]);
+    let ways =
+        ways.flat_map(move |(class, attempts)| findings_in(class, attempts, world, role, lists));
     let families = (0..FAMILIES).filter_map(move |family| {
         let verdict = attempt(|| lists.load(), || d::socket(family));
         let what = format!("{role:?}: a socket of family {family}: {verdict}");
@@ -388,14 +390,20 @@ pub(super) fn findings_in<'a>(
         let here = it.allowed.iter().find(|(which, _)| *which == role);
         let expected = here.map_or(&[FORBIDDEN][..], |(_, verdicts)| verdicts);
         let what = format!("{role:?}: {class}: {}: {verdict}", it.what);
-        (!expected.contains(&verdict)).then_some(what)
+        let as_said = if class == function::CLASS && world.function.stands_in {
+            expected.contains(&FORBIDDEN) == (verdict == FORBIDDEN)
+        } else {
+            expected.contains(&verdict)
+        };
+        (!as_said).then_some(what)
     })
 }
 
 /// Finds what ends otherwise than it says where there is no filter.
 pub(super) fn findings_without_filter(world: &World) -> Vec<String> {
     let mut found = Vec::new();
-    for (class, attempts) in classes(world) {
+    let function = (!world.function.stands_in).then_some((function::CLASS, function::ATTEMPTS));
+    for (class, attempts) in CLASSES.iter().copied().chain(function) {
         for it in attempts {
             let verdict = attempt(|| (), || (it.deed)(world));
             if !it.bare.contains(&verdict) {
@@ -404,10 +412,4 @@ pub(super) fn findings_without_filter(world: &World) -> Vec<String> {
         }
     }
     found
-}
-
-/// Returns the classes that there is something to try of in this machine.
-fn classes(world: &World) -> impl Iterator<Item = (&'static str, &'static [Attempt])> {
-    let with_function = world.function.is_some().then_some((function::CLASS, function::ATTEMPTS));
-    CLASSES.iter().copied().chain(with_function)
 }

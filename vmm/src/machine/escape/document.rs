@@ -51,7 +51,7 @@ is nothing, or the kernel's configuration: there the filter is the only layer. B
 that differs from an allowed one in one bit, and widens each filter at each of its limits to see that it notices.
 
 The same test runs in the simulated ward PC with a NIC passed through (`whoever_takes_over_a_thread_of_a_vmm_with_a_passed_through_card_finds_no_way_out`), without the walk over
-numbers and arguments: there it has the last class of the list.
+numbers and arguments. The last class of the list needs that NIC; elsewhere it is seen of it only which role's filter ends what, on descriptors that are not there.
 
 Files: the limit on their length is one for the whole process, the length of the longest file that it writes: a disk that is a file and not read-only, or a serial log's
 16 MiB. No file grows beyond that; a shorter one can grow up to it. Known gaps: decisions [46](decisions/0046-what-the-sandbox-leaves-open.md) and

@@ -1,6 +1,6 @@
 //! The escape tool: what somebody who has taken a thread of a VMM over tries in place of the device code,
 //! in the real sandbox of a real machine with every device. Which function of the PC's is passed through is
-//! said by the environment ([`FUNCTION`]); without it none is, and [`function`] is left out.
+//! said by the environment ([`FUNCTION`]); without it none is, and of [`function`] it is only seen which filter ends what.
 //!
 //! The machine is put together and closed in, as always. Then each attempt runs in a process of its own,
 //! forked from it with all its descriptors: once with the filter of each role, where it must end as
@@ -90,7 +90,7 @@ struct World {
     listener: RawFd,
     /// A connected socket, on which a descriptor of a directory of the host's waits.
     given: RawFd,
-    function: Option<Function>,
+    function: Function,
 }
 
 /// How many processes tried something.
@@ -167,7 +167,8 @@ fn tool(dir: &Path) {
     let _outside = listen_on_abstract_name();
     let world = World::look_around(dir, address.as_deref());
     sandbox::enter(&spec.sandbox, machine.file_bytes_max).unwrap();
-    if let Some(function) = &world.function {
+    if !world.function.stands_in {
+        let function = &world.function;
         writeln!(stderr, "escape tool: the machine has the function {function}").unwrap();
     }
 
@@ -177,9 +178,7 @@ fn tool(dir: &Path) {
         found.extend(attempts::findings(&world, role, &lists));
     }
     found.extend(attempts::findings_without_filter(&world));
-    if world.function.is_some() {
-        found.extend(function::planted(&world));
-    }
+    found.extend(function::planted(&world));
     if is_walking() {
         for role in Role::ALL {
             found.extend(limits::findings(role, &Allowlist::of(role)));
@@ -265,7 +264,8 @@ impl World {
             tap: at(Path::new("/dev/net/tun")).unwrap(),
             listener: open.iter().map(|(number, _)| *number).find(listening).unwrap(),
             given,
-            function: function.map(|address| Function::find(address, &open)),
+            function: function
+                .map_or_else(Function::stand_in, |address| Function::find(address, &open)),
             open: open.into_iter().map(|(number, _)| number).collect(),
         }
     }
