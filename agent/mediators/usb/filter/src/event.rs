@@ -59,8 +59,8 @@ pub enum Refusal {
     Protocol(u8),
     /// A packet that makes no sense: wrong lengths, an ID in use, or one that only a device may send.
     Packet,
-    /// More transfers at once than [`IN_FLIGHT_MAX`](crate::IN_FLIGHT_MAX), or more bytes of them than
-    /// [`BYTES_IN_FLIGHT_MAX`](crate::BYTES_IN_FLIGHT_MAX).
+    /// More transfers at once than [`IN_FLIGHT_MAX`](crate::IN_FLIGHT_MAX), or more bytes of them than its
+    /// budget ([`Filter::within`](crate::Filter::within)).
     TooMany,
     /// Kinds beyond those that are told apart.
     Others,
@@ -175,7 +175,7 @@ impl fmt::Display for Violation {
 }
 
 /// The totals of what passed and what was refused since the filter was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Bytes of data that went to the device.
     pub to_device: u64,

@@ -17,7 +17,7 @@
 //! | Bulk-Only Transport is followed, and only SCSI commands that cannot write reach the device | read-only storage |
 //!
 //! Bulk data pass without being copied. Nothing grows with what a guest or a device says: at most
-//! [`IN_FLIGHT_MAX`] transfers are known at once, of their data only a CBW is kept, and at most [`BYTES_IN_FLIGHT_MAX`] bytes of them are with the device.
+//! [`IN_FLIGHT_MAX`] transfers are known at once, of their data only a CBW is kept, and at most [`BYTES_IN_FLIGHT_MAX`] bytes of them are with the device, or its budget's ([`Filter::within`]).
 //!
 //! Left out: isochronous transfers and bulk streams (the packets do not exist here), CBI and UFI
 //! storage under read-only ([`Unsupported`]).
@@ -47,7 +47,7 @@ mod vendor;
 pub use admission::{Error, INTERFACE_MAX, Rules, Unsupported};
 pub use control::CONTROL_BYTES_MAX;
 pub use event::{Change, CommandRefusal, Counts, Event, Refusal, Violation};
-pub use filter::{BYTES_IN_FLIGHT_MAX, FAULTS_MAX, Filter, IN_FLIGHT_MAX};
+pub use filter::{BYTES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MIN, FAULTS_MAX, Filter, IN_FLIGHT_MAX};
 pub use traffic::Out;
 pub use usbdescriptors::{self as descriptors, Device, Pinned, Share};
 pub use vendor::{HARMLESS, Harmless, VENDOR_REQUESTS};

@@ -170,9 +170,12 @@ impl Bot {
         self.waiting.len().saturating_add(usize::from(self.flying.is_some()))
     }
 
-    /// Returns the bytes that the kernel keeps for the transfer that is with the device.
+    /// Returns the bytes that the kernel keeps for the transfer that is with the device, or for the largest that waits here, which goes to the device when its
+    /// turn comes. One is there at a time.
     pub(crate) fn bytes(&self) -> usize {
-        self.flying.map_or(0, |flying| kernel_bytes(flying.asked))
+        let waiting = self.waiting.iter().map(|waiting| waiting.length);
+        let flying = self.flying.map(|flying| flying.asked);
+        waiting.chain(flying).max().map_or(0, kernel_bytes)
     }
 
     /// Returns the endpoint of the transfer with this ID that is with the device, and the bytes it is for.

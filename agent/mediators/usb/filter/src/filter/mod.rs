@@ -16,9 +16,13 @@ use crate::traffic::{Ledger, Out, Pending, Traffic, kernel_bytes};
 /// Transfers that are with the device, or wait, at once: far more than a controller with two or three
 /// endpoints in use has, and a bound on what is remembered.
 pub const IN_FLIGHT_MAX: usize = 256;
-/// Bytes of transfers that are with a device at once, as the kernel counts them: whole packets, and what it remembers each by. It has 16 MiB for all devices of the PC (`usbfs_memory_mb`): with four devices in each of two
-/// domains, half of that stays free for what is plugged in next. A driver of storage has one transfer of 128 KiB at a time, or two.
+/// Most bytes of transfers that may be with a device at once, as the kernel counts them: whole packets, and what it remembers each by. A driver of storage has one
+/// transfer of 128 KiB at a time, or two. The kernel has 16 MiB for all devices of the PC (`usbfs_memory_mb`), so that whoever serves several gives each a part
+/// of them: [`Filter::within`].
 pub const BYTES_IN_FLIGHT_MAX: usize = 1 << 20;
+/// Least of them with which a device works: the largest transfer that there is, and some small ones.
+pub const BYTES_IN_FLIGHT_MIN: usize = 192 << 10;
+const _: () = assert!(MAX_DATA + 32 * 1024 < BYTES_IN_FLIGHT_MIN);
 /// Things against the specification, one after the other, after which a device is taken away. A stick
 /// at its end may produce a few, and a guest's resets may mend them.
 pub const FAULTS_MAX: u32 = 16;
@@ -37,6 +41,8 @@ pub struct Filter {
     /// OUT endpoints on which commands are counted and no more.
     counted: Vec<u8>,
     ledger: Ledger,
+    /// Bytes of transfers that may be with the device at once.
+    budget: usize,
     /// Something was found after which nothing passes.
     closed: bool,
 }
@@ -72,8 +78,16 @@ impl Filter {
             bots,
             counted,
             ledger: Ledger::new(),
+            budget: BYTES_IN_FLIGHT_MAX,
             closed: false,
         })
+    }
+
+    /// Lets no more bytes of transfers be with the device at once than these, as the kernel counts them.
+    #[must_use]
+    pub fn within(mut self, budget: usize) -> Self {
+        self.budget = budget.min(BYTES_IN_FLIGHT_MAX);
+        self
     }
 
     /// Takes a packet of the guest's end.
@@ -148,9 +162,21 @@ impl Filter {
             .fold(self.ledger.pending.len(), |sum, bot| sum.saturating_add(bot.in_flight()))
     }
 
-    /// Returns the bytes of transfers that are with the device; at most [`BYTES_IN_FLIGHT_MAX`].
+    /// Returns the bytes of transfers that are with the device, or will be without being asked for again; at most its budget ([`Filter::within`]).
     pub fn bytes_in_flight(&self) -> usize {
         self.bots.iter().fold(self.ledger.bytes(), |sum, bot| sum.saturating_add(bot.bytes()))
+    }
+
+    /// Returns what [`Filter::bytes_in_flight`] is once this is taken, at most.
+    fn bytes_with(&self, body: &Body) -> usize {
+        let asked = with_device(body);
+        let bot = match body {
+            Body::Bulk(bulk) => self.bots.iter().find(|bot| bot.owns(bulk.endpoint)),
+            _ => None,
+        };
+        // Of one interface of storage one transfer is with the device at a time.
+        let more = bot.map_or(asked, |bot| asked.saturating_sub(bot.bytes()));
+        self.bytes_in_flight().saturating_add(more)
     }
 
     /// Returns whether [`Event::Changed`] or [`Event::Violation`] was told: nothing passes any more.
@@ -227,8 +253,7 @@ impl Filter {
             // An answer could not say which of the two it is for.
             return self.ledger.traffic(out).refused(Refusal::Packet);
         }
-        let bytes = self.bytes_in_flight().saturating_add(with_device(&body));
-        if self.in_flight() >= IN_FLIGHT_MAX || bytes > BYTES_IN_FLIGHT_MAX {
+        if self.in_flight() >= IN_FLIGHT_MAX || self.bytes_with(&body) > self.budget {
             let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::TooMany);
             return traffic.answer(id, refusal(body, Status::IoError));

@@ -7,6 +7,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod budget;
 mod control;
 mod descriptors;
 mod hostile;
