@@ -12,7 +12,7 @@ use workers::{Channel, Process};
 
 use super::*;
 
-const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
+pub(super) const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
 /// A card reader.
 const CONFIGURATION: [u8; 18] = [9, 2, 18, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 0, 11, 0, 0, 0];
 
@@ -46,7 +46,7 @@ fn waiting(whole: bool) -> Waiting {
 }
 
 /// Waits for the worker's next word; nothing if it has ended.
-fn hears(channel: &Channel) -> Option<Message> {
+pub(super) fn hears(channel: &Channel) -> Option<Message> {
     let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::from(30_000u16)).unwrap(), 1, "it says nothing");
     let bytes = channel.receive().ok()?.unwrap();
@@ -55,7 +55,8 @@ fn hears(channel: &Channel) -> Option<Message> {
 
 fn job(descriptors: Vec<u8>) -> Vec<u8> {
     let share = usbdescriptors::Share::Whole;
-    Job { read_only: false, speed: Speed::Full, share, descriptors, others: Vec::new() }.write()
+    let (speed, budget, others) = (Speed::Full, 1 << 20, Vec::new());
+    Job { read_only: false, speed, share, budget, descriptors, others }.write()
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn a_worker_that_serves_a_usb_device_is_its_domains_nowhere_and_may_do_nothing_e
     assert_eq!(std::io::Read::read(&mut worker.vmm, &mut [0; 8]).unwrap(), 0);
 }
 
-fn ended(process: &mut Process) -> std::process::ExitStatus {
+pub(super) fn ended(process: &mut Process) -> std::process::ExitStatus {
     let mut fds = [PollFd::new(process.fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::from(30_000u16)).unwrap(), 1, "it does not end");
     process.ended().unwrap().unwrap()

@@ -692,15 +692,15 @@ catalogue! {
         domain: String,
         /// where it is plugged in
         bus_id: String,
-        /// bytes of data that went to the device
+        /// bytes of data that went to the device; none if that is not known, 0 if what serves it never began
         bytes_to_device: Option<u64>,
-        /// bytes of data that went to the guest
+        /// bytes of data that went to the guest, likewise
         bytes_to_guest: Option<u64>,
-        /// SCSI commands of the guest by operation code
+        /// SCSI commands of the guest by operation code, likewise
         commands: Option<BTreeMap<String, u64>>,
         /// whether it did not answer and was cut off
         device_hangs: Option<bool>,
-        /// requests of the guest that were refused
+        /// requests of the guest that were refused, likewise
         refused: Option<u64>,
         /// the number of the entry `asking` of the request to take it away, which ends so
         @who request: Option<u64>,

@@ -13,6 +13,7 @@
 //! | [`lifecycle`] | what becomes of a device, as a pure state machine |
 //! | [`grant`] | what permits allow: that a device goes to a domain, and that it is attached |
 //! | [`attached`] | one device in a domain: the worker that serves it, and who attends to that |
+//! | [`budget`] | what of the kernel's memory for transfers each device has |
 //! | [`broker`] | the thread that tells life-cycles what happens, and does what they want |
 //!
 //! A device goes nowhere before its event is on the disk, the first time and each time after. What goes wrong with one device touches no
@@ -23,6 +24,7 @@
 
 mod attached;
 mod broker;
+mod budget;
 mod grant;
 mod lifecycle;
 

@@ -7,6 +7,7 @@
 //! | 1 | [`Speed`] |
 //! | 1 | 1 for a whole device, 0 for a part |
 //! | 32 | of a part, a bit for each interface, by number; zero of a whole device |
+//! | 4 | how many bytes of its transfers may be with the kernel at once |
 //! | 4, and so many | what the kernel has of the device, at most [`DESCRIPTORS_MAX`] |
 //! | 4 | how many others it pinned, at most [`OTHERS_MAX`] |
 //! | each: 1, 1 | whether it is of a configuration, and of which |
@@ -19,7 +20,7 @@ use super::{Malformed, boolean, nothing_more};
 use crate::{number, take};
 
 /// What a job begins with.
-pub(super) const MAGIC: [u8; 8] = *b"BHUSBJ01";
+pub(super) const MAGIC: [u8; 8] = *b"BHUSBJ02";
 /// Most bytes of the device descriptor and eight configurations of 4 KiB.
 const DESCRIPTORS_MAX: usize = 18 + 8 * 4096;
 /// Most descriptors besides: a BOS, languages, 32 texts, and in each of eight configurations a report of each of 128 settings.
@@ -70,6 +71,8 @@ pub struct Job {
     pub speed: Speed,
     /// What of it is served.
     pub share: Share,
+    /// Most bytes of its transfers that may be with the kernel at once, as that counts them. The kernel has so many for all devices of the PC.
+    pub budget: u32,
     /// What the kernel has of it: the device descriptor and those of its configurations, one after the other.
     pub descriptors: Vec<u8>,
     /// What else it said when it was judged.
@@ -87,6 +90,7 @@ impl Job {
             let bit = |at: u8| u8::from(!whole && self.share.has(first | at)) << at;
             bytes.push((0..8).fold(0, |bits, at| bits | bit(at)));
         }
+        bytes.extend(self.budget.to_le_bytes());
         append(&mut bytes, &self.descriptors);
         bytes.extend(count(self.others.len()));
         for other in &self.others {
@@ -124,6 +128,7 @@ impl Job {
                 Share::Interfaces((0..=u8::MAX).filter(has).collect())
             }
         };
+        let budget = number(bytes)?;
         let descriptors = piece(bytes, DESCRIPTORS_MAX)?;
         let many = usize::try_from(number(bytes)?).unwrap_or(usize::MAX);
         if many > OTHERS_MAX {
@@ -145,7 +150,7 @@ impl Job {
             });
         }
         nothing_more(bytes)?;
-        Ok(Self { read_only, speed, share, descriptors, others })
+        Ok(Self { read_only, speed, share, budget, descriptors, others })
     }
 }
 

@@ -9,11 +9,13 @@
 //! | | [`Command::Flush`] | `11` |
 //! | | [`Command::Close`] | `12` |
 //! | | [`Command::Done`] | `13`, the configuration, 1 byte |
+//! | | [`Command::Ask`] | `14` |
 //! | worker | [`Message::Authorise`] | `01` |
 //! | | [`Message::Begun`] | `02` |
 //! | | [`Message::Refused`] | `03`, how often (8 bytes), what, in words |
 //! | | [`Message::Detached`] | `04`, [`Reason`] (1 byte), [`Counts`], why, in words |
 //! | | [`Message::Failed`] | `05`, why, in words |
+//! | | [`Message::Serving`] | `06` |
 //!
 //! A message is one packet. Numbers are little-endian, words UTF-8 up to the end, at most [`WORDS_MAX`] bytes. All readers are total: what is not exactly this
 //! is no message.
@@ -29,7 +31,7 @@ pub use job::{JOB_MAX, Job, OTHERS_MAX, Speed};
 use super::{Malformed, length, take};
 
 /// What a start begins with, behind its first byte.
-pub const START_MAGIC: [u8; 8] = *b"BHUSB001";
+pub const START_MAGIC: [u8; 8] = *b"BHUSB002";
 /// Most bytes of words in a message: a sentence or two.
 pub const WORDS_MAX: usize = 512;
 /// The longest message of a worker's, in bytes: totals, each command of which there are any, words.
@@ -52,6 +54,8 @@ pub enum Command {
     /// The interfaces are authorised, and this is the `bConfigurationValue` of the configuration that the device is in: the answer to
     /// [`Message::Authorise`].
     Done(u8),
+    /// Say that the device is still served, which is [`Message::Serving`].
+    Ask,
 }
 
 /// What a worker tells the agent.
@@ -79,6 +83,8 @@ pub enum Message {
     },
     /// The device could not be had: why, in words. The guest has seen nothing of it.
     Failed(String),
+    /// The device is still served: the answer to [`Command::Ask`], once for each.
+    Serving,
 }
 
 /// Why a device was taken out of its domain.
@@ -132,10 +138,12 @@ const BEGUN: u8 = 0x02;
 const REFUSED: u8 = 0x03;
 const DETACHED: u8 = 0x04;
 const FAILED: u8 = 0x05;
+const SERVING: u8 = 0x06;
 const START: u8 = 0x10;
 const FLUSH: u8 = 0x11;
 const CLOSE: u8 = 0x12;
 const DONE: u8 = 0x13;
+const ASK: u8 = 0x14;
 
 impl Start {
     /// Returns it as it is sent.
@@ -166,6 +174,7 @@ impl Command {
             Self::Flush => vec![FLUSH],
             Self::Close => vec![CLOSE],
             Self::Done(configuration) => vec![DONE, configuration],
+            Self::Ask => vec![ASK],
         }
     }
 
@@ -181,6 +190,7 @@ impl Command {
                 let [configuration] = take(&mut bytes)?;
                 Self::Done(configuration)
             }
+            [ASK] => Self::Ask,
             _ => return Err(Malformed("it is of a kind that there is not")),
         };
         nothing_more(bytes)?;
@@ -214,6 +224,7 @@ impl Message {
                 bytes
             }
             Self::Failed(why) => [&[FAILED][..], cut(why).as_bytes()].concat(),
+            Self::Serving => vec![SERVING],
         }
     }
 
@@ -243,6 +254,10 @@ impl Message {
                 Self::Detached { reason, counts, why: words(bytes)? }
             }
             [FAILED] => Self::Failed(words(bytes)?),
+            [SERVING] => {
+                nothing_more(bytes)?;
+                Self::Serving
+            }
             _ => return Err(Malformed("it is of a kind that there is not")),
         })
     }

@@ -15,6 +15,7 @@ fn messages() -> Vec<Message> {
     let mut all = vec![
         Message::Authorise,
         Message::Begun,
+        Message::Serving,
         refused(""),
         refused("SCSI command 0x2a: it writes"),
         Message::Failed("the device is gone".to_owned()),
@@ -35,7 +36,8 @@ fn job(share: Share) -> Job {
         bytes: bytes.to_vec(),
     };
     let others = vec![other(None, b"\x04\x03A\0"), other(Some(0), b""), other(Some(2), &[7; 4096])];
-    Job { read_only: true, speed: Speed::High, share, descriptors: vec![18; 50], others }
+    let descriptors = vec![18; 50];
+    Job { read_only: true, speed: Speed::High, share, budget: 0x0102_0304, descriptors, others }
 }
 
 #[test]
@@ -43,7 +45,9 @@ fn what_is_written_is_read() {
     for whole in [true, false] {
         assert_eq!(Start::read(&Start { whole }.write()), Ok(Start { whole }));
     }
-    for command in [Command::Flush, Command::Close, Command::Done(0), Command::Done(255)] {
+    for command in
+        [Command::Flush, Command::Close, Command::Done(0), Command::Done(255), Command::Ask]
+    {
         assert_eq!(Command::read(&command.write()), Ok(command));
     }
     for message in messages() {
@@ -60,12 +64,12 @@ fn each_sides_messages_are_none_of_the_others_and_none_has_anything_behind_it() 
         let bytes = message.write();
         assert!(Command::read(&bytes).is_err() && Start::read(&bytes).is_err(), "{message:?}");
     }
-    for command in [Command::Flush, Command::Close, Command::Done(1)] {
+    for command in [Command::Flush, Command::Close, Command::Done(1), Command::Ask] {
         let bytes = command.write();
         assert!(Message::read(&bytes).is_err() && Start::read(&bytes).is_err());
         assert!(Command::read(&[&bytes[..], &[0]].concat()).is_err());
     }
-    for bytes in [Message::Authorise.write(), Message::Begun.write()] {
+    for bytes in [Message::Authorise.write(), Message::Begun.write(), Message::Serving.write()] {
         assert!(Message::read(&[&bytes[..], &[0]].concat()).is_err());
     }
     assert!(Job::read(&[&job(Share::Whole).write()[..], &[0]].concat()).is_err());
@@ -154,7 +158,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_as_it_is_written_or_none(
         bytes in prop::collection::vec(any::<u8>(), 0..120),
-        tag in prop::sample::select(vec![1, 2, 3, 4, 5, 0x10, 0x11, 0x12, 0x13]),
+        tag in prop::sample::select(vec![1, 2, 3, 4, 5, 6, 0x10, 0x11, 0x12, 0x13, 0x14]),
         reason in 0u8..9,
         number in 0u8..4,
     ) {
@@ -166,7 +170,7 @@ proptest! {
 
     #[test]
     fn any_change_of_a_message_or_a_job_makes_another_or_none(
-        which in 0usize..12,
+        which in 0usize..14,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         end in any::<prop::sample::Index>(),
     ) {

@@ -114,11 +114,12 @@ fn open(
     channel: &Rc<Channel>,
     waker: Waker,
 ) -> Result<(Filter, Export), String> {
-    let Job { read_only, speed, share, descriptors, others } = job;
+    let Job { read_only, speed, share, budget, descriptors, others } = job;
     let read = Pinned::from_sysfs(&descriptors).map_err(|error| error.to_string())?;
     let pinned = Pinned { others, ..read };
     let rules = if read_only { Rules::ReadOnly } else { Rules::Allow };
     let filter = Filter::of(rules, pinned, share.clone()).map_err(|error| error.to_string())?;
+    let filter = filter.within(usize::try_from(budget).unwrap_or(usize::MAX));
     let served = Served::new(descriptors, share, speed_of(speed));
     let served = served.map_err(|error| error.to_string())?;
     let export = Export::open(node, served, Box::new(AgentsAuthority(Rc::clone(channel))), waker);

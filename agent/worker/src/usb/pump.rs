@@ -214,6 +214,8 @@ impl<D: DeviceEnd> Pump<D> {
             match command {
                 Command::Flush => self.filter.flush(&mut self.out),
                 Command::Close => return Err(End::of(Reason::Told, "").into()),
+                // One that gets here serves its device: it waits for neither guest nor device longer than a request to the device takes.
+                Command::Ask => self.agent.tell(&Message::Serving)?,
                 // Nobody asked.
                 Command::Done(_) => {}
             }

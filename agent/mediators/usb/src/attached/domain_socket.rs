@@ -14,6 +14,8 @@ pub(crate) struct Connection {
     pub(super) domain: String,
     pub(super) path: PathBuf,
     pub(super) stream: UnixStream,
+    /// Most bytes of the device's transfers that may be with the kernel at once.
+    pub(super) budget: u32,
     /// What serves the domain's devices.
     pub(super) workers: DomainWorkers,
 }
@@ -27,8 +29,8 @@ impl Connection {
     /// Makes a connection to a VMM of a test's.
     #[cfg(test)]
     pub(crate) fn with(domain: &str, stream: UnixStream) -> Self {
-        let workers = DomainWorkers::none();
-        Self { domain: domain.to_owned(), path: PathBuf::new(), stream, workers }
+        let (path, workers) = (PathBuf::new(), DomainWorkers::none());
+        Self { domain: domain.to_owned(), path, stream, budget: 1 << 20, workers }
     }
 }
 
@@ -38,18 +40,21 @@ pub(crate) struct DomainSocket {
     domain: String,
     pub(crate) path: PathBuf,
     listener: Option<UnixListener>,
+    pub(crate) budget: u32,
     /// What serves the domain's devices, or why nothing does.
     workers: Result<DomainWorkers, &'static str>,
 }
 
 impl DomainSocket {
-    /// Opens a socket of the domain of this name: listens, where somebody is to connect.
+    /// Opens a socket of the domain of this name: listens, where somebody is to connect. Of the transfers of a device there at most `budget` bytes may be with
+    /// the kernel at once.
     ///
     /// # Errors
     /// The socket cannot be made.
     pub(crate) fn open(
         endpoint: SocketEndpoint,
         domain: &str,
+        budget: u32,
         workers: Result<DomainWorkers, &'static str>,
     ) -> io::Result<Self> {
         let (path, listener) = match endpoint {
@@ -59,7 +64,7 @@ impl DomainSocket {
                 (path, Some(listener))
             }
         };
-        Ok(Self { domain: domain.to_owned(), path, listener, workers })
+        Ok(Self { domain: domain.to_owned(), path, listener, budget, workers })
     }
 
     /// Returns why nothing serves the domain's devices, if nothing does.
@@ -81,7 +86,8 @@ impl DomainSocket {
             None => connect(&self.path)?,
         };
         stream.set_nonblocking(true)?;
-        Ok(Connection { domain: self.domain.clone(), path: self.path.clone(), stream, workers })
+        let (domain, path) = (self.domain.clone(), self.path.clone());
+        Ok(Connection { domain, path, stream, budget: self.budget, workers })
     }
 }
 
@@ -124,14 +130,15 @@ mod tests {
         let vmm = UnixListener::bind(&path).unwrap();
         vmm.set_nonblocking(true).unwrap();
         let endpoint = SocketEndpoint::Connect(path);
-        let unserved = DomainSocket::open(endpoint.clone(), "clinical", Err("none")).unwrap();
+        let unserved = DomainSocket::open(endpoint.clone(), "clinical", 7, Err("none")).unwrap();
         unserved.connect(&admitted("clinical")).unwrap_err();
         let workers = Ok(DomainWorkers::none());
-        let socket = DomainSocket::open(endpoint, "clinical", workers).unwrap();
+        let socket = DomainSocket::open(endpoint, "clinical", 7, workers).unwrap();
         socket.connect(&admitted("internet")).unwrap_err();
         // The VMM hears nothing of it.
         assert_eq!(vmm.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        socket.connect(&admitted("clinical")).unwrap();
+        let connection = socket.connect(&admitted("clinical")).unwrap();
+        assert_eq!(connection.budget, 7);
         vmm.accept().unwrap();
     }
 }

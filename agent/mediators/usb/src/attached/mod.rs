@@ -23,7 +23,7 @@ use worker_link::usb::{Job, Speed};
 
 pub(super) use domain_socket::{Connection, DomainSocket};
 pub use worker::DomainWorkers;
-use worker::{Attendant, BEGIN_WITHIN, Cut, DeviceWorker};
+use worker::{Attendant, BEGIN_WITHIN, Cut, DeviceWorker, LOOK_EVERY};
 pub(crate) use worker::{LEAVE_WITHIN, REFUSALS};
 
 use crate::grant::UsbGrant;
@@ -106,6 +106,22 @@ impl From<String> for NotServed {
     }
 }
 
+/// How serving a device has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// Why it was not served, where the guest has seen nothing of it.
+    pub(super) outcome: Result<(), NotServed>,
+    /// Nothing went to and fro, as what serves it never began. Of one that has begun [`DeviceThreadEvent::Detached`] tells what did.
+    pub(super) carried_nothing: bool,
+}
+
+impl Served {
+    /// Says that it was not served, as nothing could be started that would.
+    fn not(why: String) -> Self {
+        Self { outcome: Err(why.into()), carried_nothing: true }
+    }
+}
+
 /// Why a device is not attached that was to be.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
@@ -165,6 +181,7 @@ pub(super) struct Serving {
     domain: String,
     workers: DomainWorkers,
     rules: Rules,
+    budget: u32,
     vetted: Vetted,
     commands: mpsc::Receiver<DeviceThreadCommand>,
     waker: Arc<ThreadWaker>,
@@ -192,7 +209,7 @@ impl Attachment {
         vetted: Vetted,
     ) -> Result<(Self, Serving), StartError> {
         let grant = permit.into_grant();
-        let Connection { domain, path, stream, workers } = connection;
+        let Connection { domain, path, stream, budget, workers } = connection;
         if grant.domain != domain {
             return Err(StartError::OtherDomain(grant.domain));
         }
@@ -219,7 +236,9 @@ impl Attachment {
             cut: Arc::clone(&cut),
             stream: copy,
         };
-        Ok((attachment, Serving { stream, domain, workers, rules, vetted, commands, waker, cut }))
+        let serving =
+            Serving { stream, domain, workers, rules, budget, vetted, commands, waker, cut };
+        Ok((attachment, serving))
     }
 
     /// Returns the path of the VMM's socket.
@@ -257,20 +276,21 @@ impl Drop for Attachment {
 impl Serving {
     /// Has a worker serve the device until the thread is told to close or there is another reason, on the thread of the device, which has its port
     /// as long, and the worker.
+    pub(super) fn run(self, sysfs: UsbDevices, tell: &dyn Fn(DeviceThreadEvent)) -> Served {
+        self.serve(sysfs, tell).unwrap_or_else(Served::not)
+    }
+
+    /// Does that.
     ///
     /// # Errors
-    /// The device cannot be had, or not be served; why, in words.
-    pub(super) fn run(
-        self,
-        sysfs: UsbDevices,
-        tell: &dyn Fn(DeviceThreadEvent),
-    ) -> Result<(), NotServed> {
-        let Self { stream, domain, workers, rules, vetted, commands, waker, cut } = self;
+    /// The device cannot be had, or no worker started; why, in words.
+    fn serve(self, sysfs: UsbDevices, tell: &dyn Fn(DeviceThreadEvent)) -> Result<Served, String> {
+        let Self { stream, domain, workers, rules, budget, vetted, commands, waker, cut } = self;
         // Its thread was busy when its permit was withdrawn: the device is not touched.
         if cut.is_done() {
-            return Ok(());
+            return Ok(Served { outcome: Ok(()), carried_nothing: true });
         }
-        let job = job(&vetted, rules);
+        let job = job(&vetted, rules, budget);
         let what = format!("the device at {} to {domain}", vetted.found().bus_id);
         let hold = Hold::take(sysfs, vetted).map_err(|error| explain(&error))?;
         let node = hold.open().map_err(|error| explain(&error))?;
@@ -299,9 +319,10 @@ impl Serving {
             authorise: &authorise,
             tell,
             begin_within: BEGIN_WITHIN,
+            look_every: LOOK_EVERY,
             what,
         };
-        attendant.attend()
+        Ok(attendant.attend())
     }
 
     /// Gives a test, which is the thread of the device, the stream to the VMM.
@@ -336,12 +357,13 @@ impl Drop for Afterwards<'_> {
 }
 
 /// Returns what a worker is told of a device.
-fn job(vetted: &Vetted, rules: Rules) -> Job {
+fn job(vetted: &Vetted, rules: Rules, budget: u32) -> Job {
     let found = vetted.found();
     Job {
         read_only: rules == Rules::ReadOnly,
         speed: Speed::of(&found.speed),
         share: vetted.share().clone(),
+        budget,
         descriptors: found.descriptors.clone(),
         others: vetted.pinned().others.clone(),
     }
@@ -421,6 +443,7 @@ mod tests {
         assert!(matches!(serving.commands.try_recv(), Ok(DeviceThreadCommand::Cut)));
         // Nor does it touch the device when it comes to it, which it would not find.
         let nowhere = tempfile::tempdir().unwrap();
-        serving.run(UsbDevices::at(nowhere.path()), &|event| panic!("{event:?}")).unwrap();
+        let served = serving.run(UsbDevices::at(nowhere.path()), &|event| panic!("{event:?}"));
+        assert!(served.outcome.is_ok() && served.carried_nothing);
     }
 }

@@ -10,6 +10,7 @@
 //! | that the guest has the device, once | it is told at the seat |
 //! | that interfaces came anew, and waits | those that the permit is for are authorised, of this device, as often as [`turn::AUTHORISATIONS`] |
 //! | what was refused | an entry in the audit log, at most [`turn::REFUSALS`]; the words are made fit to be shown |
+//! | that it serves its device, when it is asked | it is asked again ([`question`]); one that does not answer for a minute has failed |
 //! | that the guest has the device no longer, and why, once | as for any device that leaves; it is to end within [`LEAVE_WITHIN`]. That its VMM has gone is believed if the stream says so |
 //! | anything else, in another order, or more than [`turn::MESSAGES`] | it is killed |
 //!
@@ -17,10 +18,12 @@
 //! | --- | --- |
 //! | `process.rs` | the process, and what ends it |
 //! | `turn.rs` | what is believed of it |
+//! | `question.rs` | whether it hangs while it serves |
 //!
 //! Whatever it says, its device reaches no other domain: it has no other stream. When it ends before it was told to, its device is detached, in words.
 
 mod process;
+mod question;
 mod turn;
 
 use std::io;
@@ -31,11 +34,13 @@ use std::time::Duration;
 use clock::Moment;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use worker_link::usb::Command;
+use worker_link::usb::{Command, Message};
 
-use super::{DetachReason, DeviceThreadCommand, DeviceThreadEvent, NotServed, ThreadWaker};
+use super::{DetachReason, DeviceThreadCommand, DeviceThreadEvent, NotServed, Served, ThreadWaker};
 pub use process::DomainWorkers;
 pub(super) use process::{Cut, DeviceWorker};
+pub(super) use question::LOOK_EVERY;
+use question::Look;
 pub(crate) use turn::REFUSALS;
 use turn::{Fault, Heard, Stage, Turn};
 
@@ -48,6 +53,8 @@ pub(crate) const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 const GONE_WITHIN: Duration = Duration::from_secs(7);
 /// How long one that has hung up may take until nothing is left of it, for it to be said how it ended.
 const ENDED_WITHIN: Duration = Duration::from_millis(500);
+/// Messages that are looked through of one that is gone: more than its channel holds.
+const UNHEARD_MAX: usize = 4096;
 /// What helps when the worker failed.
 const AGAIN: &str = "plug it in again";
 
@@ -71,17 +78,16 @@ pub(super) struct Attendant<'a> {
     pub(super) tell: &'a dyn Fn(DeviceThreadEvent),
     /// How long it may take until the guest has the device: [`BEGIN_WITHIN`].
     pub(super) begin_within: Duration,
+    /// How often it is asked whether it serves the device: [`LOOK_EVERY`].
+    pub(super) look_every: Duration,
     /// What is served, for the agent's log.
     pub(super) what: String,
 }
 
 impl Attendant<'_> {
     /// Attends to the worker until nothing is left of it.
-    ///
-    /// # Errors
-    /// The guest has seen nothing of the device; why, in words.
-    pub(super) fn attend(mut self) -> Result<(), NotServed> {
-        let mut turn = Turn::new(Moment::now());
+    pub(super) fn attend(mut self) -> Served {
+        let mut turn = Turn::new(Moment::now(), self.look_every);
         let outcome = loop {
             match self.turn(&mut turn) {
                 Ok(None) => {}
@@ -89,6 +95,9 @@ impl Attendant<'_> {
                 Err(fault) => break Err(fault),
             }
         };
+        // What does what no worker does may have done anything.
+        let carried_nothing = turn.stage == Stage::Opening
+            && !matches!(outcome, Err(Fault::Malformed(_) | Fault::OutOfTurn(_) | Fault::TooMuch));
         let outcome = match outcome {
             Ok(Outcome::Over) => Ok(()),
             Ok(Outcome::Failed(why)) => Err(why),
@@ -97,7 +106,26 @@ impl Attendant<'_> {
             Err(fault) => self.fault(turn.stage, fault),
         };
         self.worker.end();
-        outcome
+        Served { outcome, carried_nothing: carried_nothing && self.has_nothing_unheard() }
+    }
+
+    /// Returns whether a worker that was killed has said nothing by which it may have begun, and that nobody has heard.
+    fn has_nothing_unheard(&self) -> bool {
+        for _ in 0..UNHEARD_MAX {
+            match self.worker.channel.receive() {
+                Ok(None) => return true,
+                Err(error) => return error.kind() == io::ErrorKind::UnexpectedEof,
+                Ok(Some(unheard)) => {
+                    if !matches!(
+                        Message::read(&unheard),
+                        Ok(Message::Authorise | Message::Failed(_))
+                    ) {
+                        return false;
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// Says why a worker that was not told to end is ended, at once: one that the kernel does not let go is waited for afterwards.
@@ -179,7 +207,16 @@ impl Attendant<'_> {
                 }
             }
             Stage::Serving => match turn.gone {
-                None => None,
+                // It has little time to close, and then nobody has it any more.
+                None if turn.closing => None,
+                None => {
+                    match turn.question.look(now, owed.is_some()) {
+                        Look::Nothing => {}
+                        Look::Asks => self.send(Command::Ask)?,
+                        Look::Hangs => return Err(Fault::Hangs),
+                    }
+                    Some(turn.question.wait(now))
+                }
                 Some(since) => {
                     let left = GONE_WITHIN.checked_sub(now.saturating_duration_since(since));
                     if left.is_none_or(|left| left.is_zero()) {

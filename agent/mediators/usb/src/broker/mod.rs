@@ -34,6 +34,7 @@ use policy::Policy;
 use usbhost::{BusId, UsbAuthorization, UsbDevices};
 
 use super::attached::{self, DeviceThreadEvent, DomainSocket};
+use super::budget::Budget;
 use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
 use super::{Command, Domain, Setup, UsbEvent};
 use base::uevent::Uevents;
@@ -84,9 +85,13 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new(setup: Setup, ends: Ends<Command, UsbEvent>) -> io::Result<Self> {
         let Setup { sysfs, switches, domains, policy } = setup;
+        // Those that get devices.
+        let served = domains.iter().filter(|domain| domain.workers.is_ok()).count();
         let open = |Domain { name, sockets, workers }| {
-            let open = |one| DomainSocket::open(one, &name, workers.clone());
-            let sockets: io::Result<Vec<DomainSocket>> = sockets.into_iter().map(open).collect();
+            let budget = Budget::of(served, sockets.len());
+            let open = |one| DomainSocket::open(one, &name, budget.bytes, workers.clone());
+            let sockets = sockets.into_iter().take(budget.devices);
+            let sockets: io::Result<Vec<DomainSocket>> = sockets.map(open).collect();
             Ok((name, sockets?))
         };
         let domains: Vec<(String, Vec<DomainSocket>)> =
@@ -320,7 +325,7 @@ impl Broker {
             Report::Serving(DeviceThreadEvent::Detached(reason, counts)) => {
                 Event::Left { task, reason, counts }
             }
-            Report::Served(outcome) => Event::Served { task, outcome },
+            Report::Served(served) => Event::Served { task, served },
             Report::Failed => Event::ThreadFailed { task },
             Report::Done => return,
         };

@@ -10,7 +10,7 @@ use nix::sys::eventfd::EventFd;
 use usbdescriptors::Share;
 use usbhost::{BusId, Grants, UsbDevices, Vetted};
 
-use crate::attached::{DeviceThreadEvent, NotServed, Serving};
+use crate::attached::{DeviceThreadEvent, Served, Serving};
 use printable::explain;
 use usbsysfs::Identity;
 
@@ -41,7 +41,7 @@ pub(super) enum Report {
     /// It was read, or why it could not be.
     Read(Result<Found, String>),
     /// It was served and let go, or why it could not be.
-    Served(Result<(), NotServed>),
+    Served(Served),
     /// Done; nobody needs to know more.
     Done,
     /// The thread failed at it. What it had of the device is let go.

@@ -12,7 +12,7 @@ use monitor::Denial;
 
 use super::place::Task;
 use super::*;
-use crate::attached::{DetachReason, NotServed};
+use crate::attached::{DetachReason, NotServed, Served};
 use crate::grant::UsbAdmission;
 use crate::lifecycle::CHANGES_MAX;
 use base::mailbox::ThreadHandle;
@@ -20,6 +20,7 @@ use base::sockets::SocketEndpoint;
 use usbsysfs::Identity;
 
 mod bench;
+mod budget;
 mod ending;
 mod monitored;
 mod non_interference;
@@ -275,7 +276,11 @@ fn what_a_worker_says_of_not_beginning_is_in_the_log_and_the_list_and_not_at_the
         bench.events();
         let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
         let id = bench.id.clone();
-        bench.broker.take_report(&id, task, Report::Served(Err(failed)));
+        bench.broker.take_report(
+            &id,
+            task,
+            Report::Served(Served { outcome: Err(failed), carried_nothing: true }),
+        );
         let (events, words) = bench.events();
         assert_eq!(words, [format!("USB device (port 1-4) is not connected:\n{seat}")]);
         assert!(events.iter().all(|event| event.detail["why"] == list), "{events:?}");
@@ -305,7 +310,7 @@ fn a_device_whose_last_task_is_stuck_goes_to_nobody_and_the_list_says_that_it_ha
     let report = bench.report();
     assert_eq!(report.state, "waiting");
     assert!(report.why.contains("its device hangs; pull it out"), "{report:?}");
-    bench.broker.take_report(&id, task, Report::Served(Ok(())));
+    bench.broker.take_report(&id, task, Report::Served(ended()));
     bench.broker.tick(Moment::now() + Duration::from_secs(31));
     assert!(listener.accept().is_ok());
     assert_eq!(bench.kinds(), ["usb-attached"]);

@@ -100,7 +100,7 @@ impl<P> Step<'_, P> {
     /// Notes, as the log says that it is attached, that it has left its domain at once.
     pub(super) fn not_started(&mut self, task: u64, why: String) {
         if self.life.served_by(task).is_some() {
-            self.not_served(task, Some(why.into()));
+            self.not_served(task, Some(why.into()), Some(Counts::default()));
         }
     }
 
@@ -178,13 +178,13 @@ impl<P> Step<'_, P> {
 
     /// Takes it that the task that served it has ended. Normally it has left its domain before; otherwise it could not be served, or,
     /// without a reason, nothing is known of why it left.
-    pub(super) fn not_served(&mut self, task: u64, why: Option<NotServed>) {
+    pub(super) fn not_served(&mut self, task: u64, why: Option<NotServed>, counts: Option<Counts>) {
         if self.life.served_by(task).is_none() {
-            return self.parted(task, None, None);
+            return self.parted(task, None, counts);
         }
         let text = why.as_ref().map_or_else(|| DetachReason::NoVmm.text(), NotServed::text);
         let Some(admitted) = self.leave(text) else { return };
-        self.parted(task, None, None);
+        self.parted(task, None, counts);
         match why {
             Some(why) => self.failed_as(why.text().to_owned(), why.seat_text().to_owned()),
             None => self.wait_again(admitted),

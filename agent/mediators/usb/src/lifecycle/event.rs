@@ -6,7 +6,7 @@ use monitor::{Basis, Denial, Permit};
 use usbdescriptors::Share;
 use usbfilter::Counts;
 
-use crate::attached::{DetachReason, NotServed};
+use crate::attached::{DetachReason, Served};
 use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 
 /// Something that happened, to the device or to what it depends on. `P` is the permit to attach it.
@@ -74,8 +74,8 @@ pub(crate) enum Event<P> {
     /// A task of [`Effect::Start`](super::Effect::Start) ended. If it has not [left](Event::Left) before, it never began.
     Served {
         task: u64,
-        /// Why the device could not be served.
-        outcome: Result<(), NotServed>,
+        /// How it ended.
+        served: Served,
     },
     /// Somebody attaches it by hand.
     AttachByHand {

@@ -54,7 +54,9 @@ use std::time::Duration;
 use clock::Moment;
 use monitor::Denial;
 use usbdescriptors::Share;
+use usbfilter::Counts;
 
+use crate::attached::Served;
 use crate::grant::{Admitted, UsbGrant};
 
 pub(super) use effect::{Effect, Note, Notice};
@@ -411,7 +413,9 @@ impl<P> Step<'_, P> {
             Event::ThreadFailed { task } if self.life.is_read_by(task) => {
                 self.read(task, Err(FAULT.to_owned()));
             }
-            Event::ThreadFailed { task } => self.not_served(task, Some(FAULT.to_owned().into())),
+            Event::ThreadFailed { task } => {
+                self.not_served(task, Some(FAULT.to_owned().into()), None);
+            }
             Event::Judged(judgement) => self.judged(judgement),
             Event::Admitted { request, permit } => self.admitted(request, permit),
             Event::Connected { admitted, connection } => self.connected(admitted, connection),
@@ -420,7 +424,9 @@ impl<P> Step<'_, P> {
             Event::NotStarted { task, why } => self.not_started(task, why),
             Event::Begun { task } => self.begun(task),
             Event::Left { task, reason, counts } => self.left(task, reason, counts),
-            Event::Served { task, outcome } => self.not_served(task, outcome.err()),
+            Event::Served { task, served: Served { outcome, carried_nothing } } => {
+                self.not_served(task, outcome.err(), carried_nothing.then(Counts::default));
+            }
             Event::AttachByHand { domain, request } => self.attach_by_hand(domain, request),
             Event::DetachByHand { request } => self.detach_by_hand(request),
             Event::RulesChanged { would_get, basis } => {

@@ -47,6 +47,7 @@ impl Given {
             read_only: true,
             speed: LinkSpeed::High,
             share: Share::Whole,
+            budget: 1 << 20,
             descriptors,
             others: Vec::new(),
         };

@@ -70,6 +70,57 @@ fn what_a_guest_does_again_and_again_floods_nobody() {
     thread.join().unwrap().unwrap();
 }
 
+/// Asks the worker whether it serves its device, and waits for the answer; passes over refusals.
+fn is_served(agent: &Agent) {
+    agent.tell(Command::Ask);
+    loop {
+        match agent.hears().expect("it answers") {
+            Message::Serving => return,
+            Message::Refused { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_worker_answers_that_it_serves_whatever_its_guest_takes_and_its_device_says() {
+    // Nothing happens.
+    let (mut guest, agent, thread) = served();
+    guest.hears_of(|body| matches!(body, Body::DeviceConnect(_)));
+    (0..3).for_each(|_| is_served(&agent));
+    // The device does not answer, and the guest has asked for as much as it may.
+    let ask =
+        |length| Bulk { endpoint: INPUT, status: Status::Success, length, stream: 0, data: vec![] };
+    for id in 100..200 {
+        guest.says(id, Body::Bulk(ask(128 * 1024)));
+    }
+    is_served(&agent);
+    // The guest takes nothing, and what it asked for lies unread.
+    guest.stream.set_nonblocking(true).unwrap();
+    let mut unsent = 0;
+    for id in 1000..1_000_000 {
+        let packet = Packet { id, body: request(0x80, 6, 18) };
+        guest.session.send(&packet).unwrap();
+        while let Ok(count @ 1..) = guest.stream.write(guest.session.output()) {
+            guest.session.sent(count);
+            unsent = 0;
+        }
+        // It is full, and stays so.
+        if guest.session.output().len() > 64 * 1024 {
+            unsent += 1;
+            std::thread::sleep(Duration::from_millis(10));
+            if unsent > 50 {
+                break;
+            }
+        }
+    }
+    assert!(unsent > 50, "its worker reads on and on");
+    (0..3).for_each(|_| is_served(&agent));
+    drop(guest);
+    assert_eq!(until_detached(&agent).1, Reason::NoVmm);
+    thread.join().unwrap().unwrap();
+}
+
 #[test]
 fn a_guest_that_goes_or_says_nothing_known_is_told_to_the_agent() {
     let (mut guest, agent, thread) = served();

@@ -1,6 +1,7 @@
 //! Programs in the worker's place that do what a worker does that was taken over, with more rights than it has: they are in no sandbox.
 
 mod ending;
+mod hanging;
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -26,6 +27,7 @@ fn job() -> Job {
         read_only: true,
         speed: Speed::High,
         share: Share::Interfaces([1].into()),
+        budget: 1 << 20,
         descriptors: vec![18, 1],
         others: Vec::new(),
     }
@@ -36,6 +38,7 @@ fn job() -> Job {
 struct Came {
     told: Vec<DeviceThreadEvent>,
     outcome: Result<(), NotServed>,
+    carried_nothing: bool,
     authorised: usize,
     took: Duration,
     /// What its VMM was sent.
@@ -102,7 +105,7 @@ fn attend_before(
     let (told, authorised) = (RefCell::new(Vec::new()), Cell::new(0));
     let began = Moment::now();
     during(&sender, &waker, None);
-    let outcome = Attendant {
+    let Served { outcome, carried_nothing } = Attendant {
         worker,
         commands: &commands,
         waker: &waker,
@@ -116,6 +119,7 @@ fn attend_before(
             told.borrow_mut().push(event);
         },
         begin_within: Duration::from_secs(4),
+        look_every: LOOK_EVERY,
         what: "a device".to_owned(),
     }
     .attend();
@@ -125,7 +129,8 @@ fn attend_before(
     vmm.set_nonblocking(true).unwrap();
     // Children of a script's own may have the stream still.
     let _ = vmm.read_to_end(&mut sent);
-    Came { told: told.into_inner(), outcome, authorised: authorised.get(), took, vmm: sent }
+    let (told, authorised) = (told.into_inner(), authorised.get());
+    Came { told, outcome, carried_nothing, authorised, took, vmm: sent }
 }
 
 fn attend(script: &str) -> Came {
@@ -185,12 +190,17 @@ fn whatever_stands_in_the_workers_place_before_it_has_begun_costs_its_device_alo
     ] {
         let came = attend(script);
         let said = failed(&came);
+        // One that does what no worker does may have done anything.
+        let keeps_to_it =
+            !["no message", "may not", "interfaces are new"].iter().any(|lie| why.contains(lie));
+        assert_eq!(came.carried_nothing, keeps_to_it, "{script}");
         assert!(said.contains(why) && said.contains("plug it in again"), "{script}: {said}");
         assert!(came.took < Duration::from_secs(30), "{script}: {:?}", came.took);
         assert!(came.authorised <= 9, "{script}: {}", came.authorised);
     }
     let came = attend(r"printf '\005its node is gone\033[2J'; exit 0");
     assert_eq!(failed(&came), "what serves it says \"its node is gone\\u{1b}[2J\"");
+    assert!(came.carried_nothing);
     assert!(!came.outcome.unwrap_err().seat_text().contains("node"));
 }
 
@@ -227,6 +237,7 @@ fn whatever_stands_in_the_workers_place_later_has_its_device_detached_once_in_wo
         assert!(came.refusals() <= 64, "{script}: {}", came.refusals());
         assert!(came.authorised <= 9, "{script}: {}", came.authorised);
         assert!(came.took < Duration::from_secs(30), "{script}: {:?}", came.took);
+        assert!(!came.carried_nothing, "it had begun: {script}");
     }
 }
 
@@ -298,7 +309,7 @@ fn a_worker_that_is_to_close_closes_and_one_that_does_not_is_cut() {
         }
     };
     let came = attend_with("exec sleep 1000", Some(1), &at_once);
-    assert!(came.outcome.is_ok() && came.told.is_empty(), "{came:?}");
+    assert!(came.outcome.is_ok() && came.told.is_empty() && came.carried_nothing, "{came:?}");
 }
 
 #[test]
@@ -340,9 +351,10 @@ fn a_worker_that_is_cut_is_killed_at_once_though_its_thread_waits_for_the_device
         },
         tell: &|event| told.borrow_mut().push(event),
         begin_within: Duration::from_secs(4),
+        look_every: LOOK_EVERY,
         what: "a device".to_owned(),
     };
-    attendant.attend().unwrap();
+    attendant.attend().outcome.unwrap();
     assert!(died.get(), "it had the device for as long as its thread waited");
     assert!(matches!(told.into_inner()[..], [DeviceThreadEvent::Begun]), "it did not fail");
     // One that is started afterwards does not live on.
@@ -366,6 +378,7 @@ fn nothing_is_left_of_a_worker_whose_thread_fails_when_what_it_has_of_the_device
         authorise: &|| None,
         tell: &|_| panic!("a fault"),
         begin_within: Duration::from_secs(4),
+        look_every: LOOK_EVERY,
         what: "a device".to_owned(),
     };
     let attending = std::panic::AssertUnwindSafe(|| attendant.attend());
@@ -422,6 +435,7 @@ fn any_message() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => Just(Message::Authorise.write()),
         2 => Just(Message::Begun.write()),
+        1 => Just(Message::Serving.write()),
         6 => (any::<u64>(), ".{0,40}").prop_map(|(times, what)| Message::Refused { times, what }.write()),
         1 => (reasons, ".{0,600}").prop_map(move |(reason, why)| {
             Message::Detached { reason, counts: counts.clone(), why }.write()
@@ -438,7 +452,7 @@ proptest! {
         closing in any::<bool>(),
     ) {
         let now = Moment::now();
-        let mut turn = Turn::new(now);
+        let mut turn = Turn::new(now, LOOK_EVERY);
         turn.closing = closing;
         let (mut begun, mut ended, mut refused, mut authorised) = (false, false, 0, 0);
         for bytes in &messages {

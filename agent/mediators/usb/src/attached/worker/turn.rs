@@ -12,6 +12,7 @@ use worker_link::Malformed;
 use worker_link::usb::{Message, Reason};
 
 use super::super::{DetachReason, DeviceThreadEvent};
+use super::question::Question;
 
 /// Audit entries of refusals for one device; the rest are counted in the entry at its end.
 pub(crate) const REFUSALS: Rate = Rate { burst: 64, every: Duration::from_secs(60) };
@@ -36,6 +37,8 @@ pub(super) enum Fault {
     Deaf(#[source] io::Error),
     #[error("it has not begun in time")]
     NotBegun,
+    #[error("it has not answered for a minute: it hangs, or its device does")]
+    Hangs,
     #[error("its agent cannot wait for it")]
     Wait(#[source] Errno),
     #[error("it said that its VMM has gone, which has not")]
@@ -80,6 +83,9 @@ pub(super) struct Turn {
     pub(super) gone: Option<Moment>,
     /// It waits for the interfaces that are served to be authorised.
     asked: bool,
+    /// Whether it serves the device, as it is asked while it does.
+    pub(super) question: Question,
+    look_every: Duration,
     /// They were authorised since it was told to close.
     hurried: bool,
     messages: RateLimiter,
@@ -88,7 +94,8 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(now: Moment) -> Self {
+    /// Begins. A worker that serves the device is asked every `look_every` whether it does.
+    pub(super) fn new(now: Moment, look_every: Duration) -> Self {
         Self {
             stage: Stage::Opening,
             closing: false,
@@ -96,6 +103,8 @@ impl Turn {
             since: now,
             gone: None,
             asked: false,
+            question: Question::new(look_every, now),
+            look_every,
             hurried: false,
             messages: RateLimiter::new(MESSAGES),
             refusals: RateLimiter::new(REFUSALS),
@@ -147,6 +156,7 @@ impl Turn {
                 self.enter(Stage::Serving, now);
                 // It has its time to see that itself.
                 self.gone = self.gone.map(|_| now);
+                self.question = Question::new(self.look_every, now);
                 Heard::Tell(DeviceThreadEvent::Begun)
             }
             (Stage::Opening, Message::Failed(why)) => Heard::Failed(quoted(&why)),
@@ -169,6 +179,8 @@ impl Turn {
                 let reason = self.reason(reason, &why);
                 Heard::Tell(DeviceThreadEvent::Detached(reason, Some(counts)))
             }
+            (Stage::Serving, Message::Serving) if self.question.answered() => Heard::Nothing,
+            (_, Message::Serving) => return Err(Fault::OutOfTurn("that it serves its device")),
             (_, Message::Authorise) => return Err(Fault::OutOfTurn("that interfaces are new")),
             (_, Message::Begun) => return Err(Fault::OutOfTurn("that it has begun")),
             (_, Message::Failed(_)) => return Err(Fault::OutOfTurn("that it cannot begin")),

@@ -189,7 +189,8 @@ fn a_device_that_cannot_be_opened_has_left_its_domain_at_once_and_is_not_said_to
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
     let mut bench = Bench::waiting(&socket);
-    for failed in [Report::Served(Err("it is in use".to_owned().into())), Report::Failed] {
+    let in_use = Served { outcome: Err("it is in use".to_owned().into()), carried_nothing: true };
+    for (failed, known) in [(Report::Served(in_use), true), (Report::Failed, false)] {
         bench.broker.tick(Moment::now() + AGAIN);
         bench.permit();
         bench.events();
@@ -202,6 +203,7 @@ fn a_device_that_cannot_be_opened_has_left_its_domain_at_once_and_is_not_said_to
         let [detached, failed] = &events[..] else { panic!("{events:?}") };
         assert_eq!((detached.kind, failed.kind), ("usb-detached", "usb-failed"));
         assert!(detached.detail.get("device_hangs").is_none_or(|hangs| hangs.is_null()));
+        assert_eq!(carried(detached), known.then_some(0), "a thread that failed does not know");
         bench.broker.tick(Moment::now() + Duration::from_secs(1));
         assert!(bench.events().0.is_empty(), "nothing of it is left");
         bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), None));
@@ -274,6 +276,44 @@ fn a_device_to_which_the_monitor_says_no_for_good_is_not_connected_to_its_domain
         assert_eq!(bench.told(), ["switch off"]);
         bench.broker.tick(Moment::now() + AGAIN);
         assert!(bench.kinds().is_empty());
+    }
+}
+
+/// Returns how many bytes an entry says went to and fro, if it says that.
+fn carried(entry: &Record) -> Option<u64> {
+    let bytes = |field| entry.detail.get(field).and_then(serde_json::Value::as_u64);
+    Some(bytes("bytes_to_device")? + bytes("bytes_to_guest")? + bytes("refused")?)
+}
+
+#[test]
+fn a_device_that_is_taken_away_before_its_worker_began_has_carried_nothing_by_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, _listener) = vmm(dir.path());
+    for (in_time, carried_nothing) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut bench = Bench::waiting(&socket);
+        bench.broker.tick(Moment::now() + AGAIN);
+        bench.permit();
+        bench.events();
+        let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+        bench.broker.command(Command::Detach(bench.id.clone(), Some(7)));
+        let mut entries = Vec::new();
+        if !in_time {
+            // It is cut off, and whether it had begun is not known before nothing is left of its worker.
+            bench.broker.tick(Moment::now() + LEAVE_WITHIN);
+            entries.extend(bench.events().0);
+            assert_eq!(entries.len(), 1, "{entries:?}");
+        }
+        let id = bench.id.clone();
+        let served = Served { outcome: Ok(()), carried_nothing };
+        bench.broker.take_report(&id, task, Report::Served(served));
+        entries.extend(bench.events().0);
+        let said: Vec<_> = entries.iter().map(|entry| (entry.kind, carried(entry))).collect();
+        let expected: &[(&str, Option<u64>)] = match (in_time, carried_nothing) {
+            (true, true) => &[("usb-detached", Some(0))],
+            (false, true) => &[("usb-detached", None), ("usb-counted", Some(0))],
+            (_, false) => &[("usb-detached", None)],
+        };
+        assert_eq!(said, expected);
     }
 }
 

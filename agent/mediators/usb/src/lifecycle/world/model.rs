@@ -7,7 +7,7 @@ use clock::Moment;
 use usbfilter::Counts;
 
 use super::*;
-use crate::attached::DetachReason;
+use crate::attached::{DetachReason, Served};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -128,9 +128,12 @@ impl Life {
                 (world.authorised, world.hosts) = (false, None);
                 Ok(())
             }
-            Some((task, Job::Serve { .. })) => {
-                self.drive(world, START, Event::Served { task, outcome: Ok(()) }, lucky)
-            }
+            Some((task, Job::Serve { .. })) => self.drive(
+                world,
+                START,
+                Event::Served { task, served: Served { outcome: Ok(()), carried_nothing: false } },
+                lucky,
+            ),
             _ => Ok(()),
         }
     }
@@ -184,7 +187,8 @@ impl Life {
             }
             Step::CannotServe => {
                 world.tasks.pop_front();
-                Event::Served { task: first, outcome: Err(String::new().into()) }
+                let outcome = Err(String::new().into());
+                Event::Served { task: first, served: Served { outcome, carried_nothing: true } }
             }
             Step::Leave(reason) => {
                 if let Some((_, Job::Serve { left, .. })) = world.tasks.front_mut() {

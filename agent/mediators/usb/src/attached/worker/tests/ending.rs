@@ -41,9 +41,11 @@ fn attend_telling(
         authorise: &|| None,
         tell: &|event| tell(pid, &sender, &cut, &event),
         begin_within: Duration::from_secs(60),
+        look_every: LOOK_EVERY,
         what: "a device".to_owned(),
     }
-    .attend();
+    .attend()
+    .outcome;
     (outcome, began.elapsed())
 }
 
@@ -76,7 +78,7 @@ fn a_worker_that_says_that_it_leaves_and_stays_is_killed_as_one_that_says_nothin
 #[test]
 fn a_worker_that_is_to_close_waits_once_for_no_turn_to_have_its_interfaces_authorised() {
     let now = Moment::now();
-    let mut turn = Turn::new(now);
+    let mut turn = Turn::new(now, LOOK_EVERY);
     turn.hear(now, &Message::Begun.write()).unwrap();
     let ask = |turn: &mut Turn| {
         turn.hear(now, &Message::Authorise.write()).unwrap();
@@ -126,7 +128,7 @@ fn a_worker_whose_vmm_goes_before_the_guest_has_the_device_does_not_keep_it_for_
     assert!(took < Duration::from_secs(30), "{took:?}");
     // One that has begun has its time from then.
     let now = Moment::now();
-    let mut turn = Turn::new(now);
+    let mut turn = Turn::new(now, LOOK_EVERY);
     turn.gone = Some(now);
     let later = now + GONE_WITHIN;
     turn.hear(later, &Message::Begun.write()).unwrap();
@@ -154,4 +156,34 @@ fn a_device_is_reset_when_nothing_is_left_of_its_worker_also_by_a_thread_that_fa
     }
     // One that no worker had stays as it is.
     drop(Afterwards::new(&|| panic!("nobody had it")));
+}
+
+#[test]
+fn what_a_worker_carried_that_was_killed_before_anybody_heard_it_begin_is_not_said_to_be_nothing() {
+    for (says, carried_nothing) in [
+        ("", true),
+        (r"printf '\001'", true),
+        (BEGUN, false),
+        (r"printf '\001'; printf '\002'", false),
+        ("printf noise", false),
+    ] {
+        let (_dir, mut worker, vmm) = started(&format!("{says}\nprintf said >&0; exec sleep 1000"));
+        // All that it says is there, and its thread has not come round to it.
+        vmm.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        (&vmm).read_exact(&mut [0; 4]).unwrap();
+        worker.process.end();
+        let (cut, waker, (_sender, commands)) = (Cut::default(), waker(), mpsc::channel());
+        let attendant = Attendant {
+            worker,
+            commands: &commands,
+            waker: &waker,
+            cut: &cut,
+            authorise: &|| None,
+            tell: &|event| panic!("{event:?}"),
+            begin_within: Duration::from_secs(60),
+            look_every: LOOK_EVERY,
+            what: "a device".to_owned(),
+        };
+        assert_eq!(attendant.has_nothing_unheard(), carried_nothing, "{says}");
+    }
 }
