@@ -5,6 +5,7 @@ mod deeds;
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
@@ -127,6 +128,11 @@ fn a_reader_that_hangs_is_named_as_what_it_is_and_not_as_an_agent_that_is_missin
     ward.internet.read_to_end(&mut Vec::new()).unwrap();
     ward.hotkey(Hotkey::Copy, 1);
     ward.said("INTERNET cannot copy or paste: what reads its clipboard has failed");
+    // The next one works, and has nothing to read: its guest has no agent any more.
+    ward.internet = UnixStream::connect(ward.dir.path().join("internet")).unwrap();
+    is_said_when_copied(&ward, |words| words.contains("no clipboard agent runs there"));
+    ward.reconnects();
+    ward.text_crosses(SAYS_NOTHING);
 }
 
 #[test]
@@ -231,23 +237,29 @@ fn without_the_program_nothing_is_copied_and_it_is_said() {
     for reading in [None, Some(Program::script("/nonexistent/worker".into()))] {
         let workers = Workers { reading, decoding: None };
         let ward = Ward::unannounced(TEXT, workers);
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            ward.hotkey(Hotkey::Copy, 1);
-            let mut words = String::new();
-            ward.wait(|event| match event {
-                ClipboardEvent::Completed(_, outcome) => {
-                    words.clone_from(&outcome.words);
-                    true
-                }
-                _ => false,
-            });
-            if words.starts_with("INTERNET cannot copy or paste: what reads its clipboard") {
-                break;
+        let says = "INTERNET cannot copy or paste: what reads its clipboard";
+        is_said_when_copied(&ward, |words| words.starts_with(says));
+    }
+}
+
+/// Presses the copy hotkey in the Internet desktop again and again, until this is said.
+fn is_said_when_copied(ward: &Ward, wanted: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        ward.hotkey(Hotkey::Copy, 1);
+        let mut words = String::new();
+        ward.wait(|event| match event {
+            ClipboardEvent::Completed(_, outcome) => {
+                words.clone_from(&outcome.words);
+                true
             }
-            assert!(Instant::now() < deadline, "{words}");
-            std::thread::sleep(Duration::from_millis(500));
+            _ => false,
+        });
+        if wanted(&words) {
+            return;
         }
+        assert!(Instant::now() < deadline, "{words}");
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 

@@ -19,7 +19,7 @@ impl ClipboardMediator {
             return self.complete(ticket, too_often());
         }
         if !self.guests.get(from).is_some_and(Guest::has_agent) {
-            return self.complete(ticket, self.no_agent(from));
+            return self.complete(ticket, self.no_agent(from, now));
         }
         let Some(media_type) = self.guests.get(from).and_then(Guest::best) else {
             return self.complete(ticket, nothing_copied(&shown));

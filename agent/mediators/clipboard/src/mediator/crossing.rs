@@ -216,7 +216,7 @@ impl ClipboardMediator {
         let to = permit.grant().to;
         let Some(guest) = self.guests.get_mut(to).filter(|guest| guest.has_agent()) else {
             self.not_delivered(to, "its agent is gone");
-            return self.complete(ticket, self.no_agent(to).by(&by));
+            return self.complete(ticket, self.no_agent(to, now).by(&by));
         };
         let words = if guest.offer(permit, now) {
             Outcome::yes(format!("Ready: {what}.\nPress Ctrl+V where it belongs."))

@@ -6,7 +6,9 @@ use monitor::Permit;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
-use super::limits::{AGAIN, CHECK_EVERY, FAULT_ENTRIES, OFFERED_FOR, UNREAD_CHECKS};
+use super::limits::{
+    AGAIN, CHECK_EVERY, FAULT_ENTRIES, OFFERED_FOR, READER_SILENCE, UNREAD_CHECKS,
+};
 use super::requests::Requests;
 use super::{DomainIndex, Paste, Time};
 use crate::grant::PermittedContent;
@@ -49,7 +51,7 @@ pub(super) struct Guest {
     pub(super) sending: Option<Offer>,
     /// What it was asked for, as its reader was told.
     pub(super) requests: Requests,
-    /// Whether something reads its stream, as far as is known.
+    /// Whether something reads its stream, as was last known: [`Self::reading`] says it now.
     pub(super) reading: Reading,
     unheard: Unheard,
     faults: Faults,
@@ -62,7 +64,7 @@ pub(super) enum Reading {
     Works,
     /// Nothing can be started that does.
     DoesNotStart,
-    /// The last that did has failed, and its successor has not been heard yet.
+    /// The last that did has failed, and its successor has not been heard yet, nor is known to have nothing to say.
     Failed,
 }
 
@@ -73,6 +75,8 @@ struct Unheard {
     checks: u32,
     /// When the next check is.
     again: Time,
+    /// Since when none has lain there.
+    none_since: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -154,17 +158,27 @@ impl Guest {
 
     /// Handles that bytes of it lie unread, or do not any more. Returns whether they have for too long.
     pub(super) fn checked_unread(&mut self, unread: bool, now: Time) -> bool {
-        let Unheard { checks, again } = &mut self.unheard;
+        let Unheard { checks, again, none_since } = &mut self.unheard;
         if !unread {
+            none_since.get_or_insert(now);
             if std::mem::take(checks) > 0 {
                 *again = now.saturating_add(CHECK_EVERY);
             }
             return false;
         }
+        *none_since = None;
         *again = now.saturating_add(CHECK_EVERY);
         let before = *checks;
         *checks = before.saturating_add(1);
         before >= UNREAD_CHECKS
+    }
+
+    /// Returns whether something reads its stream, as far as is known. The last reader's failure is over when its successor has said something, and also when that
+    /// had nothing to read for as long as one that hangs is found in, or when there is no stream for so long that one might be: then its guest has no agent.
+    pub(super) fn reading(&self, now: Time) -> Reading {
+        let since = if self.connected { self.unheard.none_since } else { Some(self.faults.until) };
+        let no_agent = since.is_some_and(|since| now >= since.saturating_add(READER_SILENCE));
+        if self.reading == Reading::Failed && no_agent { Reading::Works } else { self.reading }
     }
 
     /// Handles that its reader has said something, whatever that is: it does not hang.

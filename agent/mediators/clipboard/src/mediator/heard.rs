@@ -30,6 +30,7 @@ impl ClipboardMediator {
         let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
             return Ok(());
         };
+        guest.reader_said_something();
         if guest.hung_up
             && matches!(
                 event,
@@ -39,7 +40,6 @@ impl ClipboardMediator {
             // There is nobody left to answer, nor to be asked.
             return Ok(());
         }
-        guest.reader_said_something();
         match event {
             Event::Announce { request, capabilities } => {
                 guest.announced(request, Capabilities(capabilities));

@@ -292,7 +292,7 @@ impl ClipboardMediator {
             return self.complete(ticket, too_often());
         }
         if !self.guests.get(to).is_some_and(Guest::has_agent) {
-            return self.complete(ticket, self.no_agent(to));
+            return self.complete(ticket, self.no_agent(to, now));
         }
         self.judge(Pressed { from, to, media_type, content, sha256, ticket }, now);
     }
@@ -389,10 +389,10 @@ impl ClipboardMediator {
     }
 
     /// Returns that this domain can neither copy nor paste, and why.
-    fn no_agent(&self, index: DomainIndex) -> Outcome {
+    fn no_agent(&self, index: DomainIndex, now: Time) -> Outcome {
         let name = self.name(index);
         let label = label(&self.policy, &name);
-        match self.guests.get(index).map(|guest| guest.reading) {
+        match self.guests.get(index).map(|guest| guest.reading(now)) {
             Some(Reading::DoesNotStart) => words::reader_missing(label),
             Some(Reading::Failed) => words::reader_failed(label),
             Some(Reading::Works) | None => words::no_agent(label),

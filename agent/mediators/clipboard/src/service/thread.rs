@@ -168,6 +168,7 @@ impl Service {
             if !reader.start(connection.to_be_read(), now) {
                 return self.mediator.reader_missing(index, now);
             }
+            self.check_unread(index, false, now);
             return self.write(index);
         }
         if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| outbox.waits_for_guest())

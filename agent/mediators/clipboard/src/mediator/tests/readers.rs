@@ -3,7 +3,7 @@
 use worker_link::clipboard::Event;
 
 use super::world::{A, B, CAPABLE, TEXT, World, allowed, announce, give, grab, pasted};
-use crate::mediator::limits::{AGAIN, CHECK_EVERY, PULL_SILENCE, UNREAD_CHECKS};
+use crate::mediator::limits::{AGAIN, CHECK_EVERY, PULL_SILENCE, READER_SILENCE, UNREAD_CHECKS};
 use crate::mediator::{Hotkey, ReaderFault, Time};
 
 fn announces() -> Event {
@@ -210,6 +210,55 @@ fn a_reader_that_says_nothing_of_what_its_guest_said_is_found_out_and_named_as_w
     assert!(world.last_words().contains("no clipboard agent runs there"));
     world.disconnected.pop();
     only_its_stream_is_lost(world, "silent");
+}
+
+/// Presses the copy hotkey in B: whether that says that what reads its clipboard has failed; otherwise that no agent runs there.
+fn is_said_to_have_failed(world: &mut World) -> bool {
+    world.hotkey(Hotkey::Copy, B);
+    let words = world.last_words();
+    let failed =
+        words.starts_with("INTERNET cannot copy or paste: what reads its clipboard has failed");
+    assert!(failed || words.contains("no clipboard agent runs there"), "{words}");
+    failed
+}
+
+#[test]
+fn that_a_reader_failed_is_said_no_more_when_its_successor_has_nothing_to_read_or_there_is_no_stream()
+ {
+    // A successor whose guest says nothing: it has no agent.
+    let mut world = unannounced();
+    world.mediator.reader_failed(B, world.now);
+    world.settle();
+    assert!(is_said_to_have_failed(&mut world));
+    world.wait(AGAIN.0);
+    world.connected(B);
+    world.mediator.checked_unread(B, false, world.now).unwrap();
+    world.wait(READER_SILENCE - CHECK_EVERY);
+    assert!(is_said_to_have_failed(&mut world), "it may hang as well");
+    // Something of its guest's lies there: whether it reads that is not known.
+    world.mediator.checked_unread(B, true, world.now).unwrap();
+    world.wait(CHECK_EVERY);
+    assert!(is_said_to_have_failed(&mut world));
+    world.mediator.checked_unread(B, false, world.now).unwrap();
+    world.wait(READER_SILENCE);
+    assert!(!is_said_to_have_failed(&mut world));
+    // Its desktop does not run: no stream begins.
+    let mut world = unannounced();
+    world.mediator.reader_failed(B, world.now);
+    world.settle();
+    world.wait(READER_SILENCE);
+    assert!(is_said_to_have_failed(&mut world), "its pause is hardly over");
+    world.wait(AGAIN.0);
+    assert!(!is_said_to_have_failed(&mut world));
+    // What is said of a guest that has hung up is said all the same.
+    let mut world = unannounced();
+    world.mediator.reader_failed(B, world.now);
+    world.settle();
+    world.connected(B);
+    world.mediator.hung_up(B, world.now);
+    assert!(is_said_to_have_failed(&mut world));
+    world.lies(B, &announces(), b"");
+    assert!(!is_said_to_have_failed(&mut world));
 }
 
 /// B's stream begins, and its agent says nothing of itself.
