@@ -1,15 +1,19 @@
 //! The worker that serves a device: what it has, and what its end costs.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::agent::Agent;
 use tests::confinement::is_nobody_nowhere;
+use tests::patience::patience;
 use tests::ward::Ward;
 use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
 
-use super::{MIB, Ports, disk_in, is_attached, mediation, no_disk_on_host, run, until, wait_for};
+use super::{
+    MIB, Ports, devices, disk_in, is_attached, mediation, no_disk_on_host, run, until, wait_for,
+};
 
 /// Whom the workers of the first domain run as.
 const OF_FIRST_DOMAIN: u32 = 63_998;
@@ -18,7 +22,7 @@ const OF_FIRST_DOMAIN: u32 = 63_998;
 fn a_usb_devices_worker_is_nobody_nowhere_and_its_end_costs_its_device_alone(
     ward: &Ward,
 ) -> Outcome {
-    mediation(ward, &[has_its_device_alone, is_killed])
+    mediation(ward, &[has_its_device_alone, hangs, is_killed])
 }
 
 /// Returns the workers that serve USB devices.
@@ -60,19 +64,60 @@ fn has_its_device_alone(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -
     Ok(())
 }
 
+/// Returns how often the kernel's log says that this device was reset.
+fn resets_of(ward: &Ward, device: &Value) -> Outcome<usize> {
+    let place = device["bus_id"].as_str().unwrap_or_default().replace('.', "\\.");
+    ensure!(!place.is_empty(), "it is at no place: {device}");
+    let log = format!("dmesg | grep -c 'usb {place}: reset .* USB device number'; true");
+    let count = ward.pc.sh(&log)?;
+    count.trim().parse().map_err(|_| Failure(format!("no number: {count}")))
+}
+
+fn hangs(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
+    ward.pc.progress("a stick's worker hangs: it is found out, and the stick is reset");
+    let (clinical, internet) = (agent.probe("clinical"), agent.probe("internet"));
+    let stick = wait_for(agent, "stick", is_attached("read-only"))?;
+    let before = resets_of(ward, &stick)?;
+    ward.pc.sh(&format!("kill -STOP {}", the_worker(ward)?))?;
+    // Seven looks, ten seconds apart, the first of which asks.
+    let found = Instant::now() + patience(Duration::from_secs(100));
+    let words = "what serves it failed: it has not answered for a minute";
+    loop {
+        internet.ask(json!({"op": "timing"}))?;
+        let blocked = |device: &Value| {
+            device["state"] == "blocked"
+                && device["why"].as_str().is_some_and(|why| why.contains(words))
+        };
+        let all = devices(agent)?;
+        if all.iter().any(blocked) {
+            break;
+        }
+        ensure!(Instant::now() < found, "a worker that hangs is not found out: {all:?}");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    disk_in(&clinical, false)?;
+    until("nobody resets the stick for its next guest", || Ok(resets_of(ward, &stick)? > before))?;
+    no_disk_on_host(ward)?;
+    ensure!(workers(ward)?.is_empty(), "a worker is left");
+    ports.pull("patient")?;
+    until("the stick that was pulled is listed", || {
+        Ok(devices(agent)?.iter().all(|device| device["state"] != "blocked"))
+    })?;
+    ports.plug("patient", "PATIENT1")?;
+    wait_for(agent, "stick that is back", is_attached("read-only"))?;
+    disk_in(&clinical, true)
+}
+
 fn is_killed(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     ward.pc.progress("a stick's worker is killed while the stick is read");
     let (clinical, internet) = (agent.probe("clinical"), agent.probe("internet"));
-    wait_for(agent, "stick", is_attached("read-only"))?;
+    let stick = wait_for(agent, "stick", is_attached("read-only"))?;
     run(
         &clinical,
         "(while [ -b /dev/sda ]; do echo 3 > /proc/sys/vm/drop_caches; head -c 1048576 /dev/sda; done) >/dev/null 2>&1 &",
     )?;
     // The guest has it, and its worker answers it: nobody resets it.
-    let resets = || -> Outcome<usize> {
-        let count = ward.pc.sh("dmesg | grep -c ': reset .* USB device number'; true")?;
-        count.trim().parse().map_err(|_| Failure(format!("no number: {count}")))
-    };
+    let resets = || resets_of(ward, &stick);
     let before = resets()?;
     ward.pc.sh(&format!("kill -9 {}", the_worker(ward)?))?;
     internet.ask(json!({"op": "timing"}))?;
@@ -96,7 +141,7 @@ fn is_killed(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     ward.pc.progress("plugged in again it is read again");
     ports.pull("patient")?;
     until("the stick that was pulled is listed", || {
-        Ok(super::devices(agent)?.iter().all(|device| device["state"] != "blocked"))
+        Ok(devices(agent)?.iter().all(|device| device["state"] != "blocked"))
     })?;
     ports.plug("patient", "PATIENT1")?;
     wait_for(agent, "stick that is back", is_attached("read-only"))?;
