@@ -10,7 +10,9 @@
 mod artefacts;
 mod groups;
 mod readers;
+mod served;
 mod usb;
+mod usbfs;
 
 use std::fs;
 use std::io::Cursor;
