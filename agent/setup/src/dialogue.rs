@@ -63,7 +63,7 @@ impl Dialogue for Terminal {
     }
 
     fn confirm(&mut self, text: &str) -> Result<bool, Unanswered> {
-        at_a_terminal(&format!("\n{text} [y/n] "), "write y or n", notation::meant::yes_or_no)
+        at_a_terminal(&format!("\n{text} [y/n] "), "write y or n", yes_or_no)
     }
 }
 
@@ -105,6 +105,12 @@ fn ask<T>(
         show(&format!("that is none of the answers: {hint}\n"));
     }
     Err(Unanswered::NotUnderstood)
+}
+
+/// Returns what is meant by the answer to `[y/n]`. A number answers a question with numbered choices, and may have been written before this one was read.
+fn yes_or_no(line: &str) -> Option<bool> {
+    let is_number = line.parse::<u64>().is_ok();
+    (!is_number).then(|| notation::meant::yes_or_no(line)).flatten()
 }
 
 /// Returns the place of the choice that is meant: by its number, by the word before its colon, or by a yes or no where it is between `true` and `false`.
@@ -153,6 +159,19 @@ mod tests {
             assert_eq!(place(line, &cards), None, "{line}");
         }
         assert_eq!((place("0", &pair), place("3", &pair), place("", &pair)), (None, None, None));
+    }
+
+    #[test]
+    fn a_number_agrees_to_nothing() {
+        for (yes, no) in [("y", "n"), ("Yes", "NO"), ("예", "아니오")] {
+            assert_eq!((yes_or_no(yes), yes_or_no(no)), (Some(true), Some(false)), "{yes} {no}");
+        }
+        for line in ["1", "0", "01", "2", ""] {
+            assert_eq!(yes_or_no(line), None, "{line}");
+        }
+        let (answer, shown) = asked("1\ny\n", yes_or_no);
+        assert_eq!(answer, Ok(true));
+        assert!(shown.contains("none of the answers"), "{shown}");
     }
 
     #[test]
