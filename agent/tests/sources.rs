@@ -270,6 +270,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/domains/src/cgroup.rs", "the kernel's"),
     ("agent/domains/src/process.rs", "the kernel's"),
     ("agent/domains/src/record.rs", "the kernel's: which boot this is"),
+    ("agent/domains/src/remains.rs", "the kernel's: what is in a cgroup"),
     ("agent/setup/src/effects.rs", "the terminal"),
     ("agent/setup/src/encryption.rs", "the firmware's, by the kernel: whether Secure Boot is on"),
     ("agent/setup/src/hardware.rs", "the kernel's"),

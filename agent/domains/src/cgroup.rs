@@ -313,17 +313,17 @@ fn slice(own: &str) -> Option<PathBuf> {
 }
 
 /// Returns the name of the group of an agent's domains.
-fn group_of(runtime: &Path) -> String {
+pub(super) fn group_of(runtime: &Path) -> String {
     format!("bulkhead{}", runtime.display().to_string().replace('/', "-"))
 }
 
 /// Returns the name of the group of an agent's workers, which is no group of domains, whatever the runtime directory.
-fn workers_of(runtime: &Path) -> String {
+pub(super) fn workers_of(runtime: &Path) -> String {
     format!("bulkhead.workers{}", runtime.display().to_string().replace('/', "-"))
 }
 
 /// Returns the name of the group in which each domain's workers have one.
-fn domain_workers_of(runtime: &Path) -> String {
+pub(super) fn domain_workers_of(runtime: &Path) -> String {
     format!("bulkhead.workers.domains{}", runtime.display().to_string().replace('/', "-"))
 }
 

@@ -15,6 +15,7 @@
 //! | [`trial`] | whether the guest of a new image comes up: a pure state machine |
 //! | [`entries`], [`screen`] | what the audit log and the screen say of domains |
 //! | [`desired_state`] | what is desired of a domain, for the next agent |
+//! | [`remains`] | what earlier agents left running, for the doctor, which only looks |
 //! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
 //! [`Supervisor`] carries out what the state machines decide. It runs on the event loop's thread
@@ -41,6 +42,7 @@ pub mod lifecycle;
 pub mod pressure;
 pub mod process;
 pub mod record;
+pub mod remains;
 pub mod renewal;
 mod report;
 mod runtime;

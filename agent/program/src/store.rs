@@ -153,7 +153,7 @@ impl Store {
     pub fn lock(&self) -> Result<Lock, StoreError> {
         let at_folder = Self::file_error(&self.folder);
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(at_folder)?;
-        let path = self.folder.join(".lock");
+        let path = self.lock_file();
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = fileopen::regular_with(&path, &mut options).map_err(Self::file_error(&path))?;
@@ -222,18 +222,38 @@ impl Store {
 
     /// Deletes the bundles that the record does not name any more, and what was left half copied.
     pub(crate) fn tidy(&self, record: &Record) {
+        for path in self.unnamed(record) {
+            // What stays takes room, and nothing else.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Returns the same, for somebody who only looks. Whoever changes the store at this moment has some of them in hand.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn left_over(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let record = self.record()?;
+        let mut paths: Vec<PathBuf> = self.unnamed(&record).collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    /// Returns where the lock of the store lies ([`Self::lock`]).
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.folder.join(".lock")
+    }
+
+    fn unnamed(&self, record: &Record) -> impl Iterator<Item = PathBuf> + use<> {
         let kept: Vec<PathBuf> =
             record.kept().into_iter().map(|serial| self.bundle_file(serial)).collect();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(move |path| {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
             let is_bundle = name.ends_with(".bundle") || name.ends_with(".bundle.new");
-            if is_bundle && !kept.contains(&path) {
-                // What stays takes room, and nothing else.
-                let _ = fs::remove_file(&path);
-            }
-        }
+            is_bundle && !kept.contains(path)
+        })
     }
 }
 
@@ -285,4 +305,23 @@ fn pieces(
         at = at.saturating_add(u64::try_from(wanted).unwrap_or(u64::MAX));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_interrupted_copy_left_is_named_and_what_is_no_bundle_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path());
+        assert!(Store::at(&dir.path().join("none")).left_over().unwrap().is_empty());
+        let file = |name: &str| dir.path().join(name);
+        for name in ["8.bundle.new", "7.bundle", ".lock", "notes.json"] {
+            fs::write(file(name), "").unwrap();
+        }
+        assert_eq!(store.left_over().unwrap(), [file("7.bundle"), file("8.bundle.new")]);
+        store.tidy(&Record::default());
+        assert!(store.left_over().unwrap().is_empty() && file("notes.json").exists());
+    }
 }

@@ -20,6 +20,7 @@
 //! | `needed` | all of these together: which changes this PC needs, and what a person has to know besides |
 //! | `proposal`, `machine_text` | what this PC is to be, and the machine file that says so |
 //! | `plan`, `change`, `journal` | what has to be changed for that; each change is on record before it is made, and can be taken back |
+//! | `interrupted` | whether one of these ended half-way |
 //! | `encryption`, `volume` | state and images on an encrypted volume: what has to be changed for that, and how it is |
 //!
 //! Everything is looked for below one root, so that a test hands in a PC of files.
@@ -36,6 +37,7 @@ pub mod effects;
 mod encryption;
 mod groups;
 mod hardware;
+mod interrupted;
 mod journal;
 mod machine_text;
 mod needed;
@@ -57,6 +59,8 @@ use handover::sysfs::HostSysfs;
 use printable::explain;
 use program::record::{Pending, Stage};
 use program::store::Store as ProgramStore;
+
+pub use interrupted::interrupted;
 
 use alone::SetupLock;
 use change::Change;
