@@ -14,7 +14,7 @@ use base::state_volume::{UNITS, mount_unit};
 use nix::sys::stat::{major, minor};
 use serde_json::Value;
 
-use super::{Finding, SystemPaths, text};
+use super::{Finding, SystemPaths, text, tpm};
 use tpm_policy::PcrPolicy;
 
 /// Block devices on block devices: a file system on LVM on encryption on RAID on a partition is five.
@@ -55,8 +55,7 @@ pub(super) fn examine(system: &SystemPaths, state: &Path) -> Finding {
     let encrypted = encrypted(&device, DEPTH_MAX);
     let is_away = encrypted.as_deref().and_then(|device| text(&device.join("dm/name"))).as_deref()
         != Some(STATE_VOLUME);
-    let tpm = system.sys_text("class/tpm/tpm0/tpm_version_major");
-    let has_tpm = tpm.as_deref() == Some("2");
+    let has_tpm = tpm::is_there(system);
     if is_away && unit(system, state).exists() {
         let slots = volume(system).and_then(|node| Slots::of(&node));
         let why = slots.and_then(|slots| slots.closed_for(system, has_tpm));

@@ -7,6 +7,7 @@
 //! | `processor` | what one domain may find out of another by the processor |
 //! | `platform` | what listens, Secure Boot |
 //! | `encryption` | whether the disk is encrypted, and what opens it |
+//! | `tpm` | the TPM that can open it |
 //! | `pressure` | whether a domain that hammers the disk slows the others down, and whether anybody hears of it |
 //! | `sleep` | whether the PC can sleep |
 //! | `devices` | every function the machine file hands over |
@@ -48,6 +49,7 @@ mod sleep;
 mod software;
 #[cfg(test)]
 mod tests;
+mod tpm;
 mod trust;
 mod usb;
 mod worker;
@@ -140,7 +142,14 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(host::network(machine.map(Rule::of), &leaving));
     findings.push(platform::listening(system));
     findings.push(platform::secure_boot(system));
-    findings.push(encryption::examine(system, &inputs.state));
+    let encryption = encryption::examine(system, &inputs.state);
+    let tpm = tpm::examine(system, &encryption);
+    findings.extend([encryption, tpm]);
+    let layout = layout::Layout {
+        images: inputs.images.clone(),
+        state: inputs.state.clone(),
+        runtime: inputs.runtime.clone(),
+    };
     findings.push(software::vmm(inputs, needs));
     findings.push(program::examine(&inputs.state));
     findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));
@@ -148,11 +157,6 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.extend(service::unit(system));
     findings.push(service::modules(system));
     findings.extend(service::roles(system, machine));
-    let layout = layout::Layout {
-        images: inputs.images.clone(),
-        state: inputs.state.clone(),
-        runtime: inputs.runtime.clone(),
-    };
     findings.extend(usb::examine(system, &layout.usb_switches()));
     findings.extend(clock::examine(system, &directory(&inputs.state), SystemTime::now()));
     match machine {
