@@ -250,6 +250,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
         "a page is written to what was taken hold of first, a file, pipe or terminal",
     ),
     ("agent/cli/src/unechoed.rs", "the terminal"),
+    ("agent/doctor/src/disks.rs", "the kernel's: what is mounted"),
     (
         "agent/doctor/src/encryption.rs",
         "the header of a disk that the kernel says is below the state",

@@ -9,6 +9,8 @@
 //! | `encryption` | whether the disk is encrypted, and what opens it |
 //! | `tpm` | the TPM that can open it |
 //! | `pressure` | whether a domain that hammers the disk slows the others down, and whether anybody hears of it |
+//! | `disk_health`, `disk_space` | whether a disk fails or is full |
+//! | `disks`, `smart` | for these: which disks root, state and images are on, and what a disk says of itself |
 //! | `sleep` | whether the PC can sleep |
 //! | `devices` | every function the machine file hands over |
 //! | `seat` | screen, keyboard, pointer, font |
@@ -32,6 +34,9 @@
 pub mod audit_log;
 mod clock;
 mod devices;
+mod disk_health;
+mod disk_space;
+mod disks;
 mod encryption;
 #[cfg(test)]
 mod fake;
@@ -46,6 +51,7 @@ pub mod repair;
 mod seat;
 mod service;
 mod sleep;
+mod smart;
 mod software;
 #[cfg(test)]
 mod tests;
@@ -150,6 +156,9 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
         state: inputs.state.clone(),
         runtime: inputs.runtime.clone(),
     };
+    let storage = disks::Storage::look(system, inputs, machine);
+    findings.extend(disk_health::examine(system, &storage, &smart::ask, SystemTime::now()));
+    findings.extend(disk_space::examine(&storage, &layout, &system.root, machine));
     findings.push(software::vmm(inputs, needs));
     findings.push(program::examine(&inputs.state));
     findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));

@@ -16,6 +16,11 @@ const MEANINGS: &[(&str, &str)] = &[
     ("clock", "times in the audit log are wrong, and signatures and renewals go by the wrong hour"),
     ("clock-source", "desktops are a little slower"),
     ("cores", "the desktops that were to have cores of their own do not start"),
+    ("disk-health", "once the disk fails no desktop starts, and what was saved on it is lost"),
+    (
+        "disk-space",
+        "a desktop that writes more than is left gets errors, and no update is installed",
+    ),
     (
         "encryption",
         "without the volume no desktop starts; or who takes the disk out reads what is on it, and nobody at the PC notices anything",

@@ -1,19 +1,11 @@
 //! Whether one domain can be kept from starving another of the disk, and whether anybody would hear of one that presses.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::sys::stat::{major, minor};
-
+use super::disks::{DISKS_MAX, Disks, number};
 use super::{Finding, SystemPaths, cgroup_mount, text};
 use config::machine::{Kind, Machine};
-
-/// Block devices on block devices: a file system on LVM on encryption on RAID on a partition is five.
-const DEPTH_MAX: usize = 8;
-/// Block devices that are looked at for one image, and disks that are named.
-const DISKS_MAX: usize = 64;
 
 /// Examines whether the kernel tells how long domains wait (pressure stall information).
 pub(super) fn stall_information(system: &SystemPaths) -> Finding {
@@ -39,9 +31,7 @@ pub(super) fn weights(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
         let Kind::Vm(vm) = &domain.kind else { continue };
         for number in vm.disks.iter().filter_map(|disk| number(&disk.path)) {
             let device = system.sysfs.path("dev/block").join(&number);
-            let mut disks = Disks::default();
-            disks.look_below(&device, DEPTH_MAX);
-            for disk in disks.names {
+            for disk in Disks::below(&device).names {
                 on.entry(disk).or_default().insert(&domain.name);
             }
         }
@@ -79,43 +69,6 @@ pub(super) fn weights(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     on.into_iter().take(DISKS_MAX).map(finding).collect()
 }
 
-/// Returns the number of the block device that a file is on, or is, as the kernel writes it (`8:0`). A file that is not there is the
-/// finding `image`.
-fn number(path: &Path) -> Option<String> {
-    let metadata = fs::metadata(path).ok()?;
-    let is_device = metadata.file_type().is_block_device();
-    let number = if is_device { metadata.rdev() } else { metadata.dev() };
-    Some(format!("{}:{}", major(number), minor(number)))
-}
-
-/// The disks below a block device: itself, the one that it is a part of, or those that it is made of. What is on no block device (a file
-/// system in memory) has none.
-#[derive(Default)]
-struct Disks {
-    names: BTreeSet<String>,
-    seen: BTreeSet<PathBuf>,
-}
-
-impl Disks {
-    fn look_below(&mut self, device: &Path, depth: usize) {
-        let (Ok(device), Some(depth)) = (fs::canonicalize(device), depth.checked_sub(1)) else {
-            return;
-        };
-        if self.seen.len() >= DISKS_MAX || !self.seen.insert(device.clone()) {
-            return;
-        }
-        let slaves = fs::read_dir(device.join("slaves")).into_iter().flatten().flatten();
-        let slaves: Vec<PathBuf> = slaves.map(|entry| entry.path()).take(DISKS_MAX).collect();
-        if !slaves.is_empty() {
-            return slaves.iter().for_each(|slave| self.look_below(slave, depth));
-        }
-        let is_part = device.join("partition").exists();
-        let disk = if is_part { device.parent() } else { Some(device.as_path()) };
-        let name = disk.and_then(Path::file_name).and_then(|name| name.to_str());
-        self.names.extend(name.map(str::to_owned));
-    }
-}
-
 /// Returns the numbers of the disks for which the kernel's cost model is on (`io.cost.qos` of the first cgroup).
 fn cost_models(system: &SystemPaths) -> BTreeSet<String> {
     let mounts = system.proc_text("self/mounts").unwrap_or_default();
@@ -127,7 +80,9 @@ fn cost_models(system: &SystemPaths) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     use config::machine::Context;
     use control::findings::Level;

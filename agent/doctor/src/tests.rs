@@ -1,3 +1,4 @@
+mod disks;
 mod images;
 mod installation;
 mod trust;

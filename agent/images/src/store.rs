@@ -22,7 +22,7 @@ use base::durable;
 use nix::sys::statvfs::fstatvfs;
 use policy::signature::TrustStore;
 
-pub use arrival::Arrival;
+pub use arrival::{Arrival, RESERVE};
 pub use error::StoreError;
 pub(crate) use error::is_full;
 pub use image::Image;

@@ -15,7 +15,7 @@ use crate::manifest::{ImageName, Manifest, Member, Version};
 use crate::record::{Installed, Record};
 
 /// Bytes that an installation leaves free: the audit log, the guests' disks and the agent's records grow on the same disk.
-const RESERVE: u64 = 1 << 30;
+pub const RESERVE: u64 = 1 << 30;
 /// What has to be done about a bundle with another content than was signed.
 const COPY_AGAIN: &str = "the bundle is damaged, copy it again; nothing was installed";
 
