@@ -22,6 +22,7 @@
 //! | `worker` | what reads guests' clipboards, and decodes pictures that are pasted |
 //! | `numbers` | whether the users of VMMs and of the worker are nobody else's to take |
 //! | `clock` | the time, and what it is read from |
+//! | `leftovers` | what an earlier agent, a setup or an installation left behind |
 //! | `audit_log` | the log, and its disk |
 //!
 //! `meaning` says of each what it means to the ward.
@@ -41,6 +42,7 @@ mod encryption;
 #[cfg(test)]
 mod fake;
 mod host;
+mod leftovers;
 mod meaning;
 mod numbers;
 mod platform;
@@ -194,6 +196,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(audit_log::examine(&inputs.state, &elsewhere));
     let limits = machine.map(|machine| machine.audit).unwrap_or_default();
     findings.push(audit_log::disk(&inputs.state, &limits));
+    findings.extend(leftovers::examine(system, &layout, machine));
     for finding in &mut findings {
         finding.ward = meaning::of(finding).map(Cow::Borrowed);
     }

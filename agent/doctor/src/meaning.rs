@@ -42,6 +42,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "a desktop that was taken over meets one wall less; nobody at the PC notices anything",
     ),
     (
+        "leftovers",
+        "a desktop may not start, or run without a screen, or what it was to forget is still on the disk",
+    ),
+    (
         "listening",
         "a program of the host can be attacked, and behind it is every desktop; nobody at the PC notices anything",
     ),

@@ -1,6 +1,7 @@
 mod disks;
 mod images;
 mod installation;
+mod leftovers;
 mod trust;
 mod worker;
 

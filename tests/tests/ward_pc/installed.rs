@@ -147,6 +147,9 @@ fn both_desktops_come_up(pc: &WardPc) -> Outcome {
     ensure!(took < patience(EXAMINED), "doctor took {took:?}");
     pc.progress(&format!("doctor finds nothing after {took:?}"));
     ensure!(doctor.stdout.contains("ok    listening:"), "somebody listens: {}", doctor.stdout);
+    for well in ["ok    disk-health:", "ok    leftovers:"] {
+        ensure!(doctor.stdout.contains(well), "not {well} {}", doctor.stdout);
+    }
     let errors = run(pc, "journalctl -q --no-pager -b -p err -u 'bulkhead-*'")?;
     ensure!(errors.is_empty(), "the journal has errors: {errors}");
     // What the simulated processor's KVM says of registers that a guest's kernel tries is not the installation's.

@@ -54,6 +54,16 @@ fn locked(picture: &Picture) -> bool {
     picture.mostly(100, 100, 50, 50) != 0x12_3456 && picture.banner_colour() == 0x28_2828
 }
 
+/// What the doctor says where an agent with these directories was.
+fn left_over(ward: &Ward) -> Outcome<String> {
+    let argv = [
+        &["/share/bulkhead", "doctor", "--images", "/share"][..],
+        &["--machine", "/tmp/etc/machine.toml", "--policy", "/tmp/etc/policy.toml"],
+        &["--state", "/tmp/state", "--runtime", "/run/bulkhead"],
+    ];
+    Ok(ward.pc.exec(&argv.concat(), Duration::from_secs(60))?.stdout)
+}
+
 #[ward_test(shows = ["I-4", "I-5"])]
 fn guests_and_their_people_hardly_notice_that_their_agent_is_killed(ward: &Ward) -> Outcome {
     ward.pc.sh("rm -rf /tmp/state")?;
@@ -81,6 +91,11 @@ fn guests_and_their_people_hardly_notice_that_their_agent_is_killed(ward: &Ward)
         person.key("b", false)?;
         person.types(&["a"])?;
         clipboards_are_apart(&probes)?;
+        let said = left_over(ward)?;
+        for domain in ["clinical", "internet"] {
+            let left = format!("warn  leftovers: {domain}: its guest runs (process ");
+            ensure!(said.contains(&left), "the doctor does not name {domain}'s guest: {said}");
+        }
 
         ward.pc.progress("another agent: the same desktop in front, picture and input");
         let agent = last.insert(next(ward)?);
@@ -103,6 +118,9 @@ fn guests_and_their_people_hardly_notice_that_their_agent_is_killed(ward: &Ward)
         ensure!(input < patience(BACK + BACK), "what is typed arrives after {input:?}");
         ensure!(longest < patience(STUCK), "a guest did not answer for {longest:?}");
         ensure!(vmms(agent)? == pids, "another VMM runs");
+        let said = left_over(ward)?;
+        let left = ["leftovers: clinical", "leftovers: internet"].map(|left| said.contains(left));
+        ensure!(left == [false; 2], "guests that an agent has are left over: {said}");
         std::thread::sleep(Duration::from_millis(200));
         keys(&probes[1])?;
         saw(&probes[0], "clinical", &[])?;

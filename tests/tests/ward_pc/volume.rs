@@ -170,6 +170,8 @@ fn keeps_its_state_on_a_volume(suite: &str) -> Outcome {
         said.starts_with("ok") && said.contains("TPM (PCR 7)") && said.contains("recovery key"),
         "doctor: {said}"
     );
+    let said = shell(&pc, "bulkhead doctor")?.stdout;
+    ensure!(said.contains("ok    tpm: a TPM 2.0, which answers"), "doctor: {said}");
 
     pc.progress("PCR 7 is another from the next start on, as if Secure Boot were");
     run(&pc, OTHER_PCR)?;
