@@ -43,7 +43,7 @@ pub(super) fn examine(
             return vec![Finding::warn(CHECK, what, "run this command as root")];
         }
     }
-    let looked = Look { system, layout, machine, locks: Locks::read(system) };
+    let looked = LeftoverSearch { system, layout, machine, locks: Locks::read(system) };
     let mut findings = Vec::new();
     findings.extend(looked.setup());
     findings.extend(looked.images());
@@ -87,14 +87,14 @@ impl Locks {
     }
 }
 
-struct Look<'a> {
+struct LeftoverSearch<'a> {
     system: &'a SystemPaths,
     layout: &'a Layout,
     machine: Option<&'a Machine>,
     locks: Locks,
 }
 
-impl Look<'_> {
+impl LeftoverSearch<'_> {
     fn agent_runs(&self) -> bool {
         self.locks.has(&self.layout.lock())
     }
