@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use base::sockets::SocketEndpoint;
 use clipboard::mediator::Hotkey;
 use clipboard::service::{
-    Clipboard, ClipboardEvent, Command as ClipboardCommand, Domain, Program, Workers,
+    Clipboard, ClipboardEvent, Command as ClipboardCommand, Domain, Program, WorkerPrograms,
 };
 use clipboard::vdagent::spec::{CHUNK_MAX, capability, content, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -166,7 +166,7 @@ impl Decided {
             group: None,
         });
         let worker = || Some(Program::read(Path::new(WORKER)).unwrap());
-        let workers = Workers { reading: worker(), decoding: worker() };
+        let workers = WorkerPrograms { reading: worker(), decoding: worker() };
         let clipboard = clipboard::service::start(domains.into(), policy, workers).unwrap();
         let guests = ["clinical", "internet"].map(|name| Guest::connect(&path(name)));
         let this = Self { clipboard, guests };

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clipboard::service::{ClipboardEvent, Command, Program, Workers};
+use clipboard::service::{ClipboardEvent, Command, Program, WorkerPrograms};
 use clipboard::vdagent::spec::{content, kind};
 use worker_link::{ANSWER_HEADER, Answer, Kind};
 
@@ -34,7 +34,7 @@ fn rogue(dir: &Path, does: &str, answer: &[u8]) -> Program {
 
 /// A ward whose pictures are decoded by this.
 fn decoded_by(decoding: Option<Program>) -> Ward {
-    Ward::with(PICTURES, Workers { reading: Some(worker()), decoding })
+    Ward::with(PICTURES, WorkerPrograms { reading: Some(worker()), decoding })
 }
 
 /// What was pasted is denied; the clinical guest was not told of anything, and text crosses as if nothing had been.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use clipboard::mediator::Hotkey;
 use clipboard::mediator::limits::HANG_UP;
-use clipboard::service::{ClipboardEvent, Command, Program, Workers};
+use clipboard::service::{ClipboardEvent, Command, Program, WorkerPrograms};
 use clipboard::vdagent::spec::{content, kind};
 use sha2::{Digest as _, Sha256};
 use worker_link::user_of_domain;
@@ -67,7 +67,7 @@ exec {real} "$@""#
 }
 
 fn ward(dir: &Path, name: &str) -> Ward {
-    let workers = Workers { reading: Some(rogue(dir, name)), decoding: Some(worker()) };
+    let workers = WorkerPrograms { reading: Some(rogue(dir, name)), decoding: Some(worker()) };
     Ward::unannounced(TEXT, workers)
 }
 
@@ -235,7 +235,7 @@ fn a_program_in_a_readers_place_can_put_another_text_there_which_is_judged_and_n
 #[test]
 fn without_the_program_nothing_is_copied_and_it_is_said() {
     for reading in [None, Some(Program::script("/nonexistent/worker".into()))] {
-        let workers = Workers { reading, decoding: None };
+        let workers = WorkerPrograms { reading, decoding: None };
         let ward = Ward::unannounced(TEXT, workers);
         let says = "INTERNET cannot copy or paste: what reads its clipboard";
         is_said_when_copied(&ward, |words| words.starts_with(says));
@@ -285,7 +285,7 @@ fn a_reader_that_is_killed_is_started_again_and_holds_up_nobody() {
     }
 }
 
-/// Workers of this process in this role, with the number that they were started with.
+/// WorkerPrograms of this process in this role, with the number that they were started with.
 fn children(role: &str) -> Vec<(String, String)> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();

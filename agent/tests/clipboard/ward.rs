@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base::sockets::SocketEndpoint;
 use clipboard::mediator::Hotkey;
-use clipboard::service::{Clipboard, ClipboardEvent, Command, Domain, Program, Workers};
+use clipboard::service::{Clipboard, ClipboardEvent, Command, Domain, Program, WorkerPrograms};
 use clipboard::vdagent::spec::{capability, content, kind};
 use policy::Policy;
 use sendqueue::SendQueue;
@@ -99,10 +99,10 @@ pub(crate) struct Ward {
 impl Ward {
     /// With the workers that there are.
     pub(crate) fn open() -> Self {
-        Self::with(TEXT, Workers { reading: Some(worker()), decoding: Some(worker()) })
+        Self::with(TEXT, WorkerPrograms { reading: Some(worker()), decoding: Some(worker()) })
     }
 
-    pub(crate) fn with(rules: &str, workers: Workers) -> Self {
+    pub(crate) fn with(rules: &str, workers: WorkerPrograms) -> Self {
         let ward = Self::unannounced(rules, workers);
         ward.are_heard();
         ward
@@ -118,7 +118,7 @@ impl Ward {
     }
 
     /// Whose guests have not been heard yet.
-    pub(crate) fn unannounced(rules: &str, workers: Workers) -> Self {
+    pub(crate) fn unannounced(rules: &str, workers: WorkerPrograms) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sockets = ["clinical", "internet"].map(|name| dir.path().join(name));
         let domains = ["clinical", "internet"].into_iter().zip(&sockets);

@@ -18,7 +18,7 @@ use crate::{DaemonError, record};
 use base::layout::{CLIPBOARD_PORT, Layout};
 use base::sockets::SocketEndpoint;
 use clipboard::service::{
-    CLIPBOARD, Clipboard, ClipboardEvent, Command, Domain, Program, Workers, decoding,
+    CLIPBOARD, Clipboard, ClipboardEvent, Command, Domain, Program, WorkerPrograms, decoding,
 };
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
@@ -65,7 +65,7 @@ impl Start for ClipboardClient {
             },
             group: worker_resources.group_of(index),
         });
-        let workers = worker_resources.program.as_ref().map(|program| Workers {
+        let workers = worker_resources.program.as_ref().map(|program| WorkerPrograms {
             decoding: Some(decoding(program.clone(), cgroups)),
             reading: Some(program.clone()),
         });

@@ -53,7 +53,7 @@ pub(super) enum Stage {
     /// A worker decodes the picture; from `told` on people are told so.
     Decoding { told: Told, until: Time, decoded: Box<Decoded> },
     /// A person is asked, with this to be authorised if the answer is yes.
-    Asking { until: Time, wanted: Box<Wanted> },
+    Asking { until: Time, wanted: Box<PendingPaste> },
     /// The monitor decides and records. It has the content: there is nothing here to offer until the permit brings it back.
     Recording,
 }
@@ -69,7 +69,7 @@ pub(super) enum Told {
 
 /// A paste that the policy lets through, if what it owes is done.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct PendingPaste {
     pub(super) basis: Basis,
     pub(super) owed: Owed,
     pub(super) event: ClipboardPaste,
@@ -107,8 +107,8 @@ impl ClipboardMediator {
         self.crossing = Some(Crossing { id, stage: Stage::Recording, ticket, to, by, what });
     }
 
-    pub(super) fn authorize(&mut self, wanted: Wanted) {
-        let Wanted { basis, owed, event, paste } = wanted;
+    pub(super) fn authorize(&mut self, wanted: PendingPaste) {
+        let PendingPaste { basis, owed, event, paste } = wanted;
         let number = paste.id;
         self.report(ClipboardEvent::Authorize(Request {
             number,

@@ -7,7 +7,7 @@ use audit::events::ClipboardPaste;
 use monitor::{Basis, Owed, recorded};
 use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
 
-use super::crossing::{Crossing, Decoded, Pressed, Stage, Told, Wanted};
+use super::crossing::{Crossing, Decoded, PendingPaste, Pressed, Stage, Told};
 use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX, PREPARING_AFTER};
 use super::words::{Outcome, denied, label};
 use super::{ClipboardMediator, Output, Paste, Time, hash};
@@ -125,7 +125,7 @@ impl ClipboardMediator {
         let judged = (media_type, bytes);
         let paste = Paste { id, from, to, judged, media_type: final_type, content: crosses };
         let basis = Basis { policy: policy.serial(), break_glass: false };
-        let wanted = Wanted { basis, owed: Owed::of(&verdict), event, paste };
+        let wanted = PendingPaste { basis, owed: Owed::of(&verdict), event, paste };
         let stage = if wanted.owed.needs_answer() {
             let preview = content::preview(final_type, &wanted.paste.content);
             let text = format!("Paste {what}?\n{preview}");

@@ -71,7 +71,7 @@ pub struct Domain {
 
 /// The workers' program, as it is started.
 #[derive(Debug, Default)]
-pub struct Workers {
+pub struct WorkerPrograms {
     /// What reads a guest's stream, in the cgroup of its domain; without it nothing is copied or pasted.
     pub reading: Option<Program>,
     /// What decodes pictures; without it none crosses.
@@ -82,7 +82,11 @@ pub struct Workers {
 ///
 /// # Errors
 /// The process has no thread or file descriptor left, or a socket cannot be made.
-pub fn start(domains: Vec<Domain>, policy: Arc<Policy>, workers: Workers) -> io::Result<Clipboard> {
+pub fn start(
+    domains: Vec<Domain>,
+    policy: Arc<Policy>,
+    workers: WorkerPrograms,
+) -> io::Result<Clipboard> {
     let service = |ends| Service::new(domains, policy, workers, ends);
     monitor::spawn(CLIPBOARD, service, |mut service| service.run())
 }

@@ -16,7 +16,7 @@ use policy::Policy;
 use super::agent_connection::{AgentConnection, Transferred};
 use super::decoding;
 use super::reader::Reader;
-use super::{ClipboardEvent, Command, Domain, Workers};
+use super::{ClipboardEvent, Command, Domain, WorkerPrograms};
 
 /// Bytes made ready for a guest at a time.
 const BATCH: usize = 64 * 1024;
@@ -65,7 +65,7 @@ impl Service {
     pub(super) fn new(
         domains: Vec<Domain>,
         policy: Arc<Policy>,
-        workers: Workers,
+        workers: WorkerPrograms,
         daemon: Ends<Command, ClipboardEvent>,
     ) -> io::Result<Self> {
         let mut names = Vec::new();

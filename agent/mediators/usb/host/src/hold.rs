@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
 
 use usbdescriptors::Share;
-use usbsysfs::{Found, UsbDevices, Vetted};
+use usbsysfs::{DeviceSnapshot, UsbDevices, Vetted};
 
 use crate::authorization;
 
@@ -62,7 +62,7 @@ impl Hold {
     /// Admits the interfaces that are meant, of the configuration it is in, and returns its `bConfigurationValue`, 0 if it is in none; `None` if the device is
     /// another by now, or gone. Waits for whatever is done with the device.
     pub fn admit(&self) -> Option<u8> {
-        let Found { bus_id, address, .. } = self.vetted.found();
+        let DeviceSnapshot { bus_id, address, .. } = self.vetted.found();
         if self.sysfs.address(bus_id) != Some(*address) {
             return None;
         }
@@ -135,7 +135,7 @@ impl Node {
 }
 
 /// Opens a device by its own node and without a look at any other: a device in a reset holds up whoever asks the kernel for its texts.
-pub(crate) fn open(found: &Found) -> Result<File, HoldError> {
+pub(crate) fn open(found: &DeviceSnapshot) -> Result<File, HoldError> {
     let node = format!("/dev/bus/usb/{:03}/{:03}", found.bus, found.address);
     OpenOptions::new().read(true).write(true).open(node).map_err(|error| {
         if error.kind() == ErrorKind::NotFound { HoldError::Gone } else { HoldError::Node(error) }

@@ -32,4 +32,4 @@ pub mod reading;
 pub use authorization::{Grants, UsbAuthorization};
 pub use hold::{Hold, HoldError, Node};
 pub use reading::{ReadingError, read_descriptors};
-pub use usbsysfs::{BusId, Found, Plugged, UsbDevices, Vetted, bus_id};
+pub use usbsysfs::{BusId, DeviceSnapshot, Plugged, UsbDevices, Vetted, bus_id};

@@ -24,7 +24,7 @@ use worker_link::usb::{Job, Speed};
 pub(super) use domain_socket::{Connection, DomainSocket};
 pub use worker::DomainWorkers;
 use worker::{Attendant, BEGIN_WITHIN, Cut, DeviceWorker, LOOK_EVERY};
-pub(crate) use worker::{LEAVE_WITHIN, REFUSALS};
+pub(crate) use worker::{REFUSALS, WORKER_ENDS_WITHIN};
 
 use crate::grant::UsbGrant;
 use monitor::Permit;
@@ -380,7 +380,7 @@ mod tests {
     fn vetted() -> Vetted {
         let device = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
         let configuration = [9, 2, 18, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 0, 11, 0, 0, 0];
-        let found = usbhost::Found {
+        let found = usbhost::DeviceSnapshot {
             bus_id: "1-4".parse().unwrap(),
             bus: 1,
             address: 7,

@@ -11,7 +11,7 @@
 //! | that interfaces came anew, and waits | those that the permit is for are authorised, of this device, as often as [`turn::AUTHORISATIONS`] |
 //! | what was refused | an entry in the audit log, at most [`turn::REFUSALS`]; the words are made fit to be shown |
 //! | that it serves its device, when it is asked | it is asked again ([`question`]); one that does not answer for a minute has failed |
-//! | that the guest has the device no longer, and why, once | as for any device that leaves; it is to end within [`LEAVE_WITHIN`]. That its VMM has gone is believed if the stream says so |
+//! | that the guest has the device no longer, and why, once | as for any device that leaves; it is to end within [`WORKER_ENDS_WITHIN`]. That its VMM has gone is believed if the stream says so |
 //! | anything else, in another order, or more than [`turn::MESSAGES`] | it is killed |
 //!
 //! | file | |
@@ -48,7 +48,7 @@ use turn::{Fault, Heard, Stage, Turn};
 pub(super) const BEGIN_WITHIN: Duration = Duration::from_secs(120);
 /// How long it may take to let the device go once the guest has it no longer, if the broker does not end it before. The agent's end waits for longer. What it leaves
 /// of the device is the agent's to put right.
-pub(crate) const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const WORKER_ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// How long it may take to say that its VMM has gone: longer than one control request that its device does not answer, which takes five seconds.
 const GONE_WITHIN: Duration = Duration::from_secs(7);
 /// How long one that has hung up may take until nothing is left of it, for it to be said how it ended.
@@ -225,7 +225,7 @@ impl Attendant<'_> {
                     left
                 }
             },
-            Stage::Leaving => match turn.left(LEAVE_WITHIN, now) {
+            Stage::Leaving => match turn.left(WORKER_ENDS_WITHIN, now) {
                 None => return Ok(Some(Outcome::Over)),
                 left => left,
             },

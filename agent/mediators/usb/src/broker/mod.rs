@@ -35,13 +35,13 @@ use usbhost::{BusId, UsbAuthorization, UsbDevices};
 
 use super::attached::{self, DeviceThreadEvent, DomainSocket};
 use super::budget::Budget;
-use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
+use super::lifecycle::{AGAIN, CUT_OFF_AFTER, Event, Findings, HOSTS, Numbers, Reading, State};
 use super::{Command, Domain, Setup, UsbEvent};
 use base::uevent::Uevents;
 use control::reports::UsbReport;
 use device::Device;
 use pace::Pace;
-use place::{Found, Place, Report, ThreadReport};
+use place::{DeviceReading, Place, Report, ThreadReport};
 use printable::explain;
 use usbdescriptors::Share;
 
@@ -57,8 +57,9 @@ const FLUSH: Duration = Duration::from_secs(60);
 /// How long the end waits for devices to be let go: every worker is killed long before that, and the kernel has waited once for a device that answers nothing (5 s).
 /// What is left is a worker that the kernel does not let go, and a device on whose reset it waits longer.
 const LETTING_GO: Duration = Duration::from_secs(8);
-const _: () =
-    assert!(LETTING_GO.as_millis() > LEAVE_WITHIN.as_millis() + attached::LEAVE_WITHIN.as_millis());
+const _: () = assert!(
+    LETTING_GO.as_millis() > CUT_OFF_AFTER.as_millis() + attached::WORKER_ENDS_WITHIN.as_millis()
+);
 /// Places with a thread: more devices than anybody plugs into a ward PC.
 const PLACES_MAX: usize = 128;
 
@@ -171,7 +172,7 @@ impl Broker {
         // What was permitted meanwhile and attached to nobody is written down.
         self.take_commands();
         // Whatever has not left by now, its domain has it no more.
-        self.tick(Moment::now() + LEAVE_WITHIN);
+        self.tick(Moment::now() + CUT_OFF_AFTER);
         if self.ends.stopped() == Some(Stop::GiveBack) {
             self.authorization.restore();
         }
@@ -337,18 +338,18 @@ impl Broker {
         &mut self,
         id: &BusId,
         task: u64,
-        found: Result<Found, String>,
+        found: Result<DeviceReading, String>,
     ) -> Option<Result<Reading, String>> {
         let device = self.devices.get_mut(id)?;
         if !device.lifecycle.is_read_by(task) {
             return None;
         }
         Some(match found {
-            Ok(Found::HostNeeds) => {
+            Ok(DeviceReading::HostNeeds) => {
                 tracing::warn!("{id}: {HOSTS}; it is left alone");
                 Ok(Reading::HostNeeds)
             }
-            Ok(Found::Device(identity)) => {
+            Ok(DeviceReading::Device(identity)) => {
                 let findings = Findings::of(&identity);
                 let address = Some(identity.vetted.found().address);
                 device.identity = Some(*identity);

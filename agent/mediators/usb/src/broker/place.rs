@@ -27,7 +27,7 @@ pub(super) enum Task {
 }
 
 /// What a device turned out to be.
-pub(super) enum Found {
+pub(super) enum DeviceReading {
     /// The host itself runs from it.
     HostNeeds,
     /// Something for the policy, or the seat.
@@ -39,7 +39,7 @@ pub(super) enum Report {
     /// The device is served, and this happened.
     Serving(DeviceThreadEvent),
     /// It was read, or why it could not be.
-    Read(Result<Found, String>),
+    Read(Result<DeviceReading, String>),
     /// It was served and let go, or why it could not be.
     Served(Served),
     /// Done; nobody needs to know more.
@@ -160,12 +160,12 @@ impl PlaceContext {
 
     /// Reads everything that a device says of itself. Nobody may use it afterwards, but for what is the seat's. A keyboard is the seat's whatever
     /// becomes of the rest of the device: one that does not say what the rest is costs the rest.
-    fn read(&self, id: &BusId) -> Result<Found, String> {
+    fn read(&self, id: &BusId) -> Result<DeviceReading, String> {
         let mounts = ["/proc/mounts", "/proc/swaps"]
             .map(|file| fs::read_to_string(file).unwrap_or_default())
             .concat();
         if self.sysfs.host_needs(id, &mounts) {
-            return Ok(Found::HostNeeds);
+            return Ok(DeviceReading::HostNeeds);
         }
         if !self.sysfs.find(id).ok_or("it is gone")?.authorised {
             self.grants.authorize(id).map_err(|error| explain(&error))?;
@@ -188,7 +188,7 @@ impl PlaceContext {
             let others = identity.to_be_asked();
             self.grants.withdraw(id, &others).map_err(|error| explain(&error))?;
         }
-        Ok(Found::Device(Box::new(identity)))
+        Ok(DeviceReading::Device(Box::new(identity)))
     }
 }
 

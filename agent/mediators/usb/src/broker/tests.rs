@@ -115,8 +115,8 @@ fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
             bench.broker.command(Command::Detach(bench.id.clone(), None));
             assert_eq!(bench.report().state, "off");
             bench.found(match configuration {
-                None => Ok(Found::HostNeeds),
-                Some(Ok(bytes)) => Ok(Found::Device(Box::new(identity(bytes, "")))),
+                None => Ok(DeviceReading::HostNeeds),
+                Some(Ok(bytes)) => Ok(DeviceReading::Device(Box::new(identity(bytes, "")))),
                 Some(Err(why)) => Err(why.to_owned()),
             });
             assert_eq!(bench.report().state, state);

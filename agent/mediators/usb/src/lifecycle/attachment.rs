@@ -6,7 +6,7 @@ use monitor::Denial;
 use usbfilter::Counts;
 
 use super::{
-    AGAIN, AGAIN_BY_PLUG, CHANGES_MAX, Connection, Detaching, Effect, KEPT, LEAVE_WITHIN, Note,
+    AGAIN, AGAIN_BY_PLUG, CHANGES_MAX, CUT_OFF_AFTER, Connection, Detaching, Effect, KEPT, Note,
     Notice, ResetLoss, State, Step, is_temporary,
 };
 use crate::attached::{DetachReason, NotServed};
@@ -217,7 +217,7 @@ impl<P> Step<'_, P> {
             why: why.to_owned(),
             request: self.life.known.request.take(),
             descriptors: findings.map(|found| found.descriptors.clone()).unwrap_or_default(),
-            until: Some(self.now + LEAVE_WITHIN),
+            until: Some(self.now + CUT_OFF_AFTER),
         });
         self.effect(Effect::Detach { task });
         Some(admitted)

@@ -71,7 +71,7 @@ pub(super) const OFFERS_MAX: u32 = 4;
 /// After this nobody remembers that the device at a place was lost in a reset.
 pub(super) const REST: Duration = Duration::from_secs(60);
 /// How long a device may take to leave its domain before it is cut off from it.
-pub(super) const LEAVE_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const CUT_OFF_AFTER: Duration = Duration::from_millis(500);
 
 /// What is said of a device of which the seat keeps a part.
 pub(super) const KEPT: &str = "its keyboard or mouse stays with the PC";

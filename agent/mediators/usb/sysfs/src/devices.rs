@@ -17,7 +17,7 @@ const DESCRIPTORS_MAX: usize = 32 * 1024;
 
 /// A device that is plugged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct DeviceSnapshot {
     pub bus_id: BusId,
     /// The number of its bus, `busnum`.
     pub bus: u8,
@@ -106,7 +106,7 @@ impl UsbDevices {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn list(&self) -> io::Result<Vec<Found>> {
+    pub fn list(&self) -> io::Result<Vec<DeviceSnapshot>> {
         let all = self.names()?.into_iter().filter_map(|name| name.parse::<BusId>().ok());
         Ok(all.filter(|id| !id.is_root()).filter_map(|id| self.find(&id)).collect())
     }
@@ -129,7 +129,7 @@ impl UsbDevices {
 
     /// Finds the device at a place. May wait for whatever is done with it: not for a thread that others wait for.
     #[must_use]
-    pub fn find(&self, id: &BusId) -> Option<Found> {
+    pub fn find(&self, id: &BusId) -> Option<DeviceSnapshot> {
         let text = |name: &str| self.read(id, name);
         let hex = |name: &str| u16::from_str_radix(&text(name)?, 16).ok();
         let number = |name: &str| text(name)?.parse::<u8>().ok();
@@ -139,7 +139,7 @@ impl UsbDevices {
         // What the kernel writes in place of texts it has not asked for.
         let told = |text: &String| !text.is_empty() && text != "n/a (unauthorized)";
         let words: Vec<String> = words.into_iter().flatten().filter(told).collect();
-        Some(Found {
+        Some(DeviceSnapshot {
             bus_id: id.clone(),
             bus: number("busnum")?,
             address: self.address(id)?,

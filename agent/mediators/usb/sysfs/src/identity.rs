@@ -155,7 +155,7 @@ pub fn described(sysfs: &UsbDevices, id: &BusId) -> Result<UsbDescription, Strin
         |error: &dyn std::error::Error| format!("what {id} says of itself makes no sense: {error}");
     // What the kernel was told counts: nobody asks the device a second time.
     let serial = found.serial.clone();
-    let vetted = Vetted::new(crate::devices::Found { serial: None, ..found });
+    let vetted = Vetted::new(crate::devices::DeviceSnapshot { serial: None, ..found });
     let vetted = vetted.map_err(|error| senseless(&error))?;
     let vetted = vetted.with(sysfs.report_descriptors(id)).map_err(|error| senseless(&error))?;
     Ok(UsbDescription { serial, ..Identity::of(vetted).description })
@@ -182,7 +182,7 @@ fn hid_use(report: &[u8]) -> HidUse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::Found;
+    use crate::devices::DeviceSnapshot;
 
     #[test]
     fn what_types_or_points_is_known_by_its_report_descriptor_and_nothing_else_is_taken_for_it() {
@@ -216,7 +216,7 @@ mod tests {
             ]
         };
         let device = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 2];
-        let found = Found {
+        let found = DeviceSnapshot {
             bus_id: "1-4".parse().unwrap(),
             bus: 1,
             address: 7,
@@ -244,7 +244,7 @@ mod tests {
     fn what_is_reported_of_a_device_is_read_back_whatever_its_serial() {
         for serial in ["A,B", "A,port=9-9,interfaces=0b/00/00", "50%,%2c", "A=B,"] {
             let found = of_two(&[]).vetted.found().clone();
-            let found = Found { serial: Some(serial.to_owned()), ..found };
+            let found = DeviceSnapshot { serial: Some(serial.to_owned()), ..found };
             let identity = Identity::of(Vetted::new(found).unwrap());
             assert_eq!(identity.text().parse(), Ok(identity.description.clone()), "{serial}");
             let functions = &identity.description.functions;
@@ -268,7 +268,7 @@ mod tests {
 
     /// Makes a device with one configuration as sysfs gives it, and the report descriptors of its HID interfaces.
     fn of_one(descriptors: Vec<u8>, reports: &[(u8, &[u8])]) -> Identity {
-        let found = Found { descriptors, ..of_two(&[]).vetted.found().clone() };
+        let found = DeviceSnapshot { descriptors, ..of_two(&[]).vetted.found().clone() };
         let pinned = |(interface, bytes): &(u8, &[u8])| usbdescriptors::PinnedDescriptor {
             configuration: Some(1),
             kind: kind::REPORT,

@@ -19,6 +19,6 @@ pub mod identity;
 pub mod vetted;
 
 pub use bus_id::BusId;
-pub use devices::{Found, Plugged, UsbDevices};
+pub use devices::{DeviceSnapshot, Plugged, UsbDevices};
 pub use identity::{Identity, described};
 pub use vetted::Vetted;

@@ -2,13 +2,13 @@
 
 use usbdescriptors::{DescriptorError, Device, Pinned, PinnedDescriptor, Share};
 
-use crate::devices::{Found, clean};
+use crate::devices::{DeviceSnapshot, clean};
 
 /// Proof that a device's descriptors are such that a library may be given them, and what they are. Only of such a device is the
 /// node opened, and only if what it says then is the same, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vetted {
-    found: Found,
+    found: DeviceSnapshot,
     pinned: Pinned,
     device: Device,
     share: Share,
@@ -24,7 +24,7 @@ impl Vetted {
     ///
     /// # Errors
     /// It makes no sense: the device is not to be touched.
-    pub fn new(found: Found) -> Result<Self, DescriptorError> {
+    pub fn new(found: DeviceSnapshot) -> Result<Self, DescriptorError> {
         let pinned = Pinned::from_sysfs(&found.descriptors)?;
         let device = Device::read(&pinned)?;
         Ok(Self { found, pinned, device, share: Share::Whole })
@@ -61,7 +61,7 @@ impl Vetted {
 
     /// Returns where it is, and what the kernel knows of it.
     #[must_use]
-    pub fn found(&self) -> &Found {
+    pub fn found(&self) -> &DeviceSnapshot {
         &self.found
     }
 
@@ -95,8 +95,8 @@ mod tests {
         7, 5, 0x81, 2, 0, 2, 0, 7, 5, 0x02, 2, 0, 2, 0,
     ];
 
-    fn found(configuration: &[u8], serial: Option<&str>) -> Found {
-        Found {
+    fn found(configuration: &[u8], serial: Option<&str>) -> DeviceSnapshot {
+        DeviceSnapshot {
             bus_id: "1-4".parse().unwrap(),
             bus: 1,
             address: 7,

@@ -58,7 +58,7 @@ pub(super) fn identity(configuration: &[u8], name: &str) -> Identity {
 }
 
 pub(super) fn identity_at(bus_id: BusId, configuration: &[u8], name: &str) -> Identity {
-    let found = usbhost::Found {
+    let found = usbhost::DeviceSnapshot {
         bus_id,
         bus: 1,
         address: 7,
@@ -153,10 +153,10 @@ impl Bench {
 
     /// Ends the reading that its thread is at.
     pub(super) fn read(&mut self, identity: Identity) {
-        self.found(Ok(Found::Device(Box::new(identity))));
+        self.found(Ok(DeviceReading::Device(Box::new(identity))));
     }
 
-    pub(super) fn found(&mut self, found: Result<Found, String>) {
+    pub(super) fn found(&mut self, found: Result<DeviceReading, String>) {
         let State::Reading { task, .. } = *self.state() else { panic!("{:?}", self.state()) };
         let id = self.id.clone();
         self.broker.take_report(&id, task, Report::Read(found));

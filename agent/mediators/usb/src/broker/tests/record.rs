@@ -299,7 +299,7 @@ fn a_device_that_is_taken_away_before_its_worker_began_has_carried_nothing_by_th
         let mut entries = Vec::new();
         if !in_time {
             // It is cut off, and whether it had begun is not known before nothing is left of its worker.
-            bench.broker.tick(Moment::now() + LEAVE_WITHIN);
+            bench.broker.tick(Moment::now() + CUT_OFF_AFTER);
             entries.extend(bench.events().0);
             assert_eq!(entries.len(), 1, "{entries:?}");
         }

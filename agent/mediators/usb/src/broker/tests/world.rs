@@ -184,7 +184,11 @@ impl World {
                     Kind::Unreadable => &[],
                 };
                 let found = || {
-                    Found::Device(Box::new(identity_at(self.bench.id.clone(), configuration, name)))
+                    DeviceReading::Device(Box::new(identity_at(
+                        self.bench.id.clone(),
+                        configuration,
+                        name,
+                    )))
                 };
                 let found = match kind {
                     Kind::Unreadable => Err(format!("it says {name}")),
