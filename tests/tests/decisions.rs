@@ -13,7 +13,7 @@ const BEGIN: &str =
     "<!-- list: made by BULKHEAD_WRITE=1 cargo test -p bulkhead-tests --test decisions -->\n";
 const END: &str = "<!-- end of the list -->\n";
 /// How the sentence begins that says which earlier records a record changes.
-const CHANGES: [&str; 4] = ["Supersedes ", "Succeeds ", "Adds to ", "Replaces "];
+const CHANGES: [&str; 5] = ["Supersedes ", "Succeeds ", "Adds to ", "Replaces ", "Answers "];
 
 /// A decision record.
 struct Record {

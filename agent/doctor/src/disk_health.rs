@@ -56,7 +56,7 @@ pub(super) fn examine(
     for device in &storage.block_devices {
         findings.extend(raid(system, device));
     }
-    let asked = storage.disks.keys().filter(|disk| has_a_word(system, disk));
+    let asked = storage.disks.keys().filter(|disk| can_be_asked(system, disk));
     let answers = ask(asked.map(|disk| (disk.clone(), system.dev.join(disk))).collect());
     for (disk, holds) in &storage.disks {
         let mut found: Vec<Finding> = Vec::new();
@@ -65,7 +65,7 @@ pub(super) fn examine(
         found.extend(nvme(&block));
         found.extend(emmc(&block));
         let answer = answers.get(disk);
-        found.extend(answer.and_then(|answer| word(answer, &system.dev.join(disk))));
+        found.extend(answer.and_then(|answer| smart_finding(answer, &system.dev.join(disk))));
         if found.is_empty() {
             let what =
                 format!("with {}: the kernel counts no errors{}", listed(holds), and(answer));
@@ -77,7 +77,7 @@ pub(super) fn examine(
 }
 
 /// Returns whether a disk may be asked for its own word: a SATA, SAS or NVMe disk, and none behind a USB bridge, which may hang on the question.
-fn has_a_word(system: &SystemPaths, disk: &str) -> bool {
+fn can_be_asked(system: &SystemPaths, disk: &str) -> bool {
     let is_usb = |part: &std::ffi::OsStr| {
         let number = part.to_str().and_then(|part| part.strip_prefix("usb"));
         number.is_some_and(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()))
@@ -304,7 +304,7 @@ fn emmc(block: &Path) -> Vec<Finding> {
 }
 
 /// Makes a finding of what a disk says of itself, or why it was not asked.
-fn word(answer: &Answer, node: &Path) -> Option<Finding> {
+fn smart_finding(answer: &Answer, node: &Path) -> Option<Finding> {
     let node = node.display();
     match answer {
         Answer::Well | Answer::Silent | Answer::NotInstalled => None,

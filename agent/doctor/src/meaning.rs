@@ -95,7 +95,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "smt",
         "a desktop that was taken over may find out something of the other one; nobody at the PC notices anything",
     ),
-    ("tpm", "at each start of the PC somebody types a key, and before that no desktop comes up"),
+    (
+        "tpm",
+        "where the state is on an encrypted volume, somebody types a key at each start of the PC, and before that no desktop comes up",
+    ),
     ("trust-store", "the officers of the store before count"),
     ("unit", "the desktops do not start with the PC, or with fewer walls around them"),
     (

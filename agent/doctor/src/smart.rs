@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ const PROGRAM: &str = "smartctl";
 const DEADLINE: Duration = Duration::from_secs(1);
 /// How long all disks together are waited for: the deadline, and what starting the programs takes.
 const PATIENCE: Duration = Duration::from_millis(1200);
+/// How often it is looked whether one has answered.
+const LOOK: Duration = Duration::from_millis(10);
 /// Disks that are asked: a ward PC has one or two, and each is a thread.
 const ASKED_MAX: usize = 16;
 /// Characters of the program's words that are quoted.
@@ -85,9 +87,12 @@ fn ask_by(
     }
     drop(tell);
     let until = Moment::now() + patience;
-    while let Ok((disk, answer)) = told.recv_timeout(until.saturating_duration_since(Moment::now()))
-    {
-        answers.insert(disk, answer);
+    while Moment::now() < until {
+        match told.try_recv() {
+            Ok((disk, answer)) => drop(answers.insert(disk, answer)),
+            Err(TryRecvError::Empty) => thread::sleep(LOOK),
+            Err(TryRecvError::Disconnected) => break,
+        }
     }
     answers
 }

@@ -1,7 +1,7 @@
 //! Programs in the place of the worker that reads a guest's stream, which do what one does that was taken over, with more rights than it has: they are in no
 //! sandbox. Each stands before the Internet guest; the clinical guest has the worker that there is.
 
-mod deeds;
+mod behaviours;
 
 use std::fs;
 use std::io::Read as _;
@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use worker_link::user_of_domain;
 
 use crate::ward::{PATIENCE, TEXT, Ward, until, worker, worker_path};
-use deeds::{ASKED, FOUND, KEEPS_QUIET, LOUD, OTHER, SAYS_NOTHING, WAVERS, start};
+use behaviours::{ASKED, FOUND, KEEPS_QUIET, LOUD, OTHER, SAYS_NOTHING, WAVERS, start};
 
 /// What the child is told to do.
 const CHILD: &str = "BULKHEAD_TEST_ROGUE_READER";
@@ -27,8 +27,8 @@ const CHILD: &str = "BULKHEAD_TEST_ROGUE_READER";
 #[test]
 fn what_stands_in_a_readers_place() {
     if let Ok(name) = std::env::var(CHILD) {
-        let mut deeds = [FOUND, ASKED, LOUD, OTHER].into_iter().flatten();
-        deeds.find(|(known, _)| *known == name).unwrap().1(start());
+        let mut behaviours = [FOUND, ASKED, LOUD, OTHER].into_iter().flatten();
+        behaviours.find(|(known, _)| *known == name).unwrap().1(start());
         std::process::exit(0);
     }
 }
@@ -285,7 +285,7 @@ fn a_reader_that_is_killed_is_started_again_and_holds_up_nobody() {
     }
 }
 
-/// WorkerPrograms of this process in this role, with the number that they were started with.
+/// Returns this process's workers in this role, with the number that they were started with.
 fn children(role: &str) -> Vec<(String, String)> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();

@@ -160,12 +160,6 @@ impl Ward {
         began.elapsed()
     }
 
-    /// Returns whether the worker says anything within this time.
-    fn says_something(&self, within: Duration) -> bool {
-        let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::try_from(within).unwrap()).unwrap() > 0
-    }
-
     /// The agent takes the device away: what the guest had of it, by the worker.
     fn closes(mut self) -> worker_link::usb::Counts {
         self.tell(Command::Close);
@@ -215,7 +209,7 @@ fn a_worker_serves_a_device_from_its_first_packet_to_its_end_within_its_budget()
 
 // Shows: C-8.
 #[test]
-fn a_worker_whose_device_says_nothing_answers_its_agent_and_one_that_was_stopped_does_not() {
+fn a_worker_whose_device_says_nothing_answers_its_agent() {
     let Some(mut ward) = Ward::begun() else { return };
     ward.guest.wants_data(1);
     assert!(ward.is_served() < Duration::from_secs(5), "it waits for no data");
@@ -230,15 +224,5 @@ fn a_worker_whose_device_says_nothing_answers_its_agent_and_one_that_was_stopped
     ward.silent.store(false, Ordering::SeqCst);
     ward.guest.answered(3);
     ward.is_served();
-    // It hangs.
-    let pid = Pid::from_raw(i32::try_from(ward.process.id()).unwrap());
-    kill(pid, Signal::SIGSTOP).unwrap();
-    ward.tell(Command::Ask);
-    assert!(!ward.says_something(Duration::from_secs(1)));
-    kill(pid, Signal::SIGCONT).unwrap();
-    assert_eq!(hears(&ward.channel), Some(Message::Serving));
-    // And is killed as it is.
-    kill(pid, Signal::SIGSTOP).unwrap();
-    kill(pid, Signal::SIGKILL).unwrap();
-    assert!(!ended(&mut ward.process).success());
+    ward.closes();
 }

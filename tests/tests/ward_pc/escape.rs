@@ -52,7 +52,7 @@ fn whoever_takes_over_a_thread_of_a_vmm_with_a_passed_through_card_finds_no_way_
     // One that was not run, or has no card, has found nothing either. QEMU's card is an Intel 82574L.
     for line in [
         format!("escape tool: the machine has the function {CLINICAL_NIC} (8086:10d3)"),
-        "escape tool: everything was tried, by ".to_owned(),
+        "escape tool: every attempt was made, by ".to_owned(),
     ] {
         // Behind what the test's own runner has begun a line with.
         let there = said.lines().find(|found| found.contains(&line));

@@ -153,7 +153,10 @@ const IOCTL_DEVICES: &[(c_ulong, &str)] = &[
     (0x3b6e, "VFIO_DEVICE_SET_IRQS: a function's vectors"),
     (0x3b6f, "VFIO_DEVICE_RESET: a function's reset"),
     (0x3b70, "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: a function's reset"),
-    (0x3b71, "VFIO_DEVICE_PCI_HOT_RESET: a function's reset"),
+    (
+        0x3b71,
+        "VFIO_DEVICE_PCI_HOT_RESET: a function's reset; on the container the number is VFIO_IOMMU_MAP_DMA, which the filter cannot tell apart",
+    ),
     (0x4004_54d0, "TUNSETOFFLOAD: the driver chose its offloads"),
 ];
 

@@ -140,11 +140,11 @@ fn whoever_takes_over_a_thread_of_a_vmm_finds_no_way_out_in_any_role() {
     assert!(output.status.success(), "{}", output.status);
     // A tool that tried nothing found nothing either.
     let walked = is_walking() == said.contains(WALKED);
-    assert!(walked && said.contains(FINISHED), "it did not try everything");
+    assert!(walked && said.contains(FINISHED), "it did not make every attempt");
 }
 
 /// Said by a tool that made every attempt.
-const FINISHED: &str = "escape tool: everything was tried";
+const FINISHED: &str = "escape tool: every attempt was made";
 /// Said besides by one that tried every number and argument.
 const WALKED: &str = "escape tool: every number and argument was tried";
 

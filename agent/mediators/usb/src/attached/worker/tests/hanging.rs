@@ -9,6 +9,15 @@ const TAKE: &str = "dd bs=64 count=1 <&1 >/dev/null 2>&1";
 
 /// Attends to this script, which is told to close once it has been served for so long; what was told, how long it took, and how often it was authorised.
 fn attend_for(script: &str, close_after: Duration) -> (Vec<DeviceThreadEvent>, Duration, usize) {
+    attend_looking(script, EVERY, close_after)
+}
+
+/// The same, looked at so often.
+fn attend_looking(
+    script: &str,
+    look_every: Duration,
+    close_after: Duration,
+) -> (Vec<DeviceThreadEvent>, Duration, usize) {
     let (_dir, worker, _vmm) = started(script);
     let (waker, (sender, commands)) = (waker(), mpsc::channel());
     let waker = std::sync::Arc::new(waker);
@@ -33,7 +42,7 @@ fn attend_for(script: &str, close_after: Duration) -> (Vec<DeviceThreadEvent>, D
         },
         tell: &|event| told.borrow_mut().push(event),
         begin_within: Duration::from_secs(60),
-        look_every: EVERY,
+        look_every,
         what: "a device".to_owned(),
     }
     .attend()
@@ -67,8 +76,7 @@ fn a_worker_that_hangs_while_it_serves_is_ended_and_its_device_is_detached_in_wo
 }
 
 #[test]
-fn a_worker_that_answers_is_served_by_for_as_long_as_it_is_to_be_and_one_that_answers_unasked_is_not()
- {
+fn a_worker_that_answers_keeps_serving_and_one_that_answers_unasked_is_ended() {
     let answers = format!("{TAKE}; {BEGUN}; while {TAKE}; do printf '\\006'; done");
     let (told, took, _) = attend_for(&answers, EVERY * 15);
     assert!(matches!(told[..], [DeviceThreadEvent::Begun]), "{told:?}");
@@ -88,20 +96,23 @@ fn a_worker_that_answers_is_served_by_for_as_long_as_it_is_to_be_and_one_that_an
 
 #[test]
 fn a_worker_that_waits_for_its_interfaces_to_be_authorised_answers_afterwards_and_is_not_ended() {
-    // As often as it is authorised at once, and then once a second: it is asked meanwhile.
+    // As often as it is authorised at once, and then once a second: it is asked meanwhile, and says nothing until it is authorised.
     let script = format!(
-        r#"exec 3<&1; n=0
+        r#"exec 3<&1; n=0; asked=0
 take() {{ m=$(dd bs=64 count=1 <&3 2>/dev/null | od -An -tx1 | tr -d ' \n'); }}
 take; {BEGUN}; printf '\001'
 while take; do
     case "$m" in
-        14) printf '\006' ;;
-        13*) n=$((n + 1)); if [ $n -lt 11 ]; then printf '\001'; fi ;;
+        14) if [ $n -lt 11 ]; then asked=1; else printf '\006'; fi ;;
+        13*)
+            n=$((n + 1)); if [ $asked = 1 ]; then printf '\006'; asked=0; fi
+            if [ $n -lt 11 ]; then printf '\001'; fi ;;
         '') exit ;;
     esac
 done"#
     );
-    let (told, _, authorised) = attend_for(&script, EVERY * 15);
+    let often = Duration::from_millis(100);
+    let (told, _, authorised) = attend_looking(&script, often, Duration::from_secs(6));
     assert!(matches!(told[..], [DeviceThreadEvent::Begun]), "{told:?}");
     assert_eq!(authorised, 11);
 }

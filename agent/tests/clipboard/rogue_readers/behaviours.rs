@@ -75,10 +75,10 @@ fn sleeps() -> ! {
 }
 
 /// What each does, with the file for content.
-pub(super) type Deed = (&'static str, fn(OwnedFd));
+pub(super) type Behaviour = (&'static str, fn(OwnedFd));
 
 /// What the agent finds out by itself.
-pub(super) const FOUND: &[Deed] = &[
+pub(super) const FOUND: &[Behaviour] = &[
     ("says what is no message", |_| {
         send(channel(), b"noise", SendFlags::NOSIGNAL).unwrap();
         sleeps();
@@ -113,7 +113,7 @@ pub(super) const FOUND: &[Deed] = &[
 ];
 
 /// What the agent finds out when something is copied.
-pub(super) const ASKED: &[Deed] = &[
+pub(super) const ASKED: &[Behaviour] = &[
     ("has other content than was asked for", |file| {
         let number = is_asked();
         writes(&file, b"other");
@@ -163,7 +163,7 @@ pub(super) const SAYS_NOTHING: &str = "says nothing of what its guest says";
 pub(super) const WAVERS: &str = "has a clipboard and has none";
 
 /// What is no fault, as a guest may do it as well.
-pub(super) const LOUD: &[Deed] = &[
+pub(super) const LOUD: &[Behaviour] = &[
     ("floods", |_| {
         says(&ABLE);
         loop {
@@ -206,7 +206,7 @@ pub(super) const LOUD: &[Deed] = &[
 ];
 
 /// Another text than the guest has.
-pub(super) const OTHER: &[Deed] = &[("makes a text up", |file| {
+pub(super) const OTHER: &[Behaviour] = &[("makes a text up", |file| {
     let number = is_asked();
     writes(&file, b"made up");
     says(&text(number, 7));
