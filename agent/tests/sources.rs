@@ -280,6 +280,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/setup/src/volume/making.rs", "the kernel's: which TPM there is"),
     ("agent/setup/src/volume/users.rs", "the kernel's: what is in a cgroup"),
     ("agent/workers/src/group.rs", "the kernel's"),
+    ("agent/workers/src/process.rs", "the kernel's: what a process waits for"),
     ("agent/workers/src/program.rs", "a script that stands in for a worker, in tests alone"),
     ("agent/worker/src/enclosure.rs", "the kernel's"),
     ("agent/mediators/usb/src/broker/place.rs", "the kernel's"),

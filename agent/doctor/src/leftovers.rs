@@ -1,7 +1,7 @@
 //! What an earlier agent, a setup or an installation left behind: only what is so for certain.
 //!
 //! Where an agent runs, what it has in hand is its own: what goes by its records is not looked at then, and what it or a command has in hand at this moment is told by
-//! the kernel's list of locks, or by a second look.
+//! the kernel's list of locks, or by a second look. That list is read again at the end: what somebody has begun meanwhile is not left.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +16,7 @@ use config::machine::{Kind, Machine};
 use domains::remains::{self, ProcessGroup, Recorded, RunningGroups};
 use handover::handover::Handover;
 use hostpci::{Function, VFIO_PCI};
+use images::manifest::ImageName;
 use images::store::Store as ImageStore;
 use program::store::Store as ProgramStore;
 
@@ -36,6 +37,16 @@ pub(super) fn examine(
     layout: &Layout,
     machine: Option<&Machine>,
 ) -> Vec<Finding> {
+    examine_with(system, layout, machine, &|| thread::sleep(PAUSE))
+}
+
+/// Examines it, with what is done between two looks.
+pub(super) fn examine_with(
+    system: &SystemPaths,
+    layout: &Layout,
+    machine: Option<&Machine>,
+    pause: &dyn Fn(),
+) -> Vec<Finding> {
     for folder in [&layout.state, &layout.runtime] {
         let read = fs::read_dir(folder).err().map(|error| error.kind());
         if read == Some(io::ErrorKind::PermissionDenied) {
@@ -43,19 +54,26 @@ pub(super) fn examine(
             return vec![Finding::warn(CHECK, what, "run this command as root")];
         }
     }
-    let looked = LeftoverSearch { system, layout, machine, locks: Locks::read(system) };
-    let mut findings = Vec::new();
-    findings.extend(looked.setup());
-    findings.extend(looked.images());
-    findings.extend(looked.program());
-    let groups = looked.groups();
-    findings.extend(looked.processes(&groups));
-    if !looked.agent_runs() {
-        findings.extend(looked.records());
-        findings.extend(looked.copies());
-        findings.extend(looked.folders(&groups));
+    let agent = layout.lock();
+    let locks = Locks::read(system, &agent);
+    let looked = LeftoverSearch { system, layout, machine, locks, pause };
+    let mut left = Left::default();
+    left.add(Some(&Layout::setup_lock(&system.root)), looked.setup());
+    for (lock, finding) in looked.images() {
+        left.add(Some(&lock), [finding]);
     }
-    findings.extend(looked.functions());
+    left.add(Some(&ProgramStore::at(&layout.programs()).lock_file()), looked.program());
+    let groups = looked.groups();
+    // What is found where no agent runs is so only if none has been started meanwhile.
+    let no_agent = (!looked.agent_runs()).then_some(agent.as_path());
+    left.add(no_agent, looked.processes(&groups));
+    if no_agent.is_some() {
+        left.add(no_agent, looked.records());
+        left.add(no_agent, looked.copies());
+        left.add(no_agent, looked.folders(&groups));
+    }
+    looked.functions(no_agent, &mut left);
+    let mut findings = left.without(&Locks::read(system, &agent));
     if findings.is_empty() {
         findings.push(Finding::ok(
             CHECK,
@@ -65,11 +83,34 @@ pub(super) fn examine(
     findings
 }
 
+/// What was found, each with the lock that nobody has if it is so.
+#[derive(Default)]
+struct Left(Vec<(Option<PathBuf>, Finding)>);
+
+impl Left {
+    /// Adds what is so only if nobody has a lock, or, without one, whoever has which.
+    fn add(&mut self, lock: Option<&Path>, findings: impl IntoIterator<Item = Finding>) {
+        self.0.extend(findings.into_iter().map(|it| (lock.map(Path::to_owned), it)));
+    }
+
+    /// Returns the findings without those whose lock somebody has.
+    fn without(self, locks: &Locks) -> Vec<Finding> {
+        let is_left = |lock: Option<PathBuf>| lock.is_none_or(|lock| !locks.has(&lock));
+        self.0.into_iter().filter_map(|(lock, it)| is_left(lock).then_some(it)).collect()
+    }
+}
+
 /// Who has locked which files with flock(2), by the kernel's list: a file is not locked to find that out, which would keep others out meanwhile.
-struct Locks(BTreeSet<u64>);
+struct Locks {
+    /// The inode numbers of the files.
+    files: BTreeSet<u64>,
+    /// The agent's lock, if it names a process that runs: the kernel's list is read by position, and may lack a line where others change it meanwhile. A number that has
+    /// gone to another process is taken for the agent's, and something that is left is not named.
+    agent: Option<PathBuf>,
+}
 
 impl Locks {
-    fn read(system: &SystemPaths) -> Self {
+    fn read(system: &SystemPaths, agent: &Path) -> Self {
         let text = system.proc_text("locks").unwrap_or_default();
         let inode = |line: &str| {
             let file =
@@ -77,14 +118,45 @@ impl Locks {
             file.rsplit(':').next()?.parse().ok()
         };
         let lines = text.lines().filter(|line| line.contains("FLOCK"));
-        Self(lines.filter_map(inode).collect())
+        Self {
+            files: lines.filter_map(inode).collect(),
+            agent: names_process(system, agent).then(|| agent.to_owned()),
+        }
     }
 
     /// Returns whether somebody has a file locked. Devices are not compared, as btrfs has several numbers for one: a file of the same inode number on another disk is
     /// taken for this one, and something that is left is not named.
     fn has(&self, file: &Path) -> bool {
-        fs::metadata(file).is_ok_and(|metadata| self.0.contains(&metadata.ino()))
+        self.agent.as_deref() == Some(file)
+            || fs::metadata(file).is_ok_and(|metadata| self.files.contains(&metadata.ino()))
     }
+}
+
+/// Returns whether a lock's file has the number of a process that runs, or may have.
+fn names_process(system: &SystemPaths, lock: &Path) -> bool {
+    let runs = |pid: u32| system.proc.join(pid.to_string()).try_exists().unwrap_or(true);
+    match fs::read_to_string(lock) {
+        Ok(text) => text.trim().parse::<u32>().is_ok_and(runs),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// What runs in the groups of agents.
+struct Running {
+    /// The domains in whose groups something runs, at any look.
+    domains: BTreeSet<String>,
+    /// The domains' groups of which the same processes were in no record at two looks.
+    unrecorded: Vec<(String, ProcessGroup)>,
+    /// The groups in which the same workers ran at two looks.
+    workers: Vec<ProcessGroup>,
+}
+
+/// Returns a group with those of its processes that an earlier look has seen in it too, if there are such.
+fn seen_twice(before: &[ProcessGroup], group: &ProcessGroup) -> Option<ProcessGroup> {
+    let before = before.iter().find(|it| it.path == group.path)?;
+    let mut group = group.clone();
+    group.processes.retain(|pid| before.processes.contains(pid));
+    (!group.processes.is_empty()).then_some(group)
 }
 
 struct LeftoverSearch<'a> {
@@ -92,6 +164,8 @@ struct LeftoverSearch<'a> {
     layout: &'a Layout,
     machine: Option<&'a Machine>,
     locks: Locks,
+    /// Lets some time pass between two looks.
+    pause: &'a dyn Fn(),
 }
 
 impl LeftoverSearch<'_> {
@@ -123,12 +197,13 @@ impl LeftoverSearch<'_> {
         }
     }
 
-    fn images(&self) -> Vec<Finding> {
+    /// Looks at images, each with the lock of who installs or removes it.
+    fn images(&self) -> Vec<(PathBuf, Finding)> {
         // What cannot be read is the finding `image`.
         let mut left = ImageStore::at(&self.layout.images).interrupted().unwrap_or_default();
-        let folder = |name: &str| self.layout.images.join(name);
-        left.retain(|(name, _)| !self.locks.has(&folder(name.as_str()).join(".installing")));
-        let finding = |(name, place): (images::manifest::ImageName, PathBuf)| {
+        let lock = |name: &ImageName| self.layout.images.join(name.as_str()).join(".installing");
+        left.retain(|(name, _)| !self.locks.has(&lock(name)));
+        let finding = |(name, place): (ImageName, PathBuf)| {
             let finding = Finding::warn(
                 CHECK,
                 format!(
@@ -141,7 +216,7 @@ impl LeftoverSearch<'_> {
                     place.display()
                 ),
             );
-            finding.of(name.as_str())
+            (lock(&name), finding.of(name.as_str()))
         };
         left.into_iter().map(finding).collect()
     }
@@ -163,27 +238,42 @@ impl LeftoverSearch<'_> {
         })
     }
 
-    fn groups(&self) -> RunningGroups {
+    fn groups(&self) -> Running {
         let mounts = self.system.proc_text("self/mounts").unwrap_or_default();
         let mount = cgroup_mount(&mounts).map(PathBuf::from);
         let look = || match &mount {
             Some(mount) => RunningGroups::look(mount, &self.layout.runtime),
             None => RunningGroups::default(),
         };
-        let found = look();
-        let workers = !found.workers.is_empty() && !self.agent_runs();
-        if !workers && found.unrecorded(self.layout).is_empty() {
+        let names = |groups: &RunningGroups| -> Vec<String> {
+            groups.domains.iter().map(|(name, _)| name.clone()).collect()
+        };
+        let first = look();
+        let unrecorded: Vec<ProcessGroup> =
+            first.unrecorded(self.layout).into_iter().map(|(_, group)| group.clone()).collect();
+        let domains = names(&first).into_iter().collect();
+        let mut found = Running { domains, unrecorded: Vec::new(), workers: Vec::new() };
+        let workers = !first.workers.is_empty() && !self.agent_runs();
+        if !workers && unrecorded.is_empty() {
             return found;
         }
         // A VMM that is started is in its group before its record is written, and workers end after their agent.
-        thread::sleep(PAUSE);
-        look()
+        (self.pause)();
+        let second = look();
+        found.domains.extend(names(&second));
+        for (domain, group) in second.unrecorded(self.layout) {
+            let group = seen_twice(&unrecorded, group);
+            found.unrecorded.extend(group.map(|group| (domain.clone(), group)));
+        }
+        let workers = second.workers.iter();
+        found.workers = workers.filter_map(|it| seen_twice(&first.workers, it)).collect();
+        found
     }
 
     /// Looks at processes of domains that no record names, and at workers of no agent.
-    fn processes(&self, groups: &RunningGroups) -> Vec<Finding> {
+    fn processes(&self, groups: &Running) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (domain, group) in groups.unrecorded(self.layout) {
+        for (domain, group) in &groups.unrecorded {
             let (start, rest) = match self.agent_runs() {
                 true => {
                     ("`systemctl restart bulkhead-agent`", ", under which the other guests run on")
@@ -199,7 +289,7 @@ impl LeftoverSearch<'_> {
                 ),
                 format!("{start} ends them{rest}"),
             );
-            findings.push(finding.of(domain));
+            findings.push(finding.of(domain.as_str()));
         }
         if !self.agent_runs() {
             findings.extend(groups.workers.iter().map(|group| {
@@ -278,8 +368,8 @@ impl LeftoverSearch<'_> {
     }
 
     /// Looks at folders with sockets of domains that there are not any more, while no agent runs.
-    fn folders(&self, groups: &RunningGroups) -> Vec<Finding> {
-        let runs = |domain: &str| groups.domains.iter().any(|(name, _)| name == domain);
+    fn folders(&self, groups: &Running) -> Vec<Finding> {
+        let runs = |domain: &str| groups.domains.contains(domain);
         let mut left = remains::domains_with_folders(self.layout);
         left.retain(|domain| {
             let is_nobodys = self.has_domain(domain) == Some(false) && !runs(domain);
@@ -300,9 +390,9 @@ impl LeftoverSearch<'_> {
         left.into_iter().map(finding).collect()
     }
 
-    /// Looks at PCI functions that are kept from the host, and that no domain is to have.
-    fn functions(&self) -> Vec<Finding> {
-        let Some(machine) = self.machine else { return Vec::new() };
+    /// Looks at PCI functions that are kept from the host, and that no domain is to have; where no agent runs, with its lock.
+    fn functions(&self, no_agent: Option<&Path>, left: &mut Left) {
+        let Some(machine) = self.machine else { return };
         let sysfs = &self.system.sysfs;
         let record = Handover::open(
             sysfs.clone(),
@@ -312,11 +402,9 @@ impl LeftoverSearch<'_> {
         let handed_over = match record {
             Ok(handover) => handover.handed_over(),
             Err(error) => {
-                return vec![Finding::warn(
-                    CHECK,
-                    "not looked at: which PCI functions are kept from the host for nobody",
-                    printable::explain(&error),
-                )];
+                let what = "not looked at: which PCI functions are kept from the host for nobody";
+                left.add(None, [Finding::warn(CHECK, what, printable::explain(&error))]);
+                return;
             }
         };
         let claims = machine.claims().domains;
@@ -364,7 +452,7 @@ impl LeftoverSearch<'_> {
             };
             Some(Finding::warn(CHECK, what, remedy).of(function.address.to_string()))
         };
-        kept.filter_map(finding).collect()
+        left.add(no_agent, kept.filter_map(finding));
     }
 }
 

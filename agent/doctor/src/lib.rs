@@ -110,8 +110,10 @@ impl SystemPaths {
     }
 }
 
+/// Returns the text of a file. Of what is no UTF-8, as a mount point of anybody's or a name may be, only that is replaced: the rest says what it says.
 fn text(path: &Path) -> Option<String> {
-    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    let text = fs::read(path).ok()?;
+    Some(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 /// Returns where the version 2 hierarchy is mounted, from `/proc/self/mounts`.

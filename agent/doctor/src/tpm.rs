@@ -1,8 +1,17 @@
 //! Whether this PC has a TPM that can open the volume with the state, and whether it answers.
 //!
 //! What it means for the volume that there is none is the finding `encryption`, where that is not well: it is not said twice.
+//! A TPM that does not answer holds whoever asks it in the kernel, for up to two minutes: a thread of its own asks it, and nobody waits for one that does not come back.
 
-use super::{Finding, Level, SystemPaths};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use clock::Moment;
+
+use super::{Finding, Level, SystemPaths, text};
 
 /// The TPM of a PC, which has one or none.
 const TPM: &str = "class/tpm/tpm0";
@@ -12,6 +21,10 @@ const ANNOUNCED: &str = "firmware/acpi/tables/TPM2";
 const NODE: &str = "tpmrm0";
 /// A PCR that the kernel reads from the TPM each time: Secure Boot with its keys.
 const PCR: &str = "pcr-sha256/7";
+/// How long the TPM is waited for, which reads a PCR in some milliseconds.
+const PATIENCE: Duration = Duration::from_millis(1200);
+/// How often it is looked whether it has answered.
+const LOOK: Duration = Duration::from_millis(10);
 const SWITCH_ON: &str =
     "switch the TPM on in the BIOS (Intel: PTT; AMD: fTPM; a chip: Security Device), and restart";
 
@@ -29,7 +42,7 @@ pub(super) fn examine(system: &SystemPaths, encryption: &Finding) -> Finding {
     let check = "tpm";
     let is_said = encryption.level != Level::Ok && !encryption.message.starts_with("not looked at");
     match version(system).as_deref() {
-        Some("2") => answers(system),
+        Some("2") => answers(system, PATIENCE),
         None if system.sysfs.path(TPM).exists() => Finding::warn(
             check,
             "not looked at: the kernel does not say of which version the TPM is",
@@ -69,7 +82,7 @@ pub(super) fn examine(system: &SystemPaths, encryption: &Finding) -> Finding {
 }
 
 /// Examines a TPM 2.0.
-fn answers(system: &SystemPaths) -> Finding {
+fn answers(system: &SystemPaths, patience: Duration) -> Finding {
     let check = "tpm";
     let node = system.dev.join(NODE);
     if !node.exists() {
@@ -83,15 +96,22 @@ fn answers(system: &SystemPaths) -> Finding {
         );
     }
     let pcr = system.sysfs.path(TPM).join(PCR);
-    let is_asked = pcr.parent().is_some_and(std::path::Path::exists);
-    let said = system.sys_text(&format!("{TPM}/{PCR}"));
-    match said.filter(|value| !value.is_empty()) {
-        Some(_) => Finding::ok(check, "a TPM 2.0, which answers"),
-        None if !is_asked => Finding::ok(
+    if !pcr.parent().is_some_and(Path::exists) {
+        return Finding::ok(
             check,
             format!("a TPM 2.0 ({}), which keeps no PCR in SHA-256", node.display()),
+        );
+    }
+    match ask(pcr, patience) {
+        Ok(Some(value)) if !value.is_empty() => Finding::ok(check, "a TPM 2.0, which answers"),
+        Err(error) => Finding::warn(
+            check,
+            format!(
+                "not looked at: whether the TPM 2.0 answers, as no thread can be started to ask it: {error}"
+            ),
+            "run this again when fewer programs run",
         ),
-        None => Finding::warn(
+        Ok(_) => Finding::warn(
             check,
             "there is a TPM 2.0, and it does not answer: it opens no volume at the next start",
             "switch the PC off and on, as a restart alone does not reset a TPM; `dmesg | grep -i tpm` says what is wrong if it stays so, and an update of the BIOS may mend it",
@@ -99,9 +119,32 @@ fn answers(system: &SystemPaths) -> Finding {
     }
 }
 
+/// Reads a PCR; `None` if it cannot be read, or not in time.
+///
+/// # Errors
+/// No thread can be started to read it.
+fn ask(pcr: PathBuf, patience: Duration) -> io::Result<Option<String>> {
+    let (tell, told) = mpsc::channel();
+    let asking = thread::Builder::new().name("tpm".to_owned());
+    // Whoever listens no more has called it late.
+    asking.spawn(move || drop(tell.send(text(&pcr))))?;
+    let until = Moment::now() + patience;
+    while Moment::now() < until {
+        match told.try_recv() {
+            Ok(said) => return Ok(said),
+            Err(TryRecvError::Empty) => thread::sleep(LOOK),
+            Err(TryRecvError::Disconnected) => break,
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
 
     use super::*;
     use crate::fake::Pc;
@@ -166,7 +209,21 @@ mod tests {
         assert_eq!(silent.level, Level::Warn);
         assert!(silent.message.contains("does not answer"), "{silent:?}");
         pc.sys("class/tpm/tpm0/pcr-sha256/7", "65CAF8DD\n");
-        let found = look();
+        // However busy the PC is that this is tested on.
+        let found = answers(&pc.system, Duration::from_secs(60));
         assert_eq!((found.level, found.remedy), (Level::Ok, None));
+    }
+
+    #[test]
+    fn a_tpm_that_holds_whoever_asks_it_does_not_answer_and_holds_up_nobody() {
+        let pc = Pc::new();
+        fs::write(pc.system.dev.join(NODE), "").unwrap();
+        let pcr = pc.system.sysfs.path(TPM).join(PCR);
+        fs::create_dir_all(pcr.parent().unwrap()).unwrap();
+        // Whoever opens it waits for somebody who writes into it.
+        mkfifo(&pcr, Mode::S_IRWXU).unwrap();
+        let found = answers(&pc.system, Duration::from_millis(200));
+        assert_eq!(found.level, Level::Warn, "{found:?}");
+        assert!(found.message.contains("does not answer"), "{found:?}");
     }
 }

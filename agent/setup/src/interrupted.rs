@@ -4,10 +4,19 @@ use std::path::Path;
 
 use base::durable;
 use base::layout::Layout;
+use fileopen::read;
+use handover::processor::Vendor;
 use printable::explain;
 
 use crate::change::{Change, FileChange, current};
 use crate::journal::Journal;
+
+/// How many folders below the root the part of GRUB's configuration lies, itself counted (`etc/default/grub.d/bulkhead.cfg`).
+const PART_DEPTH: usize = 4;
+/// The menu that is made of it, how its last line ends if it is whole, and the most that it has, in bytes: as `plan` looks for it.
+const MENU: &str = "boot/grub/grub.cfg";
+const MENU_END: &str = "###";
+const MENU_MAX: u64 = 4 << 20;
 
 /// Returns what of setup's changes is noted and not made, in words; `None` if all that can be told is. A setup that runs at this moment has such a change
 /// too.
@@ -29,13 +38,16 @@ pub fn interrupted(state: &Path) -> Result<Option<String>, String> {
 fn is_half_made(last: &Change) -> bool {
     match last {
         Change::Folder { path } => !path.is_dir(),
-        Change::File(FileChange { path, former, content, .. }) => {
-            let before = former.as_ref().map(|former| &former.content);
-            let is_as_before = || {
-                let now = current(path).map(|now| now.map(|now| now.content));
-                now.is_ok_and(|now| now.as_ref() == before)
-            };
-            durable::fresh(path).exists() || before != Some(content) && is_as_before()
+        Change::File(FileChange { path, former, content, boot_menu }) => {
+            if durable::fresh(path).exists() {
+                return true;
+            }
+            let Ok(now) = current(path) else { return false };
+            let now = now.map(|now| now.content);
+            if now.as_ref() == Some(content) {
+                return *boot_menu && is_not_in_menu(path, content);
+            }
+            now.as_ref() == former.as_ref().map(|former| &former.content)
         }
         // Others follow it in every run that comes to its end.
         Change::Volume(_) | Change::Move(_) => true,
@@ -44,9 +56,29 @@ fn is_half_made(last: &Change) -> bool {
     }
 }
 
+/// Returns whether there is a boot menu that was not made of this part of GRUB's configuration, or not to its end.
+fn is_not_in_menu(part: &Path, content: &str) -> bool {
+    let parameter = [Vendor::Intel, Vendor::Amd]
+        .into_iter()
+        .filter_map(Vendor::iommu_parameter)
+        .find(|parameter| content.contains(*parameter));
+    let (Some(parameter), Some(root)) = (parameter, part.ancestors().nth(PART_DEPTH)) else {
+        return false;
+    };
+    // Where none can be read nothing is known: its file system may not be mounted.
+    read(&root.join(MENU), MENU_MAX).is_ok_and(|menu| {
+        let menu = String::from_utf8_lossy(&menu);
+        !(menu.contains(parameter) && menu.trim_end().ends_with(MENU_END))
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::change::FormerFile;
+    use crate::effects::Attributes;
     use crate::volume::{FormerCopies, Move};
 
     #[test]
@@ -56,5 +88,42 @@ mod tests {
         assert!(is_half_made(&Change::Move(moved)));
         assert!(!is_half_made(&Change::Former(FormerCopies { state })));
         assert!(!is_half_made(&Change::Service));
+    }
+
+    #[test]
+    fn a_part_of_grubs_configuration_is_half_made_until_the_boot_menu_is_made_of_it_to_its_end() {
+        let pc = tempfile::tempdir().unwrap();
+        let (path, menu) =
+            (pc.path().join("etc/default/grub.d/bulkhead.cfg"), pc.path().join(MENU));
+        for file in [&path, &menu] {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+        }
+        let content = "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX intel_iommu=on\"\n".to_owned();
+        let part = |former: Option<FormerFile>| {
+            let (path, content) = (path.clone(), content.clone());
+            Change::File(FileChange { path, former, content, boot_menu: true })
+        };
+        let written = FormerFile { content: content.clone(), attributes: Attributes::new(0o644) };
+        // The second has nothing but the menu to be made anew.
+        let parts = [part(None), part(Some(written))];
+        let half_made = || parts.each_ref().map(is_half_made);
+        assert!(is_half_made(&parts[0]));
+        fs::write(&path, &content).unwrap();
+        assert_eq!(half_made(), [false; 2], "there is no menu to be seen");
+        let end = "### END /etc/grub.d/41_custom ###\n";
+        for (text, is_half) in [
+            (format!("linux /vmlinuz\n{end}"), true),
+            ("linux /vmlinuz intel_iommu=on\n### BEGIN".to_owned(), true),
+            (String::new(), true),
+            (format!("linux /vmlinuz intel_iommu=on\n{end}"), false),
+        ] {
+            fs::write(&menu, &text).unwrap();
+            assert_eq!(half_made(), [is_half; 2], "{text}");
+        }
+        // What a person made of the part is no half of anything.
+        fs::write(&menu, format!("linux /vmlinuz\n{end}")).unwrap();
+        assert_eq!(half_made(), [true; 2]);
+        fs::write(&path, "# a person's\n").unwrap();
+        assert_eq!(half_made(), [false; 2]);
     }
 }

@@ -1,5 +1,6 @@
 //! A process of the workers' program.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -63,6 +64,14 @@ impl Process {
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// Returns whether its first thread waits in the kernel for what no signal ends (state `D`, proc_pid_stat(5)); not if that cannot be told.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        // The name before it is in parentheses, and may hold anything.
+        stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('D'))
     }
 
     /// Returns how it ended, once it has: `Some(None)` if the kernel does not say.

@@ -38,9 +38,7 @@ impl PcWithLayout {
     fn lock(&mut self, file: &Path) {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, "").unwrap();
-        let inode = fs::metadata(file).unwrap().ino();
-        let line = format!("1: FLOCK  ADVISORY  WRITE 815 fe:00:{inode} 0 EOF\n1: -> FLOCK x\n");
-        self.locks.push_str(&line);
+        self.locks.push_str(&lock_line(file));
         fs::write(self.pc.system.proc.join("locks"), &self.locks).unwrap();
     }
 
@@ -58,6 +56,13 @@ impl PcWithLayout {
         let found = crate::leftovers::examine(&self.pc.system, &self.layout, Some(&machine));
         assert!(found.iter().all(|it| it.check == "leftovers"), "{found:?}");
         found
+    }
+
+    /// What is found of a machine file with the domain `clinical` if something happens between two looks.
+    fn found_while(&self, happens: &dyn Fn()) -> Vec<Finding> {
+        let machine = machine("format = 1\n[domain.clinical]\nkernel = \"k\"\n");
+        let system = &self.pc.system;
+        crate::leftovers::examine_with(system, &self.layout, Some(&machine), happens)
     }
 
     #[track_caller]
@@ -103,6 +108,12 @@ impl PcWithLayout {
         let mounts = format!("cgroup2 {} cgroup2 rw 0 0\n", mount.display());
         fs::write(self.pc.system.proc.join("self/mounts"), mounts).unwrap();
     }
+}
+
+/// The kernel's lines for a file that somebody has locked.
+fn lock_line(file: &Path) -> String {
+    let inode = fs::metadata(file).unwrap().ino();
+    format!("1: FLOCK  ADVISORY  WRITE 815 fe:00:{inode} 0 EOF\n1: -> FLOCK x\n")
 }
 
 /// A process that is nobody's VMM.
@@ -239,6 +250,61 @@ fn processes_that_no_record_names_are_named_with_an_agent_and_workers_without_on
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].message.contains("workers run") && found[0].message.contains(&named));
     assert!(found[0].remedy.as_ref().unwrap().contains("clinical/cgroup.kill"), "{found:?}");
+}
+
+#[test]
+fn what_somebody_takes_in_hand_during_the_look_is_not_left() {
+    let pc = PcWithLayout::new();
+    let (stray, (_vmm, _input)) = (Stray::new(), pc.record("gone"));
+    pc.group("system.slice/bulkhead.workers.domainsRUN/clinical", &[stray.0.id()]);
+    let image = pc.layout.images.join("clinical");
+    fs::create_dir_all(image.join(".arriving")).unwrap();
+    fs::write(image.join(".arriving/manifest.sha256"), "0".repeat(64)).unwrap();
+    fs::write(image.join(".installing"), "").unwrap();
+    fs::write(pc.layout.lock(), "815").unwrap();
+    let found = pc.found_while(&|| {});
+    assert_eq!(found.len(), 3, "{found:?}");
+    let (agent, installs) = (lock_line(&pc.layout.lock()), lock_line(&image.join(".installing")));
+    let locks = pc.pc.system.proc.join("locks");
+    let found = pc.found_while(&|| fs::write(&locks, &installs).unwrap());
+    assert_eq!(found.len(), 2, "{found:?}");
+    fs::remove_file(&locks).unwrap();
+    let found = pc.found_while(&|| fs::write(&locks, agent.clone() + &installs).unwrap());
+    assert_eq!((found.len(), found[0].level), (1, Level::Ok), "{found:?}");
+    // The kernel's list lacks the agent that runs.
+    fs::write(&locks, &installs).unwrap();
+    fs::create_dir(pc.pc.system.proc.join("815")).unwrap();
+    pc.nothing_is_left();
+    fs::remove_dir(pc.pc.system.proc.join("815")).unwrap();
+    assert_eq!(pc.found().len(), 2);
+}
+
+#[test]
+fn only_processes_that_were_seen_twice_are_named() {
+    let pc = PcWithLayout::new();
+    let strays = [Stray::new(), Stray::new()];
+    let [one, other] = strays.each_ref().map(|stray| stray.0.id());
+    for group in ["bulkheadRUN/clinical", "bulkhead.workers.domainsRUN/clinical"] {
+        pc.group(group, &[one]);
+        let found = pc.found_while(&|| pc.group(group, &[other]));
+        assert_eq!((found.len(), found[0].level), (1, Level::Ok), "{found:?}");
+        pc.group(group, &[one]);
+        let found = pc.found_while(&|| pc.group(group, &[one, other]));
+        assert_eq!((found.len(), found[0].level), (1, Level::Warn), "{found:?}");
+        assert!(found[0].message.contains(&format!("(process {one}, in")), "{found:?}");
+        pc.group(group, &[]);
+    }
+}
+
+#[test]
+fn a_mount_point_that_is_no_text_hides_no_group() {
+    let pc = PcWithLayout::new();
+    let stray = Stray::new();
+    pc.group("bulkheadRUN/clinical", &[stray.0.id()]);
+    let file = pc.pc.system.proc.join("self/mounts");
+    let mounts = [b"x /home/a/\xff fuse rw 0 0\n".as_slice(), &fs::read(&file).unwrap()].concat();
+    fs::write(file, mounts).unwrap();
+    pc.one_is_left(Some("clinical"), "processes run", "systemctl start");
 }
 
 #[test]

@@ -78,6 +78,8 @@ const INTERFACE_BYTES: usize = 9;
 const ENDPOINT_BYTES: usize = 7;
 /// Bits 1:0 of `bmAttributes`.
 const ISOCHRONOUS: u8 = 1;
+/// Largest packet of an endpoint that is not isochronous, in bytes (USB 3.2, section 9.6.6).
+pub const PACKET_MAX: u16 = 1024;
 
 /// What a device said of itself when it was admitted, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -439,7 +441,8 @@ fn endpoint(bytes: &[u8]) -> Result<Endpoint, DescriptorError> {
         return Err(DescriptorError::Configuration);
     }
     let (max_packet, transfer) = (u16::from_le_bytes([low, high]) & 0x07ff, attributes & 3);
-    if max_packet == 0 && transfer != ISOCHRONOUS {
+    // What a budget of transfers holds rests on it.
+    if transfer != ISOCHRONOUS && !(1..=PACKET_MAX).contains(&max_packet) {
         return Err(DescriptorError::PacketSize);
     }
     Ok(Endpoint { address, transfer, max_packet })

@@ -65,15 +65,15 @@ impl Pending {
     }
 }
 
-/// Largest packet of a bulk or interrupt endpoint (USB 3.2, sections 8.10 and 9.6.6). What a device fills holds whole packets.
-const PACKET_MAX: usize = 1024;
+/// Largest packet of a bulk or interrupt endpoint: no device is served that says more.
+const PACKET_MAX: usize = usbdescriptors::PACKET_MAX as usize;
 /// What the kernel remembers a transfer by, besides its data, and counts as well (`struct async` and `struct urb`), and more.
 const TRANSFER: usize = 512;
 
-/// Returns the bytes that the kernel keeps for a transfer of so many, at most.
+/// Returns the bytes that the kernel keeps for a transfer of so many, at most: what a device fills holds whole packets, of whatever size.
 pub(crate) fn kernel_bytes(asked: u32) -> usize {
     let asked = usize::try_from(asked).unwrap_or(usize::MAX);
-    asked.max(1).div_ceil(PACKET_MAX).saturating_mul(PACKET_MAX).saturating_add(TRANSFER)
+    asked.saturating_add(PACKET_MAX + TRANSFER)
 }
 
 /// What is remembered of the traffic, whatever the device.

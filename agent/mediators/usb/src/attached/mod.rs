@@ -305,10 +305,14 @@ impl Serving {
         let worker = DeviceWorker::start(&workers, stream.into(), workers_node, &job)
             .map_err(|error| format!("what serves USB devices does not start: {error}"))?;
         afterwards.arm();
-        let killed_by = worker
-            .killed_by()
-            .map_err(|error| format!("there is no file descriptor for it: {error}"))?;
-        cut.take(killed_by);
+        match worker.killed_by() {
+            Ok(killed_by) => cut.take(killed_by),
+            // It may have begun meanwhile, and nobody has heard it.
+            Err(error) => {
+                let why = format!("there is no file descriptor for it: {error}");
+                return Ok(Served { outcome: Err(why.into()), carried_nothing: false });
+            }
+        }
         let authorise = || hold.admit();
         let (commands, waker, cut) = (&commands, &*waker, &*cut);
         let attendant = Attendant {

@@ -210,7 +210,8 @@ impl Attendant<'_> {
                 // It has little time to close, and then nobody has it any more.
                 None if turn.closing => None,
                 None => {
-                    match turn.question.look(now, owed.is_some()) {
+                    match turn.question.look(now, owed.is_some(), || self.worker.process.is_held())
+                    {
                         Look::Nothing => {}
                         Look::Asks => self.send(Command::Ask)?,
                         Look::Hangs => return Err(Fault::Hangs),

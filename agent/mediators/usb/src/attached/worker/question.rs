@@ -9,6 +9,9 @@ pub(in super::super) const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Looks in a row at which a question is unanswered, after which the worker has failed. It may wait for one request of its device's, which takes five seconds at
 /// most, or for the kernel to reset the device, which takes longer only with a device that does not come back from it.
 const UNANSWERED_MAX: u32 = 6;
+/// Looks in a row at which the kernel holds it besides, which end nothing before: while another device of the same controller is reset, which may take minutes where
+/// that one answers nothing, the kernel lets this one wait, and no signal reaches whoever waits there.
+const HELD_MAX: u32 = 30;
 /// The words for one that has failed say so.
 const _: () = assert!(LOOK_EVERY.as_secs() * (UNANSWERED_MAX as u64) == 60);
 
@@ -27,8 +30,8 @@ pub(super) enum Look {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
     every: Duration,
-    /// Looks at which it was unanswered; `None`: none is asked.
-    unanswered: Option<u32>,
+    /// Looks at which it was unanswered, and of these at which the kernel held the worker; `None`: none is asked.
+    unanswered: Option<(u32, u32)>,
     /// When the next look is.
     next: Moment,
 }
@@ -44,20 +47,24 @@ impl Question {
         self.next.saturating_duration_since(now)
     }
 
-    /// Looks, if it is time. A worker that waits for the agent (`owed`) is not to blame for its silence.
-    pub(super) fn look(&mut self, now: Moment, owed: bool) -> Look {
+    /// Looks, if it is time. A worker that waits for the agent (`owed`) is not to blame for its silence, and one that the kernel holds (`is_held`) not before long.
+    pub(super) fn look(&mut self, now: Moment, owed: bool, is_held: impl Fn() -> bool) -> Look {
         if !self.wait(now).is_zero() {
             return Look::Nothing;
         }
         self.next = now + self.every;
-        let Some(looks) = &mut self.unanswered else {
-            self.unanswered = Some(0);
+        let Some((looks, held)) = &mut self.unanswered else {
+            self.unanswered = Some((0, 0));
             return Look::Asks;
         };
         if !owed {
             *looks = looks.saturating_add(1);
+            if is_held() {
+                *held = held.saturating_add(1);
+            }
         }
-        if *looks >= UNANSWERED_MAX { Look::Hangs } else { Look::Nothing }
+        let own = looks.saturating_sub(*held);
+        if own >= UNANSWERED_MAX || *held >= HELD_MAX { Look::Hangs } else { Look::Nothing }
     }
 
     /// Takes an answer; returns whether the worker was asked.
@@ -76,13 +83,14 @@ mod tests {
         looks: u32,
         answers: impl Fn(u32) -> bool,
         owed: bool,
+        held: impl Fn(u32) -> bool,
     ) -> Option<u32> {
         let mut now = Moment::now();
         let mut question = Question::new(LOOK_EVERY, now);
-        assert_eq!(question.look(now, owed), Look::Nothing, "it has only begun");
+        assert_eq!(question.look(now, owed, || false), Look::Nothing, "it has only begun");
         for look in 1..=looks {
             now += every;
-            match question.look(now, owed) {
+            match question.look(now, owed, || held(look)) {
                 Look::Hangs => return Some(look),
                 asked if answers(look) => assert_eq!(question.answered(), asked == Look::Asks),
                 _ => {}
@@ -93,20 +101,35 @@ mod tests {
 
     #[test]
     fn a_worker_that_answers_is_asked_again_and_one_that_does_not_hangs_after_a_minute() {
-        assert_eq!(found(LOOK_EVERY, 1000, |_| true, false), None);
+        assert_eq!(found(LOOK_EVERY, 1000, |_| true, false, |_| false), None);
         // The first look asks.
-        assert_eq!(found(LOOK_EVERY, 1000, |_| false, false), Some(1 + UNANSWERED_MAX));
-        assert_eq!(found(LOOK_EVERY, 1000, |look| look < 500, false), Some(500 + UNANSWERED_MAX));
+        assert_eq!(found(LOOK_EVERY, 1000, |_| false, false, |_| false), Some(1 + UNANSWERED_MAX));
+        assert_eq!(
+            found(LOOK_EVERY, 1000, |look| look < 500, false, |_| false),
+            Some(500 + UNANSWERED_MAX)
+        );
     }
 
     #[test]
     fn a_worker_that_the_agent_keeps_waiting_or_that_slept_with_the_pc_does_not_hang() {
-        assert_eq!(found(LOOK_EVERY, 1000, |_| false, true), None);
+        assert_eq!(found(LOOK_EVERY, 1000, |_| false, true, |_| false), None);
         // Nobody looked meanwhile, so that it counts as one.
         let asleep = Duration::from_secs(3600);
-        assert_eq!(found(asleep, UNANSWERED_MAX, |_| false, false), None);
+        assert_eq!(found(asleep, UNANSWERED_MAX, |_| false, false, |_| false), None);
         // Between two looks nothing counts, however often its thread comes round.
-        assert_eq!(found(LOOK_EVERY / 100, 100 * UNANSWERED_MAX, |_| false, false), None);
+        assert_eq!(
+            found(LOOK_EVERY / 100, 100 * UNANSWERED_MAX, |_| false, false, |_| false),
+            None
+        );
+    }
+
+    #[test]
+    fn a_worker_that_waits_in_the_kernel_for_another_device_has_five_minutes() {
+        let held = |until: u32| move |look: u32| look <= until;
+        let found = |until| found(LOOK_EVERY, 1000, |_| false, false, held(until));
+        assert_eq!(found(1000), Some(1 + HELD_MAX));
+        // Once the kernel lets it go it has its minute.
+        assert_eq!(found(20), Some(20 + UNANSWERED_MAX));
     }
 
     #[test]
@@ -114,7 +137,7 @@ mod tests {
         let now = Moment::now();
         let mut question = Question::new(LOOK_EVERY, now);
         assert!(!question.answered());
-        assert_eq!(question.look(now + LOOK_EVERY, false), Look::Asks);
+        assert_eq!(question.look(now + LOOK_EVERY, false, || false), Look::Asks);
         assert!(question.answered());
         assert!(!question.answered());
     }
