@@ -132,11 +132,14 @@ impl Locks {
     }
 }
 
+/// Longest file of a lock that is read, in bytes: it has a process number.
+const NUMBER_MAX: u64 = 32;
+
 /// Returns whether a lock's file has the number of a process that runs, or may have.
 fn names_process(system: &SystemPaths, lock: &Path) -> bool {
     let runs = |pid: u32| system.proc.join(pid.to_string()).try_exists().unwrap_or(true);
-    match fs::read_to_string(lock) {
-        Ok(text) => text.trim().parse::<u32>().is_ok_and(runs),
+    match fileopen::read(lock, NUMBER_MAX) {
+        Ok(text) => String::from_utf8_lossy(&text).trim().parse().is_ok_and(runs),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
