@@ -119,7 +119,13 @@ fn answers(system: &SystemPaths, patience: Duration) -> Finding {
     }
 }
 
-/// Reads a PCR; `None` if it cannot be read, or not in time.
+/// Reads a PCR of the bank of SHA-256; `None` if it cannot be read, or not in time.
+pub(super) fn pcr(system: &SystemPaths, number: u8) -> Option<String> {
+    let file = system.sysfs.path(TPM).join(format!("pcr-sha256/{number}"));
+    ask(file, PATIENCE).ok().flatten()
+}
+
+/// Reads the file of a PCR; `None` if it cannot be read, or not in time.
 ///
 /// # Errors
 /// No thread can be started to read it.

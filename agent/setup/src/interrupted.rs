@@ -4,19 +4,15 @@ use std::path::Path;
 
 use base::durable;
 use base::layout::Layout;
-use fileopen::read;
 use handover::processor::Vendor;
 use printable::explain;
 
 use crate::change::{Change, FileChange, current};
 use crate::journal::Journal;
+use crate::plan::is_in_menu;
 
 /// How many folders below the root the part of GRUB's configuration lies, itself counted (`etc/default/grub.d/bulkhead.cfg`).
 const PART_DEPTH: usize = 4;
-/// The menu that is made of it, how its last line ends if it is whole, and the most that it has, in bytes: as `plan` looks for it.
-const MENU: &str = "boot/grub/grub.cfg";
-const MENU_END: &str = "###";
-const MENU_MAX: u64 = 4 << 20;
 
 /// Returns what of setup's changes is noted and not made, in words; `None` if all that can be told is. A setup that runs at this moment has such a change
 /// too.
@@ -66,10 +62,7 @@ fn is_not_in_menu(part: &Path, content: &str) -> bool {
         return false;
     };
     // Where none can be read nothing is known: its file system may not be mounted.
-    read(&root.join(MENU), MENU_MAX).is_ok_and(|menu| {
-        let menu = String::from_utf8_lossy(&menu);
-        !(menu.contains(parameter) && menu.trim_end().ends_with(MENU_END))
-    })
+    is_in_menu(root, parameter) == Some(false)
 }
 
 #[cfg(test)]
@@ -79,6 +72,7 @@ mod tests {
     use super::*;
     use crate::change::FormerFile;
     use crate::effects::Attributes;
+    use crate::plan::MENU;
     use crate::volume::{FormerCopies, Move};
 
     #[test]

@@ -16,7 +16,7 @@ const GRUB_PARTS: &str = "etc/default/grub.d";
 const GRUB_PART: &str = "etc/default/grub.d/bulkhead.cfg";
 /// What GRUB is configured by, and the menu that is made of it.
 const GRUB: &str = "etc/default/grub";
-const MENU: &str = "boot/grub/grub.cfg";
+pub(crate) const MENU: &str = "boot/grub/grub.cfg";
 const BOOT: &str = "boot";
 /// How the last line of a whole menu ends (grub-mkconfig(8)).
 const MENU_END: &str = "###";
@@ -150,11 +150,7 @@ fn iommu(pc: &Pc, hardware: &Hardware, changes: &mut Vec<Change>) -> Result<(), 
     let former = current(&path)?;
     let is_written = former.as_ref().is_some_and(|former| former.content == content);
     // The menu may not have been made anew since, or not to its end.
-    let in_menu = read(&pc.root.join(MENU), MENU_MAX).is_ok_and(|menu| {
-        let menu = String::from_utf8_lossy(&menu);
-        menu.contains(parameter) && menu.trim_end().ends_with(MENU_END)
-    });
-    if !(is_written && in_menu) {
+    if !(is_written && is_in_menu(&pc.root, parameter) == Some(true)) {
         // `update-grub` writes the menu into its place: on a full disk a part of it would be left, and the PC would not start.
         let boot = pc.root.join(BOOT);
         let free = statvfs(&boot).map(|disk| disk.blocks_available() * disk.fragment_size());
@@ -165,4 +161,11 @@ fn iommu(pc: &Pc, hardware: &Hardware, changes: &mut Vec<Change>) -> Result<(), 
         changes.push(Change::File(FileChange { path, former, content, boot_menu: true }));
     }
     Ok(())
+}
+
+/// Returns whether the boot menu is whole and has this parameter of the kernel's; `None` if it cannot be read.
+pub(crate) fn is_in_menu(root: &Path, parameter: &str) -> Option<bool> {
+    let menu = read(&root.join(MENU), MENU_MAX).ok()?;
+    let menu = String::from_utf8_lossy(&menu);
+    Some(menu.contains(parameter) && menu.trim_end().ends_with(MENU_END))
 }
