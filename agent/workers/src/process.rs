@@ -69,9 +69,8 @@ impl Process {
     /// Returns whether its first thread waits in the kernel for what no signal ends (state `D`, proc_pid_stat(5)); not if that cannot be told.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
-        // The name before it is in parentheses, and may hold anything.
-        stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('D'))
+        let stat = fs::read(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        waits_for_no_signal(&stat)
     }
 
     /// Returns how it ended, once it has: `Some(None)` if the kernel does not say.
@@ -100,6 +99,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Returns whether a line of `/proc/PID/stat` has the state `D`. The name before it is in parentheses, and may hold anything.
+fn waits_for_no_signal(stat: &[u8]) -> bool {
+    let name_end = stat.iter().rposition(|byte| *byte == b')');
+    name_end.and_then(|end| stat.get(end..)).is_some_and(|rest| rest.starts_with(b") D "))
 }
 
 /// Says how a worker ended that did not end well.
@@ -146,5 +151,20 @@ mod tests {
         let said = words(Some(ExitStatus::from_raw(i32::from(NO_JOB) << 8)));
         assert!(said.contains("another version"), "{said}");
         assert_eq!(words(Some(ExitStatus::from_raw(9))), "it was ended by signal 9");
+    }
+
+    #[test]
+    fn only_a_process_that_no_signal_ends_is_held_whatever_its_name_is() {
+        for (stat, is_held) in [
+            (&b"7 (bulkhead-worker) D 1 7 7"[..], true),
+            (b"7 (bulkhead-worker) S 1 7 7", false),
+            (b"7 (a) D 1 (b) S 1 7 7", false),
+            (b"7 (a) S 1 (b) D 1 7 7", true),
+            (b"7 (\xff) D 1 7 7", true),
+            (b"7 D 1 7 7", false),
+            (b"", false),
+        ] {
+            assert_eq!(waits_for_no_signal(stat), is_held, "{}", stat.escape_ascii());
+        }
     }
 }
