@@ -7,7 +7,7 @@ use usbfilter::{BYTES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MIN};
 
 /// Bytes of transfers that the kernel keeps for all devices of the PC at once.
 const KERNELS: usize = 16 << 20;
-/// What no domain's budget has of them: it is for what is asked of devices before they are judged, and for [`UNCOUNTED`].
+/// What no domain's budget has of them: it is for what is asked of devices before they are judged, and for what is not counted.
 const RESERVE: usize = 4 << 20;
 /// What of a device's transfers its budget leaves out: two at each of 15 interrupt endpoints, of a packet, and a control request of a page.
 #[cfg(test)]
