@@ -47,19 +47,30 @@ impl Colour {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A picture in memory. Only rows that have something drawn on them are kept: most of a screen that the agent paints is its ground.
+#[derive(Clone, Debug)]
 pub struct Canvas {
     size: Size,
-    bytes: Vec<u8>,
+    /// A row of the ground.
+    ground: Box<[u8]>,
+    /// From the top down, as many as it has; `None` is a row of the ground.
+    rows: Vec<Option<Box<[u8]>>>,
 }
+
+impl PartialEq for Canvas {
+    fn eq(&self, other: &Self) -> bool {
+        self.size == other.size && (0..self.size.height).all(|y| self.row(y) == other.row(y))
+    }
+}
+
+impl Eq for Canvas {}
 
 impl Canvas {
     /// Makes a picture of one colour.
     #[must_use]
     pub fn new(size: Size, colour: Colour) -> Self {
-        let mut this = Self { size, bytes: vec![0; size.frame_bytes()] };
-        this.fill(Rect::all(size), colour);
-        this
+        let ground = colour.pixel().repeat(size.width as usize).into_boxed_slice();
+        Self { size, ground, rows: vec![None; size.height as usize] }
     }
 
     /// Returns the pixels across and down.
@@ -71,9 +82,17 @@ impl Canvas {
     /// Returns the bytes of a row; none beyond the last.
     #[must_use]
     pub fn row(&self, y: u32) -> &[u8] {
-        let stride = self.size.width as usize * 4;
-        let start = y as usize * stride;
-        self.bytes.get(start..start + stride).unwrap_or_default()
+        match self.rows.get(y as usize) {
+            Some(Some(row)) => row,
+            Some(None) => &self.ground,
+            None => &[],
+        }
+    }
+
+    /// Returns how many rows it keeps.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.rows.iter().flatten().count()
     }
 
     /// Fills the part of `rect` that is on it.
@@ -108,8 +127,11 @@ impl Canvas {
         }
     }
 
+    /// Returns a part of a row to be drawn on; none where it is not all on the picture.
     fn span(&mut self, y: u32, x: u32, width: u32) -> &mut [u8] {
-        let start = (y as usize * self.size.width as usize + x as usize) * 4;
-        self.bytes.get_mut(start..start + width as usize * 4).unwrap_or_default()
+        let Some(row) = self.rows.get_mut(y as usize) else { return Default::default() };
+        let start = x as usize * 4;
+        let row = row.get_or_insert_with(|| self.ground.clone());
+        row.get_mut(start..start + width as usize * 4).unwrap_or_default()
     }
 }

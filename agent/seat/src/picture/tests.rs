@@ -156,3 +156,18 @@ fn a_name_that_turns_the_reading_order_round_leaves_a_mark_where_it_does() {
         assert!(width > face.width("ab", 20));
     }
 }
+
+/// Three of these are in memory all the time.
+#[test]
+fn of_a_card_as_large_as_the_screen_only_rows_that_say_something_are_kept() {
+    let face = Face::of_the_host().unwrap_or(Face::Dots);
+    let size = Size { width: 1920, height: 1040 };
+    let lines = ["INTERNET is off".to_owned(), "Call IT.".to_owned()];
+    for canvas in [card(&face, size, &lines), lock_screen(&face, size, &lines)] {
+        assert!(canvas.kept() > 20 && canvas.kept() < 400, "{} rows are kept", canvas.kept());
+        let ground = canvas.colour(0, 0).unwrap();
+        assert!((0..size.width).all(|x| canvas.colour(x, size.height - 1) == Some(ground)));
+        assert!(marks(&canvas, Rect::all(size), ground) > 500);
+        assert!(canvas.row(size.height).is_empty());
+    }
+}
