@@ -136,6 +136,12 @@ pub fn cpus_of(
     }
 }
 
+/// Returns whether two lists as the kernel writes them (`0-3,8`) are of the same processors. One that is none is like no other.
+#[must_use]
+pub fn are_the_same(one: &str, other: &str) -> bool {
+    numbers(one).is_some_and(|one| numbers(other) == Some(one))
+}
+
 /// Reads a list as the kernel writes it: `0-3,8`.
 fn numbers(text: &str) -> Option<BTreeSet<u32>> {
     let mut found = BTreeSet::new();
@@ -237,6 +243,11 @@ mod tests {
         assert_eq!(cores.plan(&machine("cores = 1", "")).unwrap().of("clinical"), Some("2,3"));
         let mute = pc("0-1", &[]);
         assert_eq!(mute.plan(&machine("cores = 1", "")).unwrap().of("internet"), Some("0"));
+        assert!(
+            are_the_same("2-3,6\n", "6,2,3")
+                && !are_the_same("2-3", "2")
+                && !are_the_same("x", "x")
+        );
         for nonsense in ["", "x", "5-", "4294967295-1", "0-4294967295"] {
             assert!(pc(nonsense, &[]).count() <= CPUS_MAX, "{nonsense}");
         }

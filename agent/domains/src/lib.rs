@@ -6,6 +6,7 @@
 //! | [`spec`] | what a VMM is told to run |
 //! | [`process`], [`capture`], [`vmm_control_client`] | the VMM's process, what it says, its control socket |
 //! | [`cgroup`] | what it may use |
+//! | `interrupts` | on which processors those of its PCI functions are served |
 //! | [`pressure`] | whether it has wanted more than it gets for long |
 //! | [`boot`] | what a guest starts from: files, or an image, which is verified |
 //! | [`devices`], [`disks`] | the slow work, which [`background`] runs |
@@ -37,6 +38,7 @@ pub mod entries;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod host_network;
+mod interrupts;
 pub mod leftovers;
 pub mod lifecycle;
 pub mod pressure;
@@ -396,7 +398,10 @@ impl Supervisor {
         }
         if self.shared.now() >= self.pressure_next {
             self.pressure_next = self.shared.now() + pressure::LOOK_EVERY;
-            self.domains.iter_mut().for_each(|domain| domain.look_at_pressure(&mut self.shared));
+            for domain in &mut self.domains {
+                domain.look_at_pressure(&mut self.shared);
+                domain.keep_interrupts();
+            }
         }
     }
 

@@ -28,6 +28,8 @@ const DISK: u64 = 4000;
 const FLOOD: u64 = 30_000;
 /// Frames a second into the flooded NIC.
 const FRAMES: usize = 20_000;
+/// Within which the agent has looked where a NIC's interrupts go.
+const INTERRUPTS_KEPT: Duration = Duration::from_secs(20);
 /// Longest that anything of the other domain may take at all: a person would call it stuck.
 const STUCK: Duration = Duration::from_secs(2);
 
@@ -197,19 +199,44 @@ fn a_flooded_internet_domain_that_does_its_worst_leaves_the_clinical_one_its_net
 fn launched(ward: &Ward, machine: &str, cores: bool) -> Outcome {
     let policy = tests::agent::POLICY.to_owned() + RULE;
     let agent = Agent::launch_with(&ward.pc, machine, &policy, &[])?;
-    let what = if cores { "each on its core" } else { "both on one core" };
     let stick = ward.pc.dir().join("flooded-stick.img");
     std::fs::write(&stick, vec![0x5a; STICK])?;
     plug_stick(&mut ward.pc.qmp()?, "stick", &stick, "FLOOD1")?;
     measure_seat::sit_down(&ward.pc)?;
-    let outcome = compared(ward, &agent, what);
+    let outcome = compared(ward, &agent, cores);
     let tidied = measure_seat::stand_up(&ward.pc)
         .and_then(|()| pull_stick(&mut ward.pc.qmp()?, "stick").map(drop));
     outcome.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
     tidied?;
     agent.stop()
 }
-fn compared(ward: &Ward, agent: &Agent<'_>, what: &str) -> Outcome {
+
+/// Waits until the interrupts of each domain's NIC are served by its own processors alone: a flood of the other's network is none of theirs.
+fn interrupts_are_apart(ward: &Ward) -> Outcome {
+    let of = |nic: &str| {
+        let lists = ward.pc.sh(&format!(
+            "for i in $(ls /sys/bus/pci/devices/{nic}/msi_irqs); do cat /proc/irq/$i/smp_affinity_list; done"
+        ))?;
+        Ok::<_, Failure>(lists.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let since = Instant::now();
+    loop {
+        let (clinical, internet) = (of(CLINICAL_NIC)?, of(INTERNET_NIC)?);
+        let served_by =
+            |lists: &[String], cpu: &str| !lists.is_empty() && lists.iter().all(|list| list == cpu);
+        if served_by(&clinical, "1") && served_by(&internet, "0") {
+            return Ok(());
+        }
+        ensure!(
+            since.elapsed() < patience(INTERRUPTS_KEPT),
+            "the clinical NIC's interrupts go to {clinical:?}, the Internet one's to {internet:?}"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn compared(ward: &Ward, agent: &Agent<'_>, cores: bool) -> Outcome {
+    let what = if cores { "each on its core" } else { "both on one core" };
     let mut person = Person::at(&ward.pc)?;
     let (clinical, internet) = (agent.probe("clinical"), agent.probe("internet"));
     clinical.wait_ready()?;
@@ -221,6 +248,9 @@ fn compared(ward: &Ward, agent: &Agent<'_>, what: &str) -> Outcome {
     let there = "for n in $(seq 300); do [ -b /dev/sda ] && break; sleep 0.1; done; [ -b /dev/sda ] && echo there";
     let stick = internet.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", there]}))?;
     ensure!(stick["output"] == "there\n", "the Internet guest has no stick: {stick}");
+    if cores {
+        interrupts_are_apart(ward)?;
+    }
     let quiet = served(ward, &clinical, &mut person)?;
     do_its_worst(&internet)?;
     let before = (Instant::now(), worked(ward, agent)?, frames(&internet)?);

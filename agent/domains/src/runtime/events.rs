@@ -9,6 +9,7 @@ use super::super::SupervisorContext;
 use super::super::adoption::by_last_words;
 use super::super::capture::Capture;
 use super::super::desired_state::DesiredState;
+use super::super::interrupts;
 use super::super::lifecycle::{Event, Exit, State};
 use super::super::pressure::Resource;
 use super::super::record::VmmRecord;
@@ -186,6 +187,19 @@ impl DomainRuntime {
         {
             parts.send(seat::Command::Attach(index, link));
             self.seat_next = None;
+        }
+    }
+
+    /// Keeps the interrupts of its functions to its processors, if it is kept to any. Its guest's driver makes them, at each of its starts.
+    pub(in super::super) fn keep_interrupts(&self) {
+        let (Ok(Some(cpus)), Some(_)) = (&self.cpus, &self.vmm) else { return };
+        let sysfs = self.devices.handover.sysfs();
+        for address in self.devices.hardware.pci_functions() {
+            let function = sysfs.path("bus/pci/devices").join(address.to_string());
+            let moved = interrupts::keep(&function.join("msi_irqs"), &sysfs.proc("irq"), cpus);
+            if moved > 0 {
+                tracing::debug!(domain = self.policy.name, %address, "{moved} of its interrupts go to its processors now");
+            }
         }
     }
 
