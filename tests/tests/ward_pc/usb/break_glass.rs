@@ -9,7 +9,9 @@ use tests::ward::Ward;
 use tests::{Failure, Outcome, ensure};
 
 use super::super::seat::{GREEN, in_front};
-use super::{MIB, Ports, RULES, SOON, disk_in, is_attached, run, until, wait_for};
+use super::{
+    MIB, Ports, RULES, SOON, disk_in, is_attached, run, taken_away_in_time, until, wait_for,
+};
 
 pub(super) fn by_hand(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     let clinical = agent.probe("clinical");
@@ -60,7 +62,7 @@ pub(super) fn by_hand(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> 
     ] {
         ensure!(log.contains(word), "`{word}` is not in the audit log");
     }
-    Ok(())
+    taken_away_in_time(ward, &log, "break-glass-closed")
 }
 
 /// With the seat's own keys: the question, the banner while it is open, and its end.

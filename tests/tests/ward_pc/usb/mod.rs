@@ -223,3 +223,28 @@ fn sum_of(file: &std::path::Path) -> Outcome<String> {
 fn is_attached(verdict: &'static str) -> impl Fn(&Value) -> bool {
     move |device| device["state"] == "attached" && device["verdict"] == verdict
 }
+
+/// Within which what a permit allowed has ended when its rule or its break-glass is gone.
+const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Checks that what an audit log tells last of this kind took a device away in time, by the log's own times.
+fn taken_away_in_time(ward: &Ward, log: &str, kind: &str) -> Outcome {
+    let entries: Vec<Value> =
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let at = |entry: &Value| entry["monotonic_us"].as_u64();
+    let took = || {
+        let cause = entries.iter().rposition(|entry| entry["kind"] == kind)?;
+        let end = entries[cause..].iter().find(|entry| {
+            entry["kind"] == "usb-detached" && entry["detail"]["why"] == "the rules changed"
+        })?;
+        Some(Duration::from_micros(at(end)?.checked_sub(at(&entries[cause])?)?))
+    };
+    let took =
+        took().ok_or_else(|| Failure(format!("no device is taken away after {kind}:\n{log}")))?;
+    ward.pc.progress(&format!("{took:?} from {kind} to the end of what it took away"));
+    ensure!(
+        took < patience(REVOKED_WITHIN),
+        "{took:?} from {kind} to the end of what it took away"
+    );
+    Ok(())
+}

@@ -12,7 +12,7 @@ use tests::{Failure, Outcome, ensure};
 
 use super::{
     MIB, Ports, RULES, devices, disk_in, host_has_its_switches, is_attached, machine,
-    no_disk_on_host, run, until, wait_for,
+    no_disk_on_host, run, taken_away_in_time, until, wait_for,
 };
 
 /// Checks a guest that is reset, and a VMM that is killed, with a device attached: it is there again afterwards.
@@ -94,7 +94,7 @@ fn other_rules(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     disk_in(&clinical, false)?;
     no_disk_on_host(ward)?;
     let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
-    ensure!(log.contains("the rules changed"), "the audit log does not say why it was taken away");
+    taken_away_in_time(ward, &log, "policy-applied")?;
     apply(3, &rules)?;
     wait_for(agent, "stick that is back", is_attached("read-only"))?;
     disk_in(&clinical, true)
