@@ -35,6 +35,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("io-weight", "a desktop that is busy with the disk slows the other one down"),
     ("iommu", "no desktop with a network card of its own starts"),
     ("iommu-group", "the desktop that is to have this card does not start"),
+    ("kept", "what is saved in that desktop is gone when it starts again"),
     ("kvm", "no desktop starts"),
     ("kvm-vm", "no desktop starts"),
     (
@@ -112,8 +113,20 @@ const MEANINGS: &[(&str, &str)] = &[
         "vmm-users",
         "another program of the PC might end a desktop, or open what only that desktop's user may; nobody at the PC notices anything",
     ),
-    ("worker", "no picture can be pasted from one desktop into another; text can"),
+    ("worker", "nothing is copied or pasted between the desktops, and no USB device reaches one"),
     ("worker-user", "another program of the PC might read a picture while it is pasted"),
+];
+
+/// The same where what is in force is weak, and nothing was refused.
+const OF_WARNINGS: &[(&str, &str)] = &[
+    (
+        "policy-signature",
+        "who has the PC can change what crosses; nobody at the PC notices anything",
+    ),
+    (
+        "trust-store",
+        "who has such a key, or the PC, can change what crosses; nobody at the PC notices anything",
+    ),
 ];
 
 /// Returns what a finding means to the ward; nothing where all is well, or nobody could look.
@@ -121,6 +134,10 @@ const MEANINGS: &[(&str, &str)] = &[
 pub(super) fn of(finding: &Finding) -> Option<&'static str> {
     if finding.level == Level::Ok || finding.message.starts_with("not looked at") {
         return None;
+    }
+    let weak = OF_WARNINGS.iter().find(|(check, _)| *check == finding.check);
+    if let Some((_, meaning)) = weak.filter(|_| finding.level == Level::Warn) {
+        return Some(*meaning);
     }
     let at = MEANINGS.binary_search_by(|(check, _)| (*check).cmp(&finding.check)).ok()?;
     MEANINGS.get(at).map(|(_, meaning)| *meaning)
@@ -148,5 +165,14 @@ mod tests {
         assert_eq!(of(&Finding::warn("kvm", "", "")), Some("no desktop starts"));
         assert_eq!(of(&Finding::ok("kvm", "")), None);
         assert_eq!(of(&Finding::warn("kvm", "not looked at: ...", "")), None);
+    }
+
+    #[test]
+    fn what_is_in_force_and_weak_means_another_thing_than_what_is_refused() {
+        for (check, meaning) in OF_WARNINGS {
+            assert_eq!(of(&Finding::warn(*check, "", "")), Some(*meaning));
+            let refused = of(&Finding::fail(*check, "", "")).unwrap();
+            assert!(refused.contains("before count") || refused.contains("last good"), "{refused}");
+        }
     }
 }

@@ -18,7 +18,7 @@ const _: () = {
     assert!(*RESERVED.end() == SANDBOX_ID_BASE + SANDBOX_IDS - 1);
 };
 
-/// Examines them.
+/// Returns a finding for each user number that both Bulkhead and an account of the PC have.
 pub(super) fn examine(system: &SystemPaths) -> Vec<Finding> {
     let accounts = Accounts::in_directory(&system.root.join("etc"));
     look(&accounts).unwrap_or_else(|error| {

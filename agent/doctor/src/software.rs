@@ -13,7 +13,7 @@ use clock::Moment;
 use super::host::{HardwareNeeds, NO_VM};
 use super::{Finding, InputFiles, SystemPaths, trust};
 use config::files::{self, FileFault, FilesError};
-use config::machine::{Boot, Context, Kind, Machine, VmHardware};
+use config::machine::{Boot, Context, KeepsNothing, Kind, Machine, VmHardware};
 use domains::capture::clean;
 use images::manifest::ImageName;
 use images::store::Store;
@@ -136,7 +136,7 @@ fn both(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
                 Finding::warn(
                     "policy-signature",
                     "the policy is unsigned: nothing proves who wrote it",
-                    "have it signed (`bulkhead policy keygen`, `bulkhead policy sign`), then write the officers' keys into trust.toml beside the machine file",
+                    "have it signed (`bulkhead policy keygen`, `bulkhead policy sign`), then make trust.toml beside the machine file (`bulkhead trust add trust.toml KEY.pub --may-sign policy,trust`, `bulkhead trust threshold`)",
                 )
             });
             findings.extend(
@@ -145,6 +145,7 @@ fn both(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
                     .into_iter()
                     .map(|found| Finding::warn("policy-enforcement", found.what, found.remedy)),
             );
+            findings.extend(kept(&configuration));
             findings.extend(guarded(&inputs.machine, "machine-file"));
             findings.extend(guarded(&inputs.policy, "policy"));
             findings.extend(trust_store(&store, inputs));
@@ -156,6 +157,20 @@ fn both(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
             (None, findings)
         }
     }
+}
+
+/// Finds out whether what is saved in a domain is kept where the policy says so.
+fn kept(configuration: &Configuration) -> Vec<Finding> {
+    let check = "kept";
+    let found = configuration.machine.keeping_nothing(&configuration.domain_policies);
+    if found.is_empty() {
+        return vec![Finding::ok(
+            check,
+            "each domain that is to keep what is saved in it has a disk for it",
+        )];
+    }
+    let warned = |it: KeepsNothing| Finding::warn(check, it.what(), it.remedy()).of(it.domain);
+    found.into_iter().map(warned).collect()
 }
 
 fn trust_store(store: &PolicyStore, inputs: &InputFiles) -> Vec<Finding> {

@@ -17,7 +17,7 @@ pub(super) fn examine(store: &PolicyStore, machine: &Path) -> Vec<Finding> {
         Finding::warn(
             CHECK,
             format!(
-                "the trust store that this PC remembers cannot be read ({}), so that it is not known whether {} counts",
+                "not looked at: the trust store that this PC remembers cannot be read ({}), so that it is not known whether {} counts",
                 remembered.display(),
                 machine.with_file_name("trust.toml").display()
             ),

@@ -82,6 +82,10 @@ impl Configuration {
             let UnenforcedSetting { what, remedy } = found;
             format!("{what}; {remedy}")
         }));
+        let keeping_nothing = self.machine.keeping_nothing(&self.domain_policies);
+        notes.extend(
+            keeping_nothing.iter().map(|found| format!("{}; {}", found.what(), found.remedy())),
+        );
         notes
     }
 

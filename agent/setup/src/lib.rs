@@ -107,7 +107,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 pub struct Options {
     /// The answer file, in place of a person.
     pub answers: Option<PathBuf>,
-    /// Nothing is changed.
+    /// Whether the changes are shown and none is made.
     pub dry_run: bool,
     /// Nobody is asked whether to make the changes.
     pub yes: bool,
@@ -212,8 +212,23 @@ fn set_up(
         return Err(Stop::refused(format!("{}; {left}", explain(&error))));
     }
     report.result = SetupResult::Changed;
-    report.message = "this PC is set up: look at `bulkhead doctor`, and restart the PC; `bulkhead setup --undo` takes everything back".to_owned();
+    report.message = done(&changes);
     Ok(report)
+}
+
+/// Returns what to do once these changes are made.
+fn done(changes: &[Change]) -> String {
+    let boot_menu =
+        changes.iter().any(|change| matches!(change, Change::File(file) if file.boot_menu));
+    let starts = changes.iter().any(|change| matches!(change, Change::Service));
+    let mut said = "this PC is set up: look at `bulkhead doctor`".to_owned();
+    if boot_menu {
+        said += ", and MAKE THE FIRST RESTART A RESCUE START (`bulkhead.rescue` in the boot menu, install.md) to run it once more: only then is it seen whether each NIC can be handed over";
+    }
+    if starts {
+        said += "; FROM THE NEXT ORDINARY START ON THE HOST HAS NO NETWORK and no log-in on its screen: settle before how you reach it (install.md, \"Getting at the host\")";
+    }
+    said + "; `bulkhead setup --undo` takes everything back"
 }
 
 fn undo(

@@ -74,6 +74,9 @@ pub(crate) fn changes(
     }
     let enable = enable(pc, &answers, dialogue)?;
     let mut notes = proposal.notes;
+    notes.extend(machine.keeping_nothing(&domain_policies).iter().map(|found| {
+        format!("NOTHING IS KEPT IN {}: {}; {}", found.domain, found.what(), found.remedy())
+    }));
     notes.extend(groups::missing(&machine));
     notes.extend(groups::overlaps(&pc.accounts()));
     if enable {

@@ -376,7 +376,14 @@ fn image(
     };
     if let Some(DomainHardware { kind: Kind::Vm(vm), .. }) = before {
         // Words that somebody added stay, as long as those of the image are there too.
-        let Boot::Files { kernel, initrd, cmdline: own } = &vm.boot else { return };
+        let Boot::Files { kernel, initrd, cmdline: own } = &vm.boot else {
+            // The disk that its guest writes may have been made after setup ran.
+            if let (Boot::Image(image), true) = (&vm.boot, vm.disks.is_empty() && there("home.img"))
+            {
+                decision.installed = Some((image.clone(), vec![path("home.img")]));
+            }
+            return;
+        };
         let has = |word: &str| own.split_ascii_whitespace().any(|own| own == word);
         if *kernel != folder.join("vmlinuz") {
             return;

@@ -190,6 +190,33 @@ pub struct Context<'a> {
     pub domain_policies: Option<&'a [DomainPolicy]>,
 }
 
+/// A domain whose guest loses all that is saved in it when it restarts, though the policy has it kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeepsNothing {
+    /// The domain's name.
+    pub domain: String,
+}
+
+impl KeepsNothing {
+    /// Returns what is wrong, as a sentence.
+    #[must_use]
+    pub fn what(&self) -> String {
+        format!(
+            "nothing that is saved in {0} outlives its restart: the policy says persistence = \"keep\", and the machine file gives it no disk that it may write",
+            self.domain
+        )
+    }
+
+    /// Returns what to do.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        format!(
+            "make its disk in its folder of images (`truncate -s 16G home.img && mke2fs -t ext4 -m 0 -L {0} home.img`) and name it in [domain.{0}] of the machine file (`disks = [ {{ path = \"{0}/home.img\" }} ]`), or have the policy say persistence = \"discard\"",
+            self.domain
+        )
+    }
+}
+
 impl Machine {
     /// Reads a machine file. `source_name` is what the messages call it.
     ///
@@ -218,6 +245,19 @@ impl Machine {
             claims.disks.extend(vm.disks.iter().map(|disk| disk.path.clone()));
         }
         claims
+    }
+
+    /// Returns each domain that is to keep what its guest saves, by its policy, and has no disk that its guest may write; with the words for it and the remedy.
+    #[must_use]
+    pub fn keeping_nothing(&self, domain_policies: &[DomainPolicy]) -> Vec<KeepsNothing> {
+        let keeps = |name: &str| domain_policies.iter().any(|it| it.name == name && !it.discard);
+        let writes = |kind: &Kind| match kind {
+            Kind::Vm(vm) => vm.disks.iter().any(|disk| !disk.readonly),
+            // Whoever runs its VMM gives it its disks.
+            Kind::External => true,
+        };
+        let found = self.domains.iter().filter(|it| keeps(&it.name) && !writes(&it.kind));
+        found.map(|it| KeepsNothing { domain: it.name.clone() }).collect()
     }
 
     /// Returns the entry of a domain.

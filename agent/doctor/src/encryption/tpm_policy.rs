@@ -15,9 +15,9 @@ const PCRS: u8 = 24;
 /// What the PCRs have to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PcrPolicy {
-    /// In rising order.
+    /// Numbers of the PCRs, in rising order.
     pcrs: Vec<u8>,
-    /// As hexadecimal digits.
+    /// The policy's digest, SHA-256, as hexadecimal digits.
     digest: String,
 }
 

@@ -30,6 +30,41 @@ fn images_that_are_missing_empty_a_directory_or_a_named_pipe_are_told_apart_and_
 }
 
 #[test]
+fn a_domain_that_is_to_keep_what_is_saved_and_has_no_disk_for_it_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("policy.toml"), policy_tools::STARTER).unwrap();
+    let found = |disks: &str| {
+        let text = format!(
+            "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nkernel = \"k\"\n{disks}[domain.internet]\nkernel = \"k\"\n"
+        );
+        fs::write(at("machine.toml"), text).unwrap();
+        let inputs = InputFiles {
+            machine: at("machine.toml"),
+            policy: at("policy.toml"),
+            images: dir.path().to_owned(),
+            state: at("state"),
+            runtime: at("run"),
+            vmm: None,
+        };
+        let (machine, findings) = software::input_files(&inputs);
+        assert!(machine.is_some(), "{findings:?}");
+        findings.into_iter().find(|finding| finding.check == "kept").unwrap()
+    };
+    let without = ["", "disks = [ { path = \"root.img\", readonly = true } ]\n"];
+    for disks in without {
+        let finding = found(disks);
+        assert_eq!(finding.level, Level::Warn, "{finding:?}");
+        // What the Internet desktop writes is thrown away, as the policy says.
+        assert_eq!(finding.subject.as_deref(), Some("clinical"));
+        assert!(finding.message.contains("nothing that is saved in clinical"), "{finding:?}");
+        assert!(finding.remedy.unwrap().contains("clinical/home.img"));
+    }
+    let finding = found("disks = [ { path = \"home.img\" } ]\n");
+    assert_eq!(finding.level, Level::Ok, "{finding:?}");
+}
+
+#[test]
 fn an_image_that_is_named_and_not_installed_or_not_whole_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let text = "format = 1\n[domain.a]\nimage = \"desk\"\n";

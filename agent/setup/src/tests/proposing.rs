@@ -473,10 +473,16 @@ fn a_domain_whose_bundle_was_installed_is_proposed_to_start_from_it() {
         "{{\"format\":1,\"floor\":1,\"newest\":{{\"serial\":7,\"manifest\":\"{digest}\"}},\"installed\":{{\"7\":{{\"manifest\":\"{digest}\",\"size\":1,\"signers\":[],\"keys\":[],\"trust\":null}}}}}}"
     );
     ward.write("var/lib/bulkhead/images/clinical/image.json", &record);
+    let report = ward.run(&ward.answers(ANSWERS));
+    // It is not activated yet, and has no disk to keep anything on.
+    let said = ["bulkhead images activate clinical", "NOTHING IS KEPT IN clinical", "home.img"];
+    expect(&report, SetupResult::Changed, &said);
+    let before = ward.read("etc/bulkhead/machine.toml");
+    assert!(before.contains("image = \"clinical\"\n") && !before.contains("disks"), "{before}");
     ward.write("var/lib/bulkhead/images/clinical/home.img", "x");
     let report = ward.run(&ward.answers(ANSWERS));
-    // It is not activated yet.
-    expect(&report, SetupResult::Changed, &["bulkhead images activate clinical"]);
+    expect(&report, SetupResult::Changed, &["home.img"]);
+    assert!(!format!("{report:?}").contains("NOTHING IS KEPT"), "{report:?}");
     let now = ward.read("etc/bulkhead/machine.toml");
     let (clinical, internet) = now.split_once("[domain.internet]").unwrap();
     assert!(clinical.contains("image = \"clinical\"\n"), "{clinical}");

@@ -32,22 +32,24 @@ const PBKDF_PASSES: &str = "4";
 const FSTAB_MAX: u64 = 1 << 20;
 /// Where the recovery key lies while it is tried, in the folder where setup works.
 const TRIED: &str = "recovery";
-/// Programs, and the packages of Debian that have them.
-const PROGRAMS: [(&str, &str); 5] = [
-    ("usr/sbin/cryptsetup", "cryptsetup-bin"),
-    ("usr/bin/systemd-cryptenroll", "systemd-cryptsetup"),
-    (SYSTEMD_CRYPTSETUP, "systemd-cryptsetup"),
-    ("usr/sbin/mkfs.ext4", "e2fsprogs"),
-    ("usr/bin/diff", "diffutils"),
+/// The packages that have a file: on Debian 12, and on Debian 13.
+type Packages = (&'static str, &'static str);
+/// Programs, and their packages.
+const PROGRAMS: [(&str, Packages); 5] = [
+    ("usr/sbin/cryptsetup", ("cryptsetup-bin", "cryptsetup-bin")),
+    ("usr/bin/systemd-cryptenroll", ("systemd", "systemd-cryptsetup")),
+    (SYSTEMD_CRYPTSETUP, ("systemd", "systemd-cryptsetup")),
+    ("usr/sbin/mkfs.ext4", ("e2fsprogs", "e2fsprogs")),
+    ("usr/bin/diff", ("diffutils", "diffutils")),
 ];
 const SYSTEMD_CRYPTSETUP: &str = "usr/lib/systemd/systemd-cryptsetup";
-/// Libraries that systemd loads to speak with a TPM, and their packages; on Debian 13 the names of the first three end in t64.
+/// Libraries that systemd loads to speak with a TPM, and their packages.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-const TPM_LIBRARIES: [(&str, &str); 4] = [
-    ("libtss2-esys.so.0", "libtss2-esys-3.0.2-0"),
-    ("libtss2-mu.so.0", "libtss2-mu0"),
-    ("libtss2-rc.so.0", "libtss2-rc0"),
-    ("libtss2-tcti-device.so.0", "libtss2-tcti-device0"),
+const TPM_LIBRARIES: [(&str, Packages); 4] = [
+    ("libtss2-esys.so.0", ("libtss2-esys-3.0.2-0", "libtss2-esys-3.0.2-0t64")),
+    ("libtss2-mu.so.0", ("libtss2-mu0", "libtss2-mu-4.0.1-0t64")),
+    ("libtss2-rc.so.0", ("libtss2-rc0", "libtss2-rc0t64")),
+    ("libtss2-tcti-device.so.0", ("libtss2-tcti-device0", "libtss2-tcti-device0t64")),
 ];
 
 /// What opens the volume at each start, besides the recovery key.
@@ -92,7 +94,7 @@ pub(crate) struct Volume {
     pub(crate) unlock: Unlock,
     /// Where the recovery key is written, if not to the terminal.
     pub(crate) recovery_key_file: Option<PathBuf>,
-    /// What is lost.
+    /// What the volume holds now and loses, as blkid(8) names it.
     pub(crate) holds: Option<String>,
 }
 
@@ -179,21 +181,29 @@ pub(crate) fn programs(pc: &Pc, unlock: &Unlock) -> Result<(), VolumeError> {
         Unlock::Tpm2 { .. } => TPM_LIBRARIES.as_slice(),
         Unlock::Passphrase | Unlock::KeyFile { .. } => &[],
     };
-    let libraries = tpm.iter().map(|(file, package)| (format!("{LIBRARIES}/{file}"), *package));
+    let libraries = tpm.iter().map(|(file, packages)| (format!("{LIBRARIES}/{file}"), *packages));
     let all =
-        PROGRAMS.iter().map(|(file, package)| ((*file).to_owned(), *package)).chain(libraries);
-    let missing: Vec<(String, &str)> = all.filter(|(file, _)| !is_installed(pc, file)).collect();
+        PROGRAMS.iter().map(|(file, packages)| ((*file).to_owned(), *packages)).chain(libraries);
+    let missing: Vec<(String, Packages)> =
+        all.filter(|(file, _)| !is_installed(pc, file)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    packages.sort_unstable();
-    packages.dedup();
+    let install = |mut packages: Vec<&str>| {
+        packages.sort_unstable();
+        packages.dedup();
+        format!("`apt install {}`", packages.join(" "))
+    };
+    let on_12 = install(missing.iter().map(|(_, (package, _))| *package).collect());
+    let on_13 = install(missing.iter().map(|(_, (_, package))| *package).collect());
+    let commands = match on_12 == on_13 {
+        true => on_12,
+        false => format!("on Debian 12 {on_12}, on Debian 13 {on_13}"),
+    };
     let files: Vec<&str> = missing.iter().map(|(file, _)| file.as_str()).collect();
     Err(refused(format!(
-        "an encrypted volume needs what is not installed ({}): `apt install {}` (on Debian 13 the libraries are libtss2-esys-3.0.2-0t64, libtss2-mu-4.0.1-0t64, libtss2-rc0t64 and libtss2-tcti-device0t64; on Debian 12 systemd has systemd-cryptsetup), and run this again",
-        files.join(", "),
-        packages.join(" ")
+        "an encrypted volume needs what is not installed ({}): {commands}, and run this again",
+        files.join(", ")
     )))
 }
 

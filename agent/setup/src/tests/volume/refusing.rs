@@ -120,7 +120,10 @@ fn a_volume_that_somebody_uses_or_needs_is_refused_with_a_remedy_and_nothing_is_
                 fs::remove_file(w.at("usr/lib/x86_64-linux-gnu/libtss2-rc.so.0")).unwrap();
                 w.encrypting()
             },
-            &["apt install libtss2-rc0"],
+            &[
+                "on Debian 12 `apt install libtss2-rc0`",
+                "on Debian 13 `apt install libtss2-rc0t64`, and run this again",
+            ],
         ),
         (
             |w| {
