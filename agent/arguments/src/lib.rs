@@ -144,15 +144,15 @@ impl Files {
 /// How much is said.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Level {
-    /// What ended something.
+    /// Errors alone.
     Error,
-    /// What somebody should look at.
+    /// Errors, and what somebody should look at.
     Warn,
-    /// What happens.
+    /// Errors, warnings, and what happens.
     Info,
-    /// How it happens.
+    /// All of that, and how it happens.
     Debug,
-    /// Everything.
+    /// All that there is: for developers.
     Trace,
 }
 

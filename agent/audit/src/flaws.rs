@@ -197,8 +197,7 @@ impl Watch {
                 self.of_log(after, what);
             }
             None if self.format_2 => {
-                let what =
-                    "the file `head` beside the log is gone: what came after may have been cut off";
+                let what = "the file `head` beside the log is gone: what came after may have been cut off; if this is a copy, copy the whole folder, `head` included";
                 self.of_log(after, what.to_owned());
             }
             _ => {}

@@ -345,7 +345,7 @@ impl<'a> Walk<'a> {
         self.unsigned_tail(now)?;
         if beside.is_none() && self.highest.is_some() {
             let what = format!(
-                "the file `head` beside the log is gone: what came after entry {} may have been cut off",
+                "the file `head` beside the log is gone: what came after entry {} may have been cut off; if this is a copy, copy the whole folder, `head` included",
                 self.seq
             );
             return Err((self.seq, what));

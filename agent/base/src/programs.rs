@@ -41,7 +41,7 @@ pub struct Program<'a> {
 /// What came of a program.
 #[derive(Debug)]
 pub struct ProgramOutcome {
-    /// How it ended.
+    /// The program's exit status.
     pub status: ExitStatus,
     /// What it wrote to its standard output, from its beginning.
     pub output: Vec<u8>,

@@ -28,7 +28,7 @@ pub(crate) struct SignArgs {
 /// What is checked, and by whose word.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The bundle
+    /// The bundle's file
     file: PathBuf,
     /// Who may sign such bundles, and how many must; this file is looked at, and not what a PC remembers
     #[arg(long, value_name = "FILE", default_value = TRUST)]

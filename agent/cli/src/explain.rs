@@ -32,7 +32,7 @@ pub(super) enum ExplainRequest {
     Usb(UsbArgs),
 }
 
-/// A clipboard transfer.
+/// Arguments that describe a clipboard transfer.
 #[derive(Debug, Args)]
 pub(super) struct ClipboardArgs {
     /// The domain it comes from
@@ -55,7 +55,7 @@ pub(super) struct ClipboardArgs {
     break_glass: bool,
 }
 
-/// A USB device.
+/// Arguments that describe a USB device and the port it is in.
 #[derive(Debug, Args)]
 pub(super) struct UsbArgs {
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(super) struct UsbArgs {
     break_glass: bool,
 }
 
-/// Which USB device.
+/// Arguments that give a device's descriptors.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct DeviceSelector {

@@ -11,6 +11,9 @@ use control::client::{ClientError, ask};
 use control::commands::Request;
 use printable::explain;
 
+/// What to do without a policy in force, where a command takes a policy's file.
+const NAME_ONE: &str = "name a policy's file, or - for standard input";
+
 /// A policy's text, and what reports call it.
 pub(super) struct PolicyText {
     pub(super) name: String,
@@ -22,9 +25,16 @@ pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, O
     text_or(common, file, Failure::No)
 }
 
+/// Reads the text of the one in force, for a command that takes no file.
+pub(super) fn text_in_force(common: &Common) -> Result<PolicyText, Outcome> {
+    let policy = defaults::policy().display();
+    let help = format!("start the agent, or put the office's policy at {policy}");
+    in_force(common, Failure::No, &help)
+}
+
 /// Reads it for a command to which a file without a policy is another failure.
 fn text_or(common: &Common, file: Option<&Path>, failure: Failure) -> Result<PolicyText, Outcome> {
-    let Some(file) = file else { return in_force(common, failure) };
+    let Some(file) = file else { return in_force(common, failure, NAME_ONE) };
     let (read, name) = match file == Path::new("-") {
         true => (files::read_policy_from_stdin(), "standard input".to_owned()),
         false => (files::read_policy_text(file), file.display().to_string()),
@@ -56,8 +66,8 @@ pub(super) fn read_or(
     Policy::draft(&name, &text).map_err(|found| common.refuse(failure, &found, "cannot be used"))
 }
 
-/// Reads what the agent of this PC goes by; where none runs, what it would start with.
-fn in_force(common: &Common, failure: Failure) -> Result<PolicyText, Outcome> {
+/// Reads what the agent of this PC goes by; where none runs, what it would start with. `help` is what to do where neither is there.
+fn in_force(common: &Common, failure: Failure, help: &str) -> Result<PolicyText, Outcome> {
     match ask(&common.runtime, &Request::Policy {}) {
         Ok(answer) => match answer.policy_text {
             Some(text) if answer.ok => {
@@ -81,7 +91,7 @@ fn in_force(common: &Common, failure: Failure) -> Result<PolicyText, Outcome> {
                 }
                 Err(error) => {
                     let why = format!(
-                        "no agent is running here, so no policy is in force, and the file it would start with cannot be read either: {}; name a policy's file, or - for standard input",
+                        "no agent is running here, so no policy is in force, and the file it would start with cannot be read either: {}; {help}",
                         explain(&error)
                     );
                     Err(common.fail(Failure::NoAgent, &why))

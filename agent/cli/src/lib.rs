@@ -116,12 +116,12 @@ enum Command {
     Status(status::StatusArgs),
     #[command(about = about("start"))]
     Start {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     },
     #[command(about = about("stop"))]
     Stop {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
         /// Switch it off without asking its guest
         #[arg(long)]
@@ -129,17 +129,17 @@ enum Command {
     },
     #[command(about = about("restart"))]
     Restart {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     },
     #[command(about = about("renew"))]
     Renew {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     },
     #[command(about = about("reset"))]
     Reset {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     },
     #[command(flatten)]
@@ -155,7 +155,7 @@ enum Command {
     /// Check, explain and compare separation policies; needs no agent
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Say who may sign policies and changes of this, and how many must; needs no agent
+    /// Say who may sign policies, guest images, Bulkhead's package and the trust store itself, and how many must; needs no agent
     #[command(subcommand)]
     Trust(trust::TrustCommand),
     /// Make, sign, install and activate guest images; needs no agent that runs
@@ -308,6 +308,19 @@ mod tests {
             }
         }
         assert!(tried > 40, "{tried}");
+    }
+
+    #[test]
+    fn break_glass_takes_a_reason_or_its_end_and_not_both() {
+        for (words, is_understood) in [
+            ("break-glass --reason fire", true),
+            ("break-glass --end", true),
+            ("break-glass", false),
+            ("break-glass --end --reason fire", false),
+        ] {
+            let argv = std::iter::once("bulkhead").chain(words.split(' '));
+            assert_eq!(Cli::try_parse_from(argv).is_ok(), is_understood, "{words}");
+        }
     }
 
     #[test]

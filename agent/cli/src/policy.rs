@@ -218,7 +218,7 @@ fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome 
 }
 
 fn show(common: &Common) -> Outcome {
-    let PolicyText { name, text } = match in_force::text(common, None) {
+    let PolicyText { name, text } = match in_force::text_in_force(common) {
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };

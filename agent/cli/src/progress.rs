@@ -18,7 +18,7 @@ pub(crate) struct Progress {
     total: u64,
     done: u64,
     terminal: bool,
-    /// Nobody reads it.
+    /// Whether nothing is printed, as JSON was asked for.
     silent: bool,
     said: Option<Moment>,
 }

@@ -24,7 +24,7 @@ pub(super) const TRUST: &str = "/etc/bulkhead/trust.toml";
 pub(super) enum TrustCommand {
     /// Who may sign what, how many must, and which settings are weak
     Show {
-        /// The trust store
+        /// The trust store's file
         #[arg(default_value = TRUST)]
         file: PathBuf,
     },
@@ -295,7 +295,7 @@ fn compared(
 ) -> (Vec<TrustDifference>, String) {
     let found = TrustDraft::from(before).differences(&TrustDraft::from(next));
     let differs =
-        if found.is_empty() { "the same officers and thresholds as" } else { "differs from" };
+        if found.is_empty() { "has the same officers and thresholds as" } else { "differs from" };
     let said = format!("{differs} {}\n{}", named.display(), lines(&found));
     (found, said)
 }
@@ -322,6 +322,17 @@ fn settle(
             // The last one who could is gone. Who is asked for a threshold of what nobody may sign is told.
             Some(_) if may == 0 && former.contains_key(&purpose) => {
                 draft.thresholds.remove(&purpose);
+            }
+            // It was asked for now.
+            Some(threshold)
+                if threshold > may && may > 0 && former.get(&purpose) != Some(&threshold) =>
+            {
+                let officers = if may == 1 { "officer" } else { "officers" };
+                let more = if threshold - may == 1 { "another" } else { "others" };
+                return Err(format!(
+                    "only {may} {officers} may sign `{purpose}`: let {more} sign it first (`bulkhead trust add {} KEY.pub --may-sign {purpose}`), then ask for {threshold}",
+                    file.display()
+                ));
             }
             Some(threshold) if threshold > may && may > 0 => {
                 return Err(format!(
@@ -406,8 +417,8 @@ fn sign(common: &Common, file: &Path, trust: Option<&Path>, with: &SigningKey) -
 
 fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     let read =
-        trust_store(common, trust).and_then(|(before, _)| Ok((before, trust_store(common, file)?)));
-    let (before, (next, text)) = match read {
+        trust_store(common, trust).and_then(|before| Ok((before, trust_store(common, file)?)));
+    let ((before, text_before), (next, text)) = match read {
         Ok(read) => read,
         Err(outcome) => return outcome,
     };
@@ -426,6 +437,19 @@ fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
         Ok(signatures) => signatures,
         Err(outcome) => return outcome,
     };
+    // A store does not follow itself; whether enough officers signed it is asked all the same.
+    if text == text_before
+        && let Ok(approval) = before.approve(&text, &signatures)
+    {
+        let signers = approval.signers();
+        return common.done(&report(signers, &next), || {
+            print(&format!(
+                "enough officers signed {} ({}); it is the store that it is compared with, so there is nothing to follow\n",
+                file.display(),
+                signers.join(", ")
+            ));
+        });
+    }
     match before.succeed(&file.display().to_string(), &text, &signatures) {
         Ok((next, approval)) => {
             let signers = approval.signers();

@@ -18,7 +18,7 @@ pub(super) enum UsbCommand {
         /// Where it is plugged in, as `bulkhead usb list` shows it
         #[arg(value_name = "BUSID")]
         bus_id: String,
-        /// The domain
+        /// The domain's name, as in the machine file
         domain: String,
     },
     #[command(about = about("usb-detach"))]
@@ -31,13 +31,13 @@ pub(super) enum UsbCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct BreakGlassArgs {
-    /// Why, in words; it goes on the record
-    #[arg(long, value_name = "TEXT", required_unless_present = "end")]
+    /// Why, in words, which go on the record; needed unless --end is given
+    #[arg(long, value_name = "TEXT", required_unless_present = "end", conflicts_with = "end")]
     reason: Option<String>,
     /// For how long, such as 10m or '10 min'; as long as the policy allows if left out
     #[arg(long = "for", value_name = "TIME", value_parser = values::duration, conflicts_with = "end")]
     time: Option<Duration>,
-    /// Close it now
+    /// Close it now; takes no --reason
     #[arg(long)]
     end: bool,
 }

@@ -38,7 +38,7 @@ commands! {
 
     /// Run a domain, and wait until it runs
     start: "start" => Start {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     } {
         may: "start a domain" [It],
@@ -50,7 +50,7 @@ commands! {
 
     /// Shut a domain down, and wait until it is off and its NIC is back with the host
     stop: "stop" => Stop {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
         /// Switch it off without asking its guest
         #[serde(default)]
@@ -66,7 +66,7 @@ commands! {
 
     /// Shut a domain down and run it again
     restart: "restart" => Restart {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     } {
         may: "restart a domain" [It],
@@ -78,7 +78,7 @@ commands! {
 
     /// Shut a domain down, throw away all that it wrote since its start, and run it again; only of one with `persistence = "discard"`
     renew: "renew" => Renew {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     } {
         may: "renew a domain" [It],
@@ -90,7 +90,7 @@ commands! {
 
     /// Reset a hung guest at once, as the button on a PC does
     reset: "reset" => Reset {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     } {
         may: "reset a domain" [It],
@@ -101,7 +101,7 @@ commands! {
 
     /// Bring a domain to the front, as its hotkey does
     switch: "switch" => Switch {
-        /// Its name
+        /// The domain's name, as in the machine file
         domain: String,
     } {
         may: "switch to a domain" [User, It],
@@ -188,7 +188,7 @@ commands! {
     usb_attach: "usb-attach" => UsbAttach {
         /// Where it is plugged in, as `bulkhead usb list` shows it
         bus_id: String,
-        /// The domain
+        /// The domain's name, as in the machine file
         domain: String,
     } {
         may: "attach USB devices" [User, It],
@@ -235,7 +235,7 @@ commands! {
 
     /// Put a policy in force on this PC, without restarting a guest; refused, the one in force stays
     apply_policy: "apply-policy" => ApplyPolicy {
-        /// Its text
+        /// The whole text of the policy file, as it was signed
         policy: String,
         /// The text of the file with its signatures
         #[serde(default)]

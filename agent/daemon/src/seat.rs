@@ -92,7 +92,7 @@ impl SeatClient {
         (self.seat.report(), self.seat.notes())
     }
 
-    /// Applies another policy.
+    /// Gives the seat's thread the hotkeys, labels and colours of a policy that comes into force.
     pub(super) fn take_policy(&self, policy: &Arc<Policy>) {
         let policy = SeatPolicy::new(policy, self.seat.names());
         self.send(Command::Policy(Box::new(policy)));

@@ -10,7 +10,7 @@ use domains::cgroup::{CgroupError, Cgroups};
 use printable::explain;
 use workers::{Program, reserved_user};
 
-/// The workers' program.
+/// File name of the workers' program, beside the agent's.
 pub(crate) const WORKER: &str = "bulkhead-worker";
 
 /// What a worker cannot be started without, or not be held by: the program, and a cgroup for each domain.

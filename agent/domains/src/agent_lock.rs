@@ -31,7 +31,7 @@ pub enum LockError {
     StateInUse(PathBuf),
     #[error("cannot lock {}: check the rights of its directory", path.display())]
     Lock {
-        /// The lock's file.
+        /// The file that cannot be locked.
         path: PathBuf,
         #[source]
         source: io::Error,

@@ -43,7 +43,7 @@ const FORMAT: u32 = 1;
 const BUNDLE: Preamble = Preamble {
     purpose: Purpose::Image,
     what: "a guest image",
-    right_one: "take the image's bundle (one of Bulkhead's own package is for `bulkhead program`)",
+    right_one: "take the image's bundle",
     no_use: "this image itself could not come into force",
 };
 /// The console port on which a guest says that its desktop is there.
@@ -297,7 +297,7 @@ impl Manifest {
 
 fn read(mut form: Form<'_>) -> Option<Manifest> {
     form.format(FORMAT, "manifest")?;
-    let purpose = BUNDLE.purpose(&mut form);
+    BUNDLE.purpose(&mut form)?;
     let name = form.required("name", "\"clinical\"", Value::parsed);
     let (serial, floor) = BUNDLE.serial_and_floor(&mut form);
     let cmdline = form.required("cmdline", "\"quiet\"", |value| {
@@ -328,7 +328,6 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
         disks(&form, verity.is_some(), members);
     }
     form.close();
-    purpose?;
     Some(Manifest {
         name: name?,
         serial: serial?,

@@ -62,7 +62,7 @@ pub struct ImageNote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageAction {
-    /// It was installed.
+    /// A version was installed.
     Installed,
     /// It was installed again, as it was damaged or its signatures were others.
     Repaired,

@@ -19,25 +19,40 @@ pub struct Preamble {
     pub purpose: Purpose,
     /// What such a bundle is, for messages: `a guest image`.
     pub what: &'static str,
-    /// What a person is to do who has a bundle of another purpose.
+    /// What a person is to do whose file says a purpose that no bundle has.
     pub right_one: &'static str,
     /// What follows from a floor above the serial.
     pub no_use: &'static str,
 }
 
 impl Preamble {
-    /// Reads the purpose, which is this one.
+    /// Reads the purpose, which is this one. `None` if it is another: nothing more is to be read then.
+    #[must_use]
     pub fn purpose(&self, form: &mut Form<'_>) -> Option<()> {
+        let mut is_another = false;
         form.required("purpose", &format!("\"{}\"", self.purpose), |value| {
             let purposes = Purpose::ALL.map(|it| (it.word(), it));
             match value.choice("a purpose", &purposes)? {
                 purpose if purpose == self.purpose => Some(()),
-                other => value.wrong(
-                    format!("this bundle is {}, and not {}", other.signed(), self.what),
-                    format!("{}: one purpose never counts for another", self.right_one),
-                ),
+                other => {
+                    is_another = true;
+                    let commands = match other {
+                        Purpose::Image => Some("images"),
+                        Purpose::Program => Some("program"),
+                        Purpose::Policy | Purpose::Trust => None,
+                    };
+                    let help = match commands {
+                        Some(it) => format!("use `bulkhead {it} install` (or `check`, or `sign`)"),
+                        None => format!("{}: one purpose never counts for another", self.right_one),
+                    };
+                    value.wrong(
+                        format!("this bundle is {}, and not {}", other.signed(), self.what),
+                        help,
+                    )
+                }
             }
-        })
+        });
+        (!is_another).then_some(())
     }
 
     /// Reads the serial, and the floor, which is not above it.

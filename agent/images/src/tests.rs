@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::bundle::{ApprovedBundle, Bundle, BundleError};
 use crate::bzimage_for_tests;
 use crate::digest::Digest;
-use crate::manifest::{ImageName, Needs, Part};
+use crate::manifest::{ImageName, Manifest, Needs, Part};
 use crate::pack::{Contents, PackError, Signing, SigningOutcome, pack};
 use crate::record::Rejection;
 use crate::store::{Arrival, ImageStart, Store, StoreError};
@@ -205,7 +205,16 @@ fn a_signed_bundle_of_another_purpose_is_told_by_what_it_is_and_not_by_its_signa
     fs::write(&bundle, &whole).unwrap();
     let why = printable::explain(&Bundle::open(&bundle).unwrap_err());
     assert!(why.contains("this bundle is a trust store, and not a guest image"), "{why}");
-    assert!(why.contains("`bulkhead program`"), "{why}");
+    assert!(why.contains("take the image's bundle: one purpose never counts"), "{why}");
+}
+
+#[test]
+fn a_programs_manifest_is_told_which_command_is_for_it_and_nothing_else() {
+    let text = "format = 1\npurpose = \"program\"\nname = \"bulkhead\"\nserial = 1\nfloor = 1\nversion = \"0.3.0\"\narchitecture = \"amd64\"\n";
+    let refused = Manifest::parse("the manifest", text).unwrap_err();
+    let says = "this bundle is a program of Bulkhead's, and not a guest image; use `bulkhead program install`";
+    assert!(refused.to_string().contains(says), "{refused}");
+    assert_eq!(refused.iter().count(), 1, "{refused}");
 }
 
 #[test]
@@ -266,7 +275,7 @@ fn a_start_reads_each_image_once_and_takes_what_commands_want_meanwhile() {
     store.activate(&name(), None).unwrap();
     let start = |meanwhile: &dyn Fn(u64)| {
         let mut hashed = 0;
-        let fits = |manifest: &crate::manifest::Manifest| {
+        let fits = |manifest: &Manifest| {
             meanwhile(manifest.serial);
             Ok(())
         };

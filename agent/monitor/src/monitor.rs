@@ -34,7 +34,7 @@ impl QuestionId {
 /// An answer from the seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The person agreed.
+    /// The person at the seat agreed.
     Yes,
     /// The person did not agree, or did not answer.
     No,

@@ -32,7 +32,7 @@ const FORMAT: u32 = 1;
 const BUNDLE: Preamble = Preamble {
     purpose: Purpose::Program,
     what: "a program of Bulkhead's",
-    right_one: "take the bundle that `bulkhead program pack` made (a guest image's is for `bulkhead images`)",
+    right_one: "take the bundle that `bulkhead program pack` made",
     no_use: "this package itself could not be installed",
 };
 /// The package that a bundle brings, by its name at Debian.
@@ -192,7 +192,7 @@ impl Described for Manifest {
 
 fn read(mut form: Form<'_>) -> Option<Manifest> {
     form.format(FORMAT, "manifest")?;
-    let purpose = BUNDLE.purpose(&mut form);
+    BUNDLE.purpose(&mut form)?;
     let name = form.required("name", "\"bulkhead\"", |value| {
         value.choice("a package of Bulkhead's for ward PCs", &[(PACKAGE, ())])
     });
@@ -209,7 +209,6 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
         Some(Member { part: Package, size: size?, sha256: sha256? })
     });
     form.close();
-    purpose?;
     name?;
     Some(Manifest {
         serial: serial?,
@@ -261,5 +260,22 @@ mod tests {
             let refused = Manifest::parse("the manifest", &text.replacen(from, to, 1)).unwrap_err();
             assert!(refused.to_string().contains(says), "{to}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_guest_images_manifest_is_told_which_command_is_for_it_and_nothing_else() {
+        let text = "format = 1\npurpose = \"image\"\nname = \"clinical\"\nserial = 1\nfloor = 1\ncmdline = \"quiet\"\n";
+        let refused = Manifest::parse("the manifest", text).unwrap_err();
+        let says = "this bundle is a guest image, and not a program of Bulkhead's; use `bulkhead images install`";
+        assert!(refused.to_string().contains(says), "{refused}");
+        assert_eq!(refused.iter().count(), 1, "{refused}");
+    }
+
+    #[test]
+    fn a_manifest_that_says_no_purpose_is_told_so_and_what_else_is_wrong() {
+        let text = manifest().text().replace("purpose = \"program\"\n", "").replace("amd64", "AMD");
+        let refused = Manifest::parse("the manifest", &text).unwrap_err().to_string();
+        assert!(refused.contains("has no `purpose`"), "{refused}");
+        assert!(refused.contains("not an architecture"), "{refused}");
     }
 }

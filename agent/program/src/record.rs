@@ -275,7 +275,7 @@ pub enum AdmissionRefusal {
     /// No package is kept that was in force before.
     #[error("there is no package before to go back to: install a bundle")]
     NoneBefore,
-    /// No update waits.
+    /// `cancel` found no update that waits.
     #[error("no update waits: there is nothing to call off")]
     NoneWaits,
     /// The update that waited was begun.

@@ -32,7 +32,12 @@ fn who_looks_into_a_folder_without_a_log_or_for_what_is_not_there_is_told_so() {
         tells(&["audit", command, "/nowhere"], 1, &nowhere);
         let output = ward.bulkhead(&["audit", command, "/nowhere"]);
         assert!(!String::from_utf8_lossy(&output.stderr).contains("os error"), "{output:?}");
+        // As an export is.
+        let file = ["is not a directory; name the folder", "an export can be neither verified"];
+        tells(&["audit", command, &policy], 1, &file);
     }
+    let no_key = ["the audit key /nowhere: it is not there; name the file", "kept off the PC"];
+    tells(&["audit", "verify", "--key", "/nowhere", &log], 1, &no_key);
     let other = ward.at("a/folder");
     fs::create_dir_all(&other).unwrap();
     fs::write(other.join("notes.txt"), "").unwrap();

@@ -37,6 +37,7 @@ fn check_for_an_older_version_ends_with_1_for_what_that_version_refuses() {
         words.contains("Bulkhead 0.1.0 does not know the key `reasons` of [break_glass]"),
         "{words}"
     );
+    assert!(words.contains("fit for this version; refused by 0.1.0: 1 error"), "{words}");
     for unknown in ["999.0.0", "1", "latest"] {
         let misuse = bulkhead(&["check", &file, "--for-version", unknown]);
         assert_eq!(misuse.status.code(), Some(2), "{unknown}");

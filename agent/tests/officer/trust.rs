@@ -118,6 +118,29 @@ fn signatures_of_a_trust_store_are_none_of_a_policy_and_the_other_way_round() {
 }
 
 #[test]
+fn a_trust_store_that_is_compared_with_itself_is_told_whether_enough_officers_signed_it() {
+    let dir = office(&["kim", "lee"]);
+    let file = |name: &str| path(dir.path(), name);
+    let store = file("trust.toml");
+    for key in ["kim.pub", "lee.pub"] {
+        assert!(trust(&["add", &store, &file(key), "--may-sign", "policy,trust"]).status.success());
+    }
+    assert!(trust(&["threshold", &store, "trust=2"]).status.success());
+    let verify = || trust(&["verify", &store, "--trust", &store]);
+    for (key, says) in
+        [("kim", "only kim did"), ("lee", "(kim, lee); it is the store that it is compared with")]
+    {
+        let signed = trust(&["sign", &store, "--trust", &store, "--key", &file(key)]);
+        assert!(signed.status.success(), "{signed:?}");
+        let same = format!("{store} has the same officers and thresholds as {store}");
+        assert!(said(&signed).contains(&same), "{}", said(&signed));
+        let status = if key == "lee" { 0 } else { 1 };
+        assert_eq!(verify().status.code(), Some(status), "{}", said(&verify()));
+        assert!(said(&verify()).contains(says), "{}", said(&verify()));
+    }
+}
+
+#[test]
 fn an_old_trust_store_is_shown_verified_by_and_written_anew_for_policies_only() {
     let dir = office(&["kim", "lee"]);
     let file = |name: &str| path(dir.path(), name);
@@ -157,7 +180,12 @@ fn what_would_be_no_trust_store_is_not_written_and_what_to_do_is_said() {
         (&["add", &store, &lee, "--may-sign", "polcy"], 2, "is nothing that an officer may sign"),
         (&["remove", &store, "lee"], 1, "policy=1"),
         (&["remove", &store, "park"], 1, "there are kim, lee"),
-        (&["threshold", &store, "policy=3"], 1, "only 2 may sign it"),
+        (
+            &["threshold", &store, "policy=3"],
+            1,
+            "only 2 officers may sign `policy`: let another sign it first",
+        ),
+        (&["threshold", &store, "program=3"], 1, "only 1 officer may sign `program`: let others"),
         (&["threshold", &store, "policy=0"], 1, "out of range"),
         (&["threshold", &store, "image=1"], 1, "no officer may sign a guest image"),
         (&["threshold", &store, "policy"], 2, "such as policy=2"),

@@ -78,7 +78,7 @@ pub enum Nonsense {
     Size {
         /// The message's type.
         kind: u32,
-        /// What it claims.
+        /// Size of its content by its header, in bytes.
         size: u32,
     },
     /// A body too short for its type.

@@ -270,7 +270,8 @@ impl fmt::Display for Reason<'_> {
                 };
                 write!(f, "rule `{}` {verb} {media_type}", rule.head.id.value)?;
                 if let Some(max) = rule.max_bytes {
-                    write!(f, " of up to {} bytes", max.value)?;
+                    let unit = if max.value == 1 { "byte" } else { "bytes" };
+                    write!(f, " of up to {} {unit}", max.value)?;
                 }
                 write!(f, " from {} to {}", *from.label, *to.label)
             }

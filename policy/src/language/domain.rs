@@ -243,7 +243,7 @@ words! {
 words! {
     /// Who wins when CPU, memory or disk are short.
     Priority {
-        /// It comes first.
+        /// The domain comes first for processors and disks.
         High = "high",
         /// It waits for those that come first.
         Normal = "normal",

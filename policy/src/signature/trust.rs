@@ -95,10 +95,18 @@ impl fmt::Display for Refusal {
         let signed = self.purpose.signed();
         let Some(threshold) = self.threshold else {
             let (purpose, commands) = (self.purpose, &self.allowing);
-            return write!(
+            write!(
                 f,
-                "the trust store lets nobody sign {signed}: let two officers, such as by {commands}, and ask for both by `bulkhead trust threshold FILE {purpose}=2`"
-            );
+                "the trust store lets nobody sign {signed}: let two officers do so, such as by {commands}, "
+            )?;
+            let ask = format!("ask for both by `bulkhead trust threshold FILE {purpose}=2`");
+            return match purpose {
+                Purpose::Trust => write!(f, "and {ask}"),
+                _ => write!(
+                    f,
+                    "{ask}, and have that change signed where somebody may sign for `trust`"
+                ),
+            };
         };
         let officers = if threshold == 1 { "officer has" } else { "officers have" };
         write!(f, "{threshold} {officers} to sign it, ")?;

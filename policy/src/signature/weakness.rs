@@ -36,7 +36,7 @@ impl TrustStore {
                         officer.name
                     ),
                     format!(
-                        "give programs and the trust store to keys of their own: make those (`bulkhead policy keygen`), add them (`bulkhead trust add FILE KEY.pub --may-sign program,trust`), and then leave {} the rest (`bulkhead trust add FILE KEY.pub --may-sign policy,image --replace`, with the .pub file of {0})",
+                        "give programs and the trust store to keys of their own, each under a name of its own such as `{0} (program)`: make those (`bulkhead policy keygen`), add them (`bulkhead trust add FILE KEY.pub --may-sign program,trust`), and then leave {0} the rest (`bulkhead trust add FILE KEY.pub --may-sign policy,image --replace`, with the .pub file of {0})",
                         officer.name
                     ),
                 );

@@ -124,6 +124,7 @@ fn a_key_signs_what_the_trust_store_says_and_nothing_else() {
         let refusal = store.approve("x", &signed::<ProgramManifest>("x", keys)).unwrap_err();
         assert_eq!((refusal.threshold, refusal.signers.len()), (None, 0));
         assert!(refusal.to_string().contains("lets nobody sign a program"), "{refusal}");
+        assert!(refusal.to_string().ends_with("where somebody may sign for `trust`"), "{refusal}");
         // The remedy gives and takes away nothing else.
         for officer in store.officers() {
             let may: Vec<String> = officer.may_sign.iter().map(ToString::to_string).collect();

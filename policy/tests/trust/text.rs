@@ -107,6 +107,7 @@ fn weak_settings_are_said_with_what_to_do() {
     let all = said(&everything());
     assert_eq!(all.len(), 3, "{all:?}");
     assert!(all[0].contains("the key of Kim may sign everything"), "{all:?}");
+    assert!(all[0].contains("a name of its own such as `Kim (program)`"), "{all:?}");
     assert!(
         all[1].contains("the threshold of `program` is 1") && all[1].contains("program=2"),
         "{all:?}"

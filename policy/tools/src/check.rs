@@ -28,6 +28,9 @@ pub struct Report {
     /// What is looked at once these errors are corrected; `None` if all was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<&'static str>,
+    /// The older version that alone refuses it; `None` if this one does too, or none was asked about.
+    #[serde(skip)]
+    refused_by: Option<Version>,
     #[serde(skip)]
     found: Diagnostics,
 }
@@ -47,10 +50,15 @@ pub fn check(source_name: &str, text: &str) -> Report {
 /// Checks the same for PCs of another version: what those would refuse it for is an error, too.
 #[must_use]
 pub fn check_for(version: Version, source_name: &str, text: &str) -> Report {
-    Report::of(match Policy::draft(source_name, text) {
-        Ok(policy) => (lint(&policy).and(policy.refused_by(version)), None),
-        Err(found) => (found, Some(LAST_STEP)),
-    })
+    match Policy::draft(source_name, text) {
+        Ok(policy) => {
+            let own = lint(&policy);
+            let refused_by = (!own.has_errors()).then_some(version);
+            let both = own.and(policy.refused_by(version));
+            Report { refused_by, ..Report::of((both, None)) }
+        }
+        Err(found) => Report::of((found, Some(LAST_STEP))),
+    }
 }
 
 fn is_none(number: &usize) -> bool {
@@ -66,6 +74,7 @@ impl Report {
             warnings: found.located(Severity::Warning),
             more_warnings: found.left_out().warnings,
             next,
+            refused_by: None,
             found,
         }
     }
@@ -80,7 +89,7 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// Writes how many errors and warnings there are.
+    /// Writes whether it is fit, and how many errors and warnings there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |number: usize, what: &str| match number {
             0 => format!("no {what}s"),
@@ -91,7 +100,11 @@ impl fmt::Display for Report {
             count(self.errors.len() + self.more_errors, "error"),
             count(self.warnings.len() + self.more_warnings, "warning"),
         );
-        let fit = if self.ok { "fit to be signed" } else { "refused" };
+        let fit = match (self.ok, self.refused_by) {
+            (true, _) => "fit to be signed".to_owned(),
+            (false, None) => "refused".to_owned(),
+            (false, Some(version)) => format!("fit for this version; refused by {version}"),
+        };
         let name = self.found.source().name();
         match self.next {
             Some(next) => write!(f, "{name}: {fit}: {errors}; {next}"),

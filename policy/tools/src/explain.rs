@@ -118,7 +118,9 @@ fn nearly_clipboard(policy: &Policy, request: &ClipboardRequest<'_>) -> Vec<Near
     let miss = |rule: &ClipboardRule| {
         let typed = rule.types.iter().any(|media_type| **media_type == request.media_type);
         let but = match (typed, rule.fits(request.bytes), rule.max_bytes) {
-            (true, false, Some(max)) => format!("only up to {} bytes", *max),
+            (true, false, Some(max)) => {
+                format!("only up to {}", printable::counted(*max, "byte", "bytes"))
+            }
             (false, true, _) => {
                 let types: Vec<&str> =
                     rule.types.iter().map(|media_type| media_type.word()).collect();

@@ -56,7 +56,8 @@ impl RecordedFlow {
     pub fn words(&self) -> String {
         match self {
             Self::Paste { from, to, media_type, bytes, .. } => {
-                format!("{from} to {to}, {}, {bytes} bytes", media_type.word())
+                let size = printable::counted(*bytes, "byte", "bytes");
+                format!("{from} to {to}, {}, {size}", media_type.word())
             }
             Self::Device { device, to: Some(to), .. } => format!("{device} by hand to {to}"),
             Self::Device { device, to: None, .. } => device.to_string(),

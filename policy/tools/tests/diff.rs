@@ -187,6 +187,9 @@ fn a_promise_that_is_gone_is_reported() {
         ),
         "{found}"
     );
+    let of_one = draft(&DESIGN.replace("bytes = 10 }", "bytes = 1 }"));
+    let found = diff(&of_one, &draft(DESIGN)).to_string();
+    assert!(found.contains("was clipboard clinical -> internet: text/plain of 1 byte: deny\n"));
 }
 
 #[test]

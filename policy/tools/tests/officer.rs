@@ -71,6 +71,10 @@ fn a_key_that_an_older_version_does_not_know_is_an_error_of_a_check_for_that_ver
     let error = &refused.errors[0];
     assert_eq!((error.line, error.text.as_str()), (63, "reasons"));
     assert!(error.help.contains("the last one it took"), "{}", error.help);
+    let says = "policy.toml: fit for this version; refused by 0.1.0: 1 error, ";
+    assert!(refused.to_string().starts_with(says), "{refused}");
+    let by_both = checked("0.1.0", &text.replace("\"allow\"  ", "\"alow\"  "));
+    assert!(by_both.to_string().starts_with("policy.toml: refused: "), "{by_both}");
     assert!(checked("0.2.0", &text).ok);
     assert!(check("policy.toml", &text).ok);
     assert!(checked("0.1.0", DESIGN).ok, "what it does not use, no PC refuses it for");

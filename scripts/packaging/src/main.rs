@@ -33,7 +33,7 @@ const PACKAGES: [(&str, &[&str]); 2] =
 struct Args {
     /// Where to: a folder, made if it is not there
     directory: PathBuf,
-    /// The workspace's root
+    /// The workspace's root folder
     #[arg(long, value_name = "DIR")]
     root: PathBuf,
     /// Version of the C library that is linked statically, as dpkg names it
@@ -47,11 +47,11 @@ enum PackagingError {
     /// A file cannot be read or written.
     #[error("cannot {what} {}: {source}", path.display())]
     File {
-        /// What was attempted.
+        /// What was attempted with the file, for the message.
         what: &'static str,
-        /// With which file.
+        /// The file that it was attempted with.
         path: PathBuf,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
     /// A program of the toolchain.

@@ -63,7 +63,7 @@ impl Actor {
 /// What a field says of the two questions that are asked of every entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// Neither.
+    /// The field answers neither.
     Plain,
     /// Who is behind it, or which entry names them.
     Who,

@@ -286,6 +286,7 @@ fn what_is_cut_off_is_named_and_so_is_the_head_that_would_tell() {
         if cut == "a file and the head" {
             fs::remove_file(pc.log().join("head")).unwrap();
             pc.named(&[], "the file `head` beside the log is gone");
+            pc.named(&[], "copy the whole folder, `head` included");
         } else {
             pc.named(&[], &format!("went on to entry {}", head.seq));
         }

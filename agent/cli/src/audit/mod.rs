@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) enum AuditCommand {
     /// Is it whole? Names the first entry that does not hold, and exits with 1 if there is one; says what the files cannot show
     Verify {
-        /// The log's directory
+        /// The audit log's directory
         #[arg(default_value = DIRECTORY)]
         dir: PathBuf,
         /// The PC's public audit key [default: audit.pub in the log's directory]
@@ -43,7 +43,7 @@ pub(super) enum AuditCommand {
     },
     /// What is in it, for people
     Show {
-        /// The log's directory
+        /// The audit log's directory
         #[arg(default_value = DIRECTORY)]
         dir: PathBuf,
         #[command(flatten)]
@@ -53,10 +53,10 @@ pub(super) enum AuditCommand {
     },
     /// What is in it, for the monitoring centre
     Export {
-        /// The log's directory
+        /// The audit log's directory
         #[arg(default_value = DIRECTORY)]
         dir: PathBuf,
-        /// As what
+        /// The form to write the entries in
         #[arg(long, value_enum, default_value_t = Format::Json)]
         format: Format,
         #[command(flatten)]
@@ -89,7 +89,7 @@ pub(super) struct EntryFilterArgs {
     /// Of this domain, or of what came into it or left it
     #[arg(long)]
     domain: Option<String>,
-    /// With this verdict
+    /// Only entries whose decision had this verdict
     #[arg(long, value_parser = verdicts())]
     verdict: Option<String>,
 }
@@ -174,6 +174,9 @@ pub(super) fn cannot_read(common: &Common, dir: &Path, error: &io::Error) -> Out
         }
         (io::ErrorKind::NotFound, Some(_)) => format!(
             "there is no audit log at {at}: bulkhead-agent writes one to `audit` in its state directory as soon as it runs; if it has another state directory (--state), or you want a copy, name the log's directory"
+        ),
+        (io::ErrorKind::NotADirectory, Some(_)) => format!(
+            "cannot read {at}: it is not a directory; name the folder that the agent wrote (`{DIRECTORY}`, with `head` and `audit.pub` in it): an export can be neither verified nor shown"
         ),
         (kind, Some(_)) => format!("cannot read {at}: {kind}; name the directory of an audit log"),
         (_, None) => format!("cannot read {at}: {error}"),

@@ -95,10 +95,13 @@ fn without_key(
         Ok(Err(found)) => broken(common, &found),
         Err(error) => cannot_read(common, dir, &error),
         Ok(Ok(_)) => {
-            let why = format!(
-                "cannot read the audit key {}: {error}; name it with --key",
-                path.display()
-            );
+            let path = path.display();
+            let why = match error {
+                FileFault::Missing => format!(
+                    "cannot read the audit key {path}: it is not there; name the file in which the key was kept off the PC with --key"
+                ),
+                error => format!("cannot read the audit key {path}: {error}; name it with --key"),
+            };
             common.fail(Failure::No, &why)
         }
     }

@@ -31,7 +31,7 @@ pub(super) enum ImagesCommand {
     Check(CheckArgs),
     /// Copy a bundle into this PC's store once it is found signed; it comes into force by `activate`, and an interrupted installation is gone on with
     Install {
-        /// The bundle
+        /// The image bundle's file
         file: PathBuf,
         #[command(flatten)]
         pc: Pc,
@@ -50,7 +50,7 @@ pub(super) enum ImagesCommand {
     },
     /// Let an installed image come into force at the next start of its domains
     Activate {
-        /// The image
+        /// The image's name, as in `images list`
         name: ImageName,
         /// Its serial; the newest when left out
         #[arg(value_parser = serial)]
@@ -60,16 +60,16 @@ pub(super) enum ImagesCommand {
     },
     /// Take back an activation: the image that was in force before comes into force at the next start, unless it is below the floor; without one before it none
     Rollback {
-        /// The image
+        /// The image's name, as in `images list`
         name: ImageName,
         #[command(flatten)]
         pc: Pc,
     },
     /// Remove an image that is neither in force nor used by a domain; one that is not the newest cannot be installed again, and without the one before nothing can be rolled back
     Remove {
-        /// The image
+        /// The image's name, as in `images list`
         name: ImageName,
-        /// Its serial
+        /// The serial of the version
         #[arg(value_parser = serial)]
         serial: u64,
         #[command(flatten)]
@@ -77,7 +77,7 @@ pub(super) enum ImagesCommand {
     },
 }
 
-/// Which PC's store.
+/// Names the store of images that a command works on.
 #[derive(Debug, Args)]
 pub(super) struct Pc {
     /// Where the images are
@@ -94,7 +94,7 @@ pub(super) struct Pc {
 /// What a bundle is made of.
 #[derive(Debug, Args)]
 pub(super) struct PackArgs {
-    /// The bundle that is made, in the place of one that is there
+    /// The bundle that is made, in the place of one that is there and not signed
     file: PathBuf,
     /// What machine.toml calls the image
     #[arg(long)]

@@ -27,7 +27,7 @@ pub(super) enum ProgramCommand {
     Check(CheckArgs),
     /// Keep a bundle once it is found signed, and have its package installed under running desktops; it goes back by itself if its agent does not work
     Install {
-        /// The bundle
+        /// The program bundle's file
         file: PathBuf,
         /// Install it with the next start of the agent, as at a boot
         #[arg(long)]

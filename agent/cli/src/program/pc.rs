@@ -32,7 +32,7 @@ const STEP: Duration = Duration::from_millis(500);
 /// Looks in a row that find the service idle with an update that waits, after which it is not waited for any more: ten seconds.
 const IDLE_MAX: u32 = 20;
 
-/// Which PC.
+/// Names the PC's state that a command works on.
 #[derive(Debug, Args)]
 pub(crate) struct Pc {
     /// The machine file; the trust store is beside it
@@ -188,7 +188,7 @@ fn begin(common: &Common, pc: &Pc, kept: &KeptPackage, later: bool) -> Outcome {
 
 /// What came of waiting for the service.
 enum ServiceWait {
-    /// It is done.
+    /// No update is under way any more: how it ended, or `None` if it was called off.
     Ended(Option<LastUpdate>),
     /// It is not at work, and this is under way.
     Idle(Box<Pending>),

@@ -115,7 +115,7 @@ pub enum Flow {
 pub struct AttachContext {
     /// Somebody attaches it by hand; otherwise it is merely plugged in.
     pub by_hand: bool,
-    /// Break-glass is open.
+    /// Whether break-glass is open in this situation.
     pub break_glass: bool,
 }
 
@@ -336,10 +336,12 @@ impl fmt::Display for Flow {
             Self::Clipboard { from, to, types, min_bytes, max_bytes } => {
                 let types: Vec<&str> = types.iter().map(|media_type| media_type.word()).collect();
                 write!(f, "clipboard {from} -> {to}: {}", types.join(", "))?;
+                let bytes = |number: &u64| printable::counted(*number, "byte", "bytes");
                 match (min_bytes, max_bytes) {
                     (0, None) => f.write_str(" of any size"),
-                    (0, Some(max)) => write!(f, " of up to {max} bytes"),
-                    (min, None) => write!(f, " of {min} bytes and more"),
+                    (0, Some(max)) => write!(f, " of up to {}", bytes(max)),
+                    (min, None) => write!(f, " of {} and more", bytes(min)),
+                    (min, Some(max)) if min == max => write!(f, " of {}", bytes(min)),
                     (min, Some(max)) => write!(f, " of {min} to {max} bytes"),
                 }
             }

@@ -187,7 +187,8 @@ fn promise(policy: &Policy, expected: &Expectation) -> String {
     };
     let request = match &expected.request {
         ExpectedRequest::Clipboard { from, to, media_type, bytes, text } => {
-            let size = bytes.map(|bytes| format!(" of {bytes} bytes")).unwrap_or_default();
+            let size = bytes.map(|bytes| printable::counted(bytes, "byte", "bytes"));
+            let size = size.map(|size| format!(" of {size}")).unwrap_or_default();
             let text = text.as_ref().map(|text| format!(" that says \"{text}\""));
             let (from, to, text) = (name(*from), name(*to), text.unwrap_or_default());
             format!("clipboard {from} -> {to}: {media_type}{size}{text}")

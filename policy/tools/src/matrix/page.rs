@@ -35,10 +35,12 @@ impl ClipboardEntry {
     /// Returns what may be pasted, and on which terms.
     fn words(&self) -> String {
         let types: Vec<&str> = self.types.iter().map(|media_type| media_type.word()).collect();
+        let bytes = |number| printable::counted(number, "byte", "bytes");
         let size = match (self.min_bytes, self.max_bytes) {
             (0, None) => String::new(),
-            (0, Some(max)) => format!(" up to {max} bytes"),
-            (min, None) => format!(" from {min} bytes"),
+            (0, Some(max)) => format!(" up to {}", bytes(max)),
+            (min, None) => format!(" from {}", bytes(min)),
+            (min, Some(max)) if min == max => format!(" of {}", bytes(min)),
             (min, Some(max)) => format!(" of {min} to {max} bytes"),
         };
         let inspect = match self.inspect.as_slice() {

@@ -63,7 +63,7 @@ pub(super) enum Stage {
 pub(super) enum Told {
     /// People are told when this time comes.
     From(Time),
-    /// People were told.
+    /// They were told.
     Yes,
 }
 

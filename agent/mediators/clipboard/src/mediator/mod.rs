@@ -104,7 +104,7 @@ pub enum Output {
     Decode(u64, Job, Secret),
     /// End the worker of this number: nobody waits for it any more.
     StopDecoding(u64),
-    /// Tell the daemon.
+    /// An event for the daemon to log or to show.
     Report(ClipboardEvent),
 }
 

@@ -19,9 +19,9 @@ const CONNECT_EVERY: Time = Time::from_millis(500);
 /// The outcome of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transferred {
-    /// This many bytes.
+    /// So many bytes were read.
     Bytes(usize),
-    /// None for now.
+    /// The socket has no bytes at the moment.
     Nothing,
     /// The other end is gone.
     Disconnected,

@@ -61,7 +61,7 @@ pub const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 /// A domain whose guest may copy and paste.
 #[derive(Debug)]
 pub struct Domain {
-    /// Its name.
+    /// The domain's name, as in the machine file.
     pub name: String,
     /// Where its guest's agent is met.
     pub endpoint: SocketEndpoint,

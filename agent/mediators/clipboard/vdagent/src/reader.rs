@@ -8,7 +8,7 @@ use super::spec::{
     SELECTION_CLIPBOARD, SMALL_MAX, kind,
 };
 
-/// What was read.
+/// What a reader found in a stream's bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read<'a> {
     /// A whole message.
@@ -21,7 +21,7 @@ pub enum Read<'a> {
         size: u32,
         /// Where in it the part begins.
         at: u32,
-        /// The part.
+        /// The part's bytes.
         bytes: &'a [u8],
     },
     /// Content that is larger than allowed begins; it is skipped.
@@ -39,7 +39,7 @@ pub enum Read<'a> {
 /// first is its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// None is due.
+    /// No answer is due.
     None,
     /// It is due, and may have up to so many bytes.
     Wanted(u32),

@@ -30,9 +30,9 @@ pub struct Harmless {
     pub value: (u16, u16),
     /// `wLength`, at most.
     pub length: u16,
-    /// What it does.
+    /// What the request does to the device.
     pub what: &'static str,
-    /// Who shows that.
+    /// The public source that says so.
     pub source: &'static str,
 }
 

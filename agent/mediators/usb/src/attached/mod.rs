@@ -78,7 +78,7 @@ impl DetachReason {
 pub(crate) struct NotServed {
     /// In words, for the log and the list of devices. They may be a worker's.
     why: String,
-    /// They are.
+    /// Whether the words came from the worker, which may say what it likes.
     by_worker: bool,
 }
 

@@ -18,7 +18,7 @@ const _: () = assert!(LOOK_EVERY.as_secs() * (UNANSWERED_MAX as u64) == 60);
 /// What comes of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// Nothing.
+    /// Nothing is to be done.
     Nothing,
     /// The worker is to be asked.
     Asks,

@@ -141,7 +141,7 @@ impl Turn {
         self.authorisations.take(1, now.saturating_duration_since(self.started));
     }
 
-    /// Hears a message.
+    /// Takes one message of the worker's into account, and returns what follows from it.
     pub(super) fn hear(&mut self, now: Moment, bytes: &[u8]) -> Result<Heard, Fault> {
         let passed = now.saturating_duration_since(self.started);
         if !self.messages.take(1, passed) {
