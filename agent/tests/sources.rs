@@ -269,6 +269,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/seat/src/saved_state.rs", "makes a new file"),
     ("agent/domains/src/capture.rs", "makes a new file"),
     ("agent/domains/src/cgroup.rs", "the kernel's"),
+    ("agent/domains/src/interrupts.rs", "the kernel's: which processors serve an interrupt"),
     ("agent/domains/src/process.rs", "the kernel's"),
     ("agent/domains/src/record.rs", "the kernel's: which boot this is"),
     ("agent/domains/src/remains.rs", "the kernel's: what is in a cgroup"),

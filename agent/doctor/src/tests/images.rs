@@ -36,7 +36,7 @@ fn a_domain_that_is_to_keep_what_is_saved_and_has_no_disk_for_it_is_found() {
     fs::write(at("policy.toml"), policy_tools::STARTER).unwrap();
     let found = |disks: &str| {
         let text = format!(
-            "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nkernel = \"k\"\n{disks}[domain.internet]\nkernel = \"k\"\n"
+            "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nkernel = \"k\"\nnic = \"0000:00:05.0\"\n{disks}[domain.internet]\nkernel = \"k\"\nnic = \"0000:00:06.0\"\n"
         );
         fs::write(at("machine.toml"), text).unwrap();
         let inputs = InputFiles {
