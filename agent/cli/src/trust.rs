@@ -67,13 +67,14 @@ pub(super) enum TrustCommand {
         #[command(flatten)]
         with: SigningKey,
     },
-    /// What differs from the trust store of now, and would a PC that goes by that take this one? Looks at files, not at what a PC remembers
+    /// What differs from the trust store of now, and would a PC that goes by that take this one? Looks at files, not at what a PC remembers. Of one and the same store,
+    /// named twice: whether enough of its own officers signed it
     Verify {
         /// The new trust store; its signatures are in FILE.sig
         file: PathBuf,
-        /// The trust store of now
-        #[arg(long, value_name = "FILE", default_value = TRUST)]
-        trust: PathBuf,
+        /// The trust store of now [default: that of this PC]
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
     },
 }
 
@@ -113,7 +114,7 @@ pub(super) fn run(common: &Common, command: &TrustCommand) -> Outcome {
             Ok(())
         }),
         TrustCommand::Sign { file, trust, with } => sign(common, file, trust.as_deref(), with),
-        TrustCommand::Verify { file, trust } => verify(common, file, trust),
+        TrustCommand::Verify { file, trust } => verify(common, file, trust.as_deref()),
     }
 }
 
@@ -330,7 +331,7 @@ fn settle(
                 let officers = if may == 1 { "officer" } else { "officers" };
                 let more = if threshold - may == 1 { "another" } else { "others" };
                 return Err(format!(
-                    "only {may} {officers} may sign `{purpose}`: let {more} sign it first (`bulkhead trust add {} KEY.pub --may-sign {purpose}`), then ask for {threshold}",
+                    "only {may} {officers} may sign `{purpose}`: let {more} sign for it first (`bulkhead trust add {} KEY.pub --may-sign {purpose}`; with --replace, and all that the officer may sign, for one who is in it already), then ask for {threshold}",
                     file.display()
                 ));
             }
@@ -415,7 +416,8 @@ fn sign(common: &Common, file: &Path, trust: Option<&Path>, with: &SigningKey) -
     add_signature::<TrustText>(common, file, &text, with, &warnings(&store), look)
 }
 
-fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
+fn verify(common: &Common, file: &Path, named: Option<&Path>) -> Outcome {
+    let trust = named.unwrap_or(Path::new(TRUST));
     let read =
         trust_store(common, trust).and_then(|before| Ok((before, trust_store(common, file)?)));
     let ((before, text_before), (next, text)) = match read {
@@ -427,7 +429,8 @@ fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     if let Err(outcome) = can_be_followed(common, file, &next) {
         return outcome;
     }
-    let report = |signers: &[String], next: &TrustStore| json!({"signers": signers, "serial": next.serial(), "differences": sentences(&found)});
+    let follows = text != text_before;
+    let report = |signers: &[String], next: &TrustStore| json!({"signers": signers, "serial": next.serial(), "differences": sentences(&found), "follows": follows});
     if !before.signs_changes() {
         let said = "the trust store of now asks for no signatures of its changes: whoever may write the file lays this one down\n";
         return common.done(&report(&[], &next), || print(&format!("{differs}{said}")));
@@ -437,14 +440,15 @@ fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
         Ok(signatures) => signatures,
         Err(outcome) => return outcome,
     };
-    // A store does not follow itself; whether enough officers signed it is asked all the same.
-    if text == text_before
+    // A store does not follow itself; whether enough officers signed it is asked all the same, by who names it twice.
+    if named.is_some()
+        && text == text_before
         && let Ok(approval) = before.approve(&text, &signatures)
     {
         let signers = approval.signers();
         return common.done(&report(signers, &next), || {
             print(&format!(
-                "enough officers signed {} ({}); it is the store that it is compared with, so there is nothing to follow\n",
+                "enough of its own officers signed {} ({}), which says nothing of the store that a PC goes by; it is the store that it is compared with, so there is nothing to follow\n",
                 file.display(),
                 signers.join(", ")
             ));

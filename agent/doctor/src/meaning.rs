@@ -125,7 +125,7 @@ const OF_WARNINGS: &[(&str, &str)] = &[
     ),
     (
         "trust-store",
-        "who has such a key, or the PC, can change what crosses; nobody at the PC notices anything",
+        "fewer people than meant, or who has the PC, may be able to change what crosses, or no change of the store can follow; nobody at the PC notices anything",
     ),
 ];
 

@@ -73,6 +73,8 @@ pub struct DomainRuntime {
     cpus: Result<Option<String>, String>,
     /// Why its VMM, which was taken up from an earlier agent, is not kept to its processors.
     not_kept: Option<String>,
+    /// Whether it was said that interrupts of its functions are served elsewhere.
+    said_interrupts: bool,
     /// Why its VMM has to end at once.
     must_end: Option<String>,
     /// Whether a background job is at work for it.
@@ -129,6 +131,7 @@ impl DomainRuntime {
             group: None,
             cpus,
             not_kept: None,
+            said_interrupts: false,
             must_end: None,
             working: false,
             devices_on_their_way: false,

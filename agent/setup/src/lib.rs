@@ -67,6 +67,7 @@ use change::Change;
 use dialogue::{Dialogue, Unanswered};
 use effects::Effects;
 use journal::Journal;
+use needed::Needed;
 
 /// Where setup looks; the system's own, or a test's.
 pub struct Pc {
@@ -180,7 +181,8 @@ fn set_up(
     encryption::mounted(pc, options, dialogue, effects)?;
     let file = Layout::setup_journal(&options.state);
     let mut journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
-    let (changes, notes) = needed::changes(pc, caller, options, dialogue, effects)?;
+    let Needed { changes, notes, afterwards } =
+        needed::changes(pc, caller, options, dialogue, effects)?;
     let shown = changes.iter().map(Change::shown).collect();
     let mut report = SetupReport {
         changes: shown,
@@ -212,23 +214,9 @@ fn set_up(
         return Err(Stop::refused(format!("{}; {left}", explain(&error))));
     }
     report.result = SetupResult::Changed;
-    report.message = done(&changes);
+    report.message =
+        format!("this PC is set up: {afterwards}; `bulkhead setup --undo` takes everything back");
     Ok(report)
-}
-
-/// Returns what to do once these changes are made.
-fn done(changes: &[Change]) -> String {
-    let boot_menu =
-        changes.iter().any(|change| matches!(change, Change::File(file) if file.boot_menu));
-    let starts = changes.iter().any(|change| matches!(change, Change::Service));
-    let mut said = "this PC is set up: look at `bulkhead doctor`".to_owned();
-    if boot_menu {
-        said += ", and MAKE THE FIRST RESTART A RESCUE START (`bulkhead.rescue` in the boot menu, install.md) to run it once more: only then is it seen whether each NIC can be handed over";
-    }
-    if starts {
-        said += "; FROM THE NEXT ORDINARY START ON THE HOST HAS NO NETWORK and no log-in on its screen: settle before how you reach it (install.md, \"Getting at the host\")";
-    }
-    said + "; `bulkhead setup --undo` takes everything back"
 }
 
 fn undo(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config::machine::{Boot, Context, Kind, Machine, Seat};
+use config::machine::{Boot, Context, DomainHardware, Kind, Machine, Seat};
 use handover::host_use::Screen;
 use images::store::Store;
 use printable::explain;
@@ -17,6 +17,16 @@ use crate::{
     Caller, Options, Pc, Stop, configured, encryption, groups, hardware, machine_text, plan,
 };
 
+/// What this PC needs.
+pub(crate) struct Needed {
+    /// In the order in which they are made.
+    pub(crate) changes: Vec<Change>,
+    /// What a person has to know besides.
+    pub(crate) notes: Vec<String>,
+    /// What a person has to do once the changes are made.
+    pub(crate) afterwards: String,
+}
+
 /// Returns which changes this PC needs, in the order in which they are made, and what a person has to know besides. Asks for what neither the answer file
 /// nor the PC says.
 ///
@@ -28,7 +38,7 @@ pub(crate) fn changes(
     options: &Options,
     dialogue: &mut dyn Dialogue,
     effects: &mut dyn Effects,
-) -> Result<(Vec<Change>, Vec<String>), Stop> {
+) -> Result<Needed, Stop> {
     let refused = |error: &dyn std::error::Error| Stop::refused(explain(error));
     let domain_policies = configured::domain_policies(options)?;
     let answers = match &options.answers {
@@ -99,7 +109,36 @@ pub(crate) fn changes(
         encryption::add(pc, options, &answers, &guests, effects, &mut changes)
             .map_err(|error| refused(&error))?,
     );
-    Ok((changes, notes))
+    let needs_iommu = !proposal.nics.is_empty() && hardware.iommu != hardware::Iommu::On;
+    Ok(Needed { changes, notes, afterwards: afterwards(&machine, needs_iommu, enable) })
+}
+
+/// Returns what a person has to do once this PC is set up so: `needs_iommu` if its kernel uses the IOMMU from the next start on only, `starts` if the agent
+/// starts at each boot.
+fn afterwards(machine: &Machine, needs_iommu: bool, starts: bool) -> String {
+    let mut said = "look at `bulkhead doctor`".to_owned();
+    said += match (needs_iommu, starts) {
+        (true, true) => {
+            ", and MAKE THE FIRST RESTART A RESCUE START (`bulkhead.rescue` in the boot menu, install.md) to run it once more: only then is it seen whether each NIC can be handed over"
+        }
+        (true, false) => {
+            ", restart the PC, and run it once more: only then is it seen whether each NIC can be handed over"
+        }
+        (false, _) => {
+            "; restart the PC, or, where Bulkhead runs already, `systemctl restart bulkhead-agent` and `bulkhead restart NAME` for each domain that was changed"
+        }
+    };
+    let is_own = |domain: &DomainHardware| matches!(domain.kind, Kind::Vm(_));
+    if starts && !machine.allow_host_network && machine.domains.iter().any(is_own) {
+        let log_in = match machine.seat {
+            Seat::Kms { .. } => " and no log-in on its screen",
+            Seat::None => "",
+        };
+        said += &format!(
+            "; FROM THE NEXT ORDINARY START ON THE HOST HAS NO NETWORK{log_in}: settle beforehand how you will reach it (install.md, \"Getting at the host\")"
+        );
+    }
+    said
 }
 
 /// Returns what is to be said of desktops without a kernel before the agent starts at each boot.
@@ -172,4 +211,38 @@ fn listed(questions: &[Question]) -> String {
         format!("\n* `{key}`: {text}{choices}")
     });
     list.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_done_afterwards_goes_by_the_pc_and_not_by_what_this_run_changed() {
+        let machine = |text: &str| {
+            let context = Context { images: Path::new("/images"), domain_policies: None };
+            Machine::parse("machine.toml", &format!("format = 1\n{text}"), context).unwrap()
+        };
+        let ward = machine("[seat]\nbackend = \"kms\"\n[domain.a]\nkernel = \"k\"\n");
+        let blind = machine("[seat]\nbackend = \"none\"\n[domain.a]\nkernel = \"k\"\n");
+        let open = machine("allow_host_network = true\n[domain.a]\nkernel = \"k\"\n");
+        let external = machine("[domain.a]\nvmm = \"external\"\n");
+        let (rescue, network, log_in) = ("RESCUE START", "NO NETWORK", "no log-in");
+        let ways = [
+            (&ward, true, true, &[rescue, network, log_in][..]),
+            (&ward, false, true, &[network, log_in, "bulkhead restart NAME"][..]),
+            (&ward, true, false, &["restart the PC, and run it once more"][..]),
+            (&ward, false, false, &["bulkhead restart NAME"][..]),
+            (&blind, false, true, &[network][..]),
+            (&open, true, true, &[rescue][..]),
+            (&external, false, true, &["bulkhead restart NAME"][..]),
+        ];
+        for (machine, needs_iommu, starts, words) in ways {
+            let said = afterwards(machine, needs_iommu, starts);
+            for word in [rescue, network, log_in, "bulkhead restart NAME"] {
+                assert_eq!(said.contains(word), words.contains(&word), "{word}: {said}");
+            }
+            assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        }
+    }
 }

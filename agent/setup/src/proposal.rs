@@ -378,8 +378,9 @@ fn image(
         // Words that somebody added stay, as long as those of the image are there too.
         let Boot::Files { kernel, initrd, cmdline: own } = &vm.boot else {
             // The disk that its guest writes may have been made after setup ran.
-            if let (Boot::Image(image), true) = (&vm.boot, vm.disks.is_empty() && there("home.img"))
-            {
+            let keeps = basis.domain_policies.iter().any(|it| it.name == name && !it.discard);
+            let is_new = keeps && vm.disks.is_empty() && there("home.img");
+            if let (Boot::Image(image), true) = (&vm.boot, is_new) {
                 decision.installed = Some((image.clone(), vec![path("home.img")]));
             }
             return;

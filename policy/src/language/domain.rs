@@ -243,7 +243,7 @@ words! {
 words! {
     /// Who wins when CPU, memory or disk are short.
     Priority {
-        /// The domain comes first for processors and disks.
+        /// The domain comes first for processors, memory and disks.
         High = "high",
         /// It waits for those that come first.
         Normal = "normal",

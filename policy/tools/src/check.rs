@@ -28,7 +28,7 @@ pub struct Report {
     /// What is looked at once these errors are corrected; `None` if all was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<&'static str>,
-    /// The older version that alone refuses it; `None` if this one does too, or none was asked about.
+    /// The older version that was asked about, if this one takes the policy.
     #[serde(skip)]
     refused_by: Option<Version>,
     #[serde(skip)]

@@ -211,7 +211,7 @@ impl KeepsNothing {
     #[must_use]
     pub fn remedy(&self) -> String {
         format!(
-            "make its disk in its folder of images (`truncate -s 16G home.img && mke2fs -t ext4 -m 0 -L {0} home.img`) and name it in [domain.{0}] of the machine file (`disks = [ {{ path = \"{0}/home.img\" }} ]`), or have the policy say persistence = \"discard\"",
+            "unless {0}/home.img is in the folder of images already, make it there (`[ -e {0}/home.img ] || {{ mkdir -p {0} && truncate -s 16G {0}/home.img && mke2fs -t ext4 -m 0 -L {0} {0}/home.img; }}`); put {{ path = \"{0}/home.img\" }} behind what `disks` of [domain.{0}] in the machine file has; then `systemctl restart bulkhead-agent` and `bulkhead restart {0}`. Or have the policy say persistence = \"discard\"",
             self.domain
         )
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use logging::LIMITED_BY_CALLER;
 use vmm_control::{Command, HungThread};
 
+use handover::PciAddress;
+
 use super::super::SupervisorContext;
 use super::super::adoption::by_last_words;
 use super::super::capture::Capture;
@@ -190,16 +192,33 @@ impl DomainRuntime {
         }
     }
 
-    /// Keeps the interrupts of its functions to its processors, if it is kept to any. Its guest's driver makes them, at each of its starts.
-    pub(in super::super) fn keep_interrupts(&self) {
-        let (Ok(Some(cpus)), Some(_)) = (&self.cpus, &self.vmm) else { return };
+    /// Keeps the interrupts of the functions that its VMM has to the VMM's processors, if it is kept to any. Its guest's driver makes them, at each of its starts.
+    pub(in super::super) fn keep_interrupts(&mut self) {
+        let (Ok(Some(cpus)), Some(_), Some(record), None) =
+            (&self.cpus, &self.vmm, &self.record, &self.not_kept)
+        else {
+            return;
+        };
         let sysfs = self.devices.handover.sysfs();
-        for address in self.devices.hardware.pci_functions() {
+        // Those of its start: the machine file may name others by now.
+        let functions: Vec<PciAddress> =
+            record.functions.iter().filter_map(|address| address.parse().ok()).collect();
+        let mut refused = None;
+        for address in functions {
             let function = sysfs.path("bus/pci/devices").join(address.to_string());
-            let moved = interrupts::keep(&function.join("msi_irqs"), &sysfs.proc("irq"), cpus);
-            if moved > 0 {
-                tracing::debug!(domain = self.policy.name, %address, "{moved} of its interrupts go to its processors now");
+            let kept = interrupts::keep(&function.join("msi_irqs"), &sysfs.proc("irq"), cpus);
+            if kept.moved > 0 {
+                tracing::debug!(domain = self.policy.name, %address, "{} of its interrupts go to its processors now", kept.moved);
             }
+            refused = refused.or_else(|| Some((address, kept.refused?)));
+        }
+        let said = std::mem::replace(&mut self.said_interrupts, refused.is_some());
+        if let Some((address, error)) = refused.filter(|_| !said) {
+            tracing::warn!(
+                domain = self.policy.name,
+                %address,
+                "interrupts of its PCI function are served by processors that are not its own ({error}): a flood of its network can slow other desktops down"
+            );
         }
     }
 

@@ -169,5 +169,11 @@ fn of_a_card_as_large_as_the_screen_only_rows_that_say_something_are_kept() {
         assert!((0..size.width).all(|x| canvas.colour(x, size.height - 1) == Some(ground)));
         assert!(marks(&canvas, Rect::all(size), ground) > 500);
         assert!(canvas.row(size.height).is_empty());
+        let mut again = canvas.clone();
+        again.fill(Rect { x: 0, y: size.height - 1, width: 9, height: 1 }, ground);
+        assert!(
+            again.kept() > canvas.kept() && again == canvas,
+            "a row that looks like the ground"
+        );
     }
 }

@@ -19,9 +19,9 @@ const CONNECT_EVERY: Time = Time::from_millis(500);
 /// The outcome of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transferred {
-    /// So many bytes were read.
+    /// So many bytes were written.
     Bytes(usize),
-    /// The socket has no bytes at the moment.
+    /// The socket takes no bytes at the moment.
     Nothing,
     /// The other end is gone.
     Disconnected,
