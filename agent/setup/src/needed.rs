@@ -233,7 +233,7 @@ mod tests {
             (&ward, false, true, &[network, log_in, "bulkhead restart NAME"][..]),
             (&ward, true, false, &["restart the PC, and run it once more"][..]),
             (&ward, false, false, &["bulkhead restart NAME"][..]),
-            (&blind, false, true, &[network][..]),
+            (&blind, false, true, &[network, "bulkhead restart NAME"][..]),
             (&open, true, true, &[rescue][..]),
             (&external, false, true, &["bulkhead restart NAME"][..]),
         ];
