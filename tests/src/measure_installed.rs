@@ -181,10 +181,10 @@ fn processor(pc: &WardPc, name: &str) -> Outcome<u64> {
     Ok(run(pc, &line)?.split_whitespace().filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
 }
 
-/// Returns the proportional set size of all processes with this name, in KiB, without what is as large as a guest's memory.
+/// Returns the proportional set size of all processes with this name, in KiB, without what is as large as a guest's memory and without guests' pictures.
 fn memory(pc: &WardPc, name: &str) -> Outcome<u64> {
     let line = format!(
-        "{}; do awk '/^Size:/ {{ guest = $2 >= {GUEST_KIB} }} /^Pss:/ && !guest {{ sum += $2 }} END {{ print sum }}' /proc/$pid/smaps; done",
+        "{}; do awk '/^[0-9a-f]+-/ {{ frame = /memfd:bulkhead-frame/ }} /^Size:/ {{ guest = $2 >= {GUEST_KIB} }} /^Pss:/ && !guest && !frame {{ sum += $2 }} END {{ print sum }}' /proc/$pid/smaps; done",
         processes(name)
     );
     let said = run(pc, &line)?;
@@ -196,11 +196,7 @@ fn memory(pc: &WardPc, name: &str) -> Outcome<u64> {
 /// Returns a table of several runs, with each figure's median.
 #[must_use]
 pub fn table(runs: &[Measured]) -> String {
-    let median = |value: &dyn Fn(&Measured) -> u64| {
-        let mut values: Vec<u64> = runs.iter().map(value).collect();
-        values.sort_unstable();
-        values.get(values.len() / 2).copied().unwrap_or(0)
-    };
+    let median = |value: &dyn Fn(&Measured) -> u64| median(runs, value);
     let seconds = |value: &dyn Fn(&Measured) -> Duration| {
         let millis = median(&|run| u64::try_from(value(run).as_millis()).unwrap_or(u64::MAX));
         format!("{}.{} s", millis / 1000, millis % 1000 / 100)
@@ -221,15 +217,33 @@ pub fn table(runs: &[Measured]) -> String {
             "both VMMs with their guests, of a processor",
             format!("{} thousandths", median(&|run| run.vmm_cpu)),
         ),
-        ("agent, proportional set size", format!("{} KiB", median(&|run| run.agent_kib))),
-        ("both VMMs without guests' memory", format!("{} KiB", median(&|run| run.vmm_kib))),
+        (
+            "agent without guests' pictures, proportional set size",
+            format!("{} KiB", median(&|run| run.agent_kib)),
+        ),
+        (
+            "both VMMs without guests' memory and pictures",
+            format!("{} KiB", median(&|run| run.vmm_kib)),
+        ),
         ("all workers", format!("{} KiB", median(&|run| run.worker_kib))),
         (
-            "the whole host side",
-            format!("{} KiB", median(&|run| run.agent_kib + run.vmm_kib + run.worker_kib)),
+            "the whole host side, without guests' memory and their pictures",
+            format!("{} KiB", host_kib(runs)),
         ),
     ] {
         let _ = writeln!(text, "| {what} | {value} |");
     }
     text
+}
+
+/// Returns the memory of the whole host side in KiB, without guests' memory and their pictures: proportional set sizes, the median of the runs.
+#[must_use]
+pub fn host_kib(runs: &[Measured]) -> u64 {
+    median(runs, &|run| run.agent_kib + run.vmm_kib + run.worker_kib)
+}
+
+fn median(runs: &[Measured], value: &dyn Fn(&Measured) -> u64) -> u64 {
+    let mut values: Vec<u64> = runs.iter().map(value).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
 }

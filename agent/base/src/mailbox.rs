@@ -86,7 +86,8 @@ impl<C, E, S: Copy + Default> ThreadHandle<C, E, S> {
     /// # Errors
     /// The process has no thread left.
     pub fn run(&mut self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.thread = Some(std::thread::Builder::new().name(self.name.to_owned()).spawn(body)?);
+        let thread = std::thread::Builder::new().name(self.name.to_owned()).stack_size(STACK);
+        self.thread = Some(thread.spawn(body)?);
         Ok(())
     }
 
@@ -195,6 +196,10 @@ impl<C, E, S: Copy> Ends<C, E, S> {
         self.heartbeat.wake_daemon();
     }
 }
+
+/// Bytes of the stack of a thread that lives as long as the agent: what Rust gives each, less so much that no huge page fits into it, of which the kernel would
+/// keep all 2 MiB for the few pages that are used (`Documentation/admin-guide/mm/transhuge.rst`).
+pub const STACK: usize = (2 << 20) - (64 << 10);
 
 const FLAGS: EfdFlags = EfdFlags::EFD_NONBLOCK.union(EfdFlags::EFD_CLOEXEC);
 

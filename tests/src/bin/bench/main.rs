@@ -132,6 +132,9 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
         let runs = (0..runs).map(|_| measure_installed::measure()).collect::<Outcome<Vec<_>>>()?;
         report.line("\n## From the package to a desktop\n");
         report.line(&measure_installed::table(&runs));
+        let (kib, most) =
+            (measure_installed::host_kib(&runs), budgets.count("host", "memory_kib")?);
+        report.held(kib <= most, format!("{kib} KiB of the host side; budget {most}"));
     }
     if wanted("seat") {
         let dir = tempfile::tempdir()?;

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::{fs, io, thread};
 
+use base::mailbox::STACK;
 use nix::sys::eventfd::EventFd;
 use usbdescriptors::Share;
 use usbhost::{BusId, Grants, UsbDevices, Vetted};
@@ -80,7 +81,7 @@ impl Place {
             let report = |number, report| context.report(&id, number, report);
             one_after_the_other(&inbox, &report, |number, task| context.task(&id, number, task));
         };
-        thread::Builder::new().name("usb-device".to_owned()).spawn(run)?;
+        thread::Builder::new().name("usb-device".to_owned()).stack_size(STACK).spawn(run)?;
         Ok(Self::over(tasks))
     }
 
