@@ -346,3 +346,43 @@ fn child() -> (io::PipeWriter, i32) {
     let (vmm, input) = VmmProcess::start(Path::new("/bin/sh"), &arguments, log).unwrap();
     (input, vmm.identity().pid)
 }
+
+/// The machine file may name another function by the time an agent takes the VMM up.
+#[test]
+fn interrupts_of_the_functions_that_the_vmm_was_started_with_are_kept_and_of_no_others() {
+    let mut ward = Ward::new();
+    let pid = nix::unistd::getpid().as_raw();
+    let vmm = VmmProcess::find(Identity { pid, start: start_time(pid).unwrap() }).unwrap();
+    let functions = vec!["0000:00:06.0".to_owned(), "nonsense".to_owned()];
+    let started = LaunchRecord { spec: String::new(), sandbox_id: None, functions, image: None };
+    ward.runtime.record = Some(VmmRecord::new("clinical", &vmm, started));
+    ward.runtime.vmm = Some(vmm);
+    let machine = "format = 1\n[domain.clinical]\nimage = \"desk\"\nnic = \"0000:00:05.0\"\n";
+    let context = config::machine::Context { images: Path::new("/i"), domain_policies: None };
+    let machine = Machine::parse("machine.toml", machine, context).unwrap();
+    let config::machine::Kind::Vm(hardware) = &machine.domain("clinical").unwrap().kind else {
+        panic!("it is a domain of ours");
+    };
+    ward.runtime.devices.hardware = (**hardware).clone();
+    assert!(ward.runtime.has_functions());
+    let sysfs = ward.pc.sysfs();
+    let list = |irq: u32| sysfs.proc(&format!("irq/{irq}/smp_affinity_list"));
+    for (address, irq) in [("0000:00:05.0", 30), ("0000:00:06.0", 31)] {
+        let function = sysfs.path("bus/pci/devices").join(address).join("msi_irqs");
+        fs::create_dir_all(&function).unwrap();
+        fs::write(function.join(irq.to_string()), "msix\n").unwrap();
+        fs::create_dir_all(list(irq).parent().unwrap()).unwrap();
+        fs::write(list(irq), "0-3\n").unwrap();
+    }
+    let now = || [30, 31].map(|irq| fs::read_to_string(list(irq)).unwrap());
+    ward.runtime.keep_interrupts();
+    assert_eq!(now(), ["0-3\n", "0-3\n"], "it is kept to no processors");
+    ward.runtime.cpus = Ok(Some("2,3".to_owned()));
+    ward.runtime.not_kept = Some("its VMM is in no cgroup".to_owned());
+    ward.runtime.keep_interrupts();
+    assert_eq!(now(), ["0-3\n", "0-3\n"], "its VMM is not on them");
+    ward.runtime.not_kept = None;
+    ward.runtime.keep_interrupts();
+    assert_eq!(now(), ["0-3\n", "2,3"]);
+    ward.runtime.vmm = None;
+}
