@@ -127,9 +127,10 @@ fn a_trust_store_that_is_compared_with_itself_is_told_whether_enough_officers_si
     }
     assert!(trust(&["threshold", &store, "trust=2"]).status.success());
     let verify = || trust(&["verify", &store, "--trust", &store]);
-    for (key, says) in
-        [("kim", "only kim did"), ("lee", "(kim, lee); it is the store that it is compared with")]
-    {
+    for (key, says) in [
+        ("kim", "only kim did"),
+        ("lee", "(kim, lee), which says nothing of the store that a PC goes by"),
+    ] {
         let signed = trust(&["sign", &store, "--trust", &store, "--key", &file(key)]);
         assert!(signed.status.success(), "{signed:?}");
         let same = format!("{store} has the same officers and thresholds as {store}");
@@ -183,7 +184,7 @@ fn what_would_be_no_trust_store_is_not_written_and_what_to_do_is_said() {
         (
             &["threshold", &store, "policy=3"],
             1,
-            "only 2 officers may sign `policy`: let another sign it first",
+            "only 2 officers may sign `policy`: let another sign for it first",
         ),
         (&["threshold", &store, "program=3"], 1, "only 1 officer may sign `program`: let others"),
         (&["threshold", &store, "policy=0"], 1, "out of range"),
