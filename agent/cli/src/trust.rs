@@ -324,7 +324,7 @@ fn settle(
             Some(_) if may == 0 && former.contains_key(&purpose) => {
                 draft.thresholds.remove(&purpose);
             }
-            // It was asked for now.
+            // This command asks for so many.
             Some(threshold)
                 if threshold > may && may > 0 && former.get(&purpose) != Some(&threshold) =>
             {

@@ -270,8 +270,7 @@ impl fmt::Display for Reason<'_> {
                 };
                 write!(f, "rule `{}` {verb} {media_type}", rule.head.id.value)?;
                 if let Some(max) = rule.max_bytes {
-                    let unit = if max.value == 1 { "byte" } else { "bytes" };
-                    write!(f, " of up to {} {unit}", max.value)?;
+                    write!(f, " of up to {}", printable::counted(max.value, "byte", "bytes"))?;
                 }
                 write!(f, " from {} to {}", *from.label, *to.label)
             }
