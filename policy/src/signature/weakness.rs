@@ -36,7 +36,7 @@ impl TrustStore {
                         officer.name
                     ),
                     format!(
-                        "give programs and the trust store to keys of their own, each under a name of its own such as `{0} (program)`: make those (`bulkhead policy keygen`), add them (`bulkhead trust add FILE KEY.pub --may-sign program,trust`), and then leave {0} the rest (`bulkhead trust add FILE KEY.pub --may-sign policy,image --replace`, with the .pub file of {0})",
+                        "give programs to a key of its own, under a name of its own such as `{0} (program)`: make it (`bulkhead policy keygen`), add it (`bulkhead trust add FILE KEY.pub --may-sign program`), and then leave {0} the rest (`bulkhead trust add FILE KEY.pub --may-sign policy,trust,image --replace`, with the .pub file of {0})",
                         officer.name
                     ),
                 );

@@ -122,7 +122,7 @@ fn weak_settings_are_said_with_what_to_do() {
     assert!(!all.concat().contains("Kim.pub"), "{all:?}");
     let remedy = "FILE KEY.pub --may-sign policy,trust --replace` with the .pub file of Kim";
     assert!(said(&unsigned).concat().contains(remedy), "{:?}", said(&unsigned));
-    assert!(all[0].contains("FILE KEY.pub --may-sign policy,image --replace`"), "{all:?}");
+    assert!(all[0].contains("FILE KEY.pub --may-sign policy,trust,image --replace`"), "{all:?}");
     let lower = parsed(&format!(
         "format = 2\nserial = 1\n[threshold]\npolicy = 3\ntrust = 2\n{}{}{}",
         officer(0, "\"policy\", \"trust\""),
