@@ -19,10 +19,12 @@ mod pump;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -122,8 +124,17 @@ fn open(
     let filter = filter.within(usize::try_from(budget).unwrap_or(usize::MAX));
     let served = Served::new(descriptors, share, speed_of(speed));
     let served = served.map_err(|error| error.to_string())?;
-    let export = Export::open(node, served, Box::new(AgentsAuthority(Rc::clone(channel))), waker);
+    let authority = Box::new(AgentsAuthority(Rc::clone(channel)));
+    // The library takes it for granted that it can start its thread, and panics where the worker's user has as many as it may.
+    let opened = catch_unwind(AssertUnwindSafe(|| Export::open(node, served, authority, waker)));
+    let export = opened.map_err(|fault| format!("its worker cannot begin: {}", said(&*fault)))?;
     Ok((filter, export.map_err(|error| explain(&error))?))
+}
+
+/// Returns what a panic said.
+fn said(fault: &(dyn Any + Send)) -> &str {
+    let text = fault.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| fault.downcast_ref::<&str>().copied()).unwrap_or("it does not say why")
 }
 
 const fn speed_of(speed: worker_link::usb::Speed) -> Speed {

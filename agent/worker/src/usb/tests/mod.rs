@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Uid, geteuid, setresuid};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
@@ -21,6 +23,9 @@ use worker_link::usb::Command;
 
 use super::pump::{DeviceEnd, End, Pump};
 use super::*;
+
+/// The user that owns nothing.
+const NOBODY: Uid = Uid::from_raw(65_534);
 
 /// The agent's end of the channel.
 struct Agent(OwnedFd);
@@ -150,4 +155,39 @@ fn serve_stick(stream: UnixStream, channel: OwnedFd, waker: EventFd) -> Result<(
 
 fn waker() -> EventFd {
     EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap()
+}
+
+#[test]
+fn a_worker_that_can_start_no_thread_says_so_and_ends_by_itself() {
+    const NAME: &str = "usb::tests::a_worker_that_can_start_no_thread_says_so_and_ends_by_itself";
+    const CHILD: &str = "BULKHEAD_TEST_THREADLESS_WORKER";
+    if std::env::var_os(CHILD).is_none() {
+        let status = crate::filter_tests::child(NAME, CHILD, "1").status().unwrap();
+        assert!(status.success(), "{status}");
+        return;
+    }
+    let pinned = pinned(false);
+    let descriptors = [&pinned.device[..], &pinned.configurations[0]].concat();
+    let mut node = tempfile::tempfile().unwrap();
+    node.write_all(&descriptors).unwrap();
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0).unwrap();
+    if geteuid().is_root() {
+        // Whom the limit does not hold.
+        setresuid(NOBODY, NOBODY, NOBODY).unwrap();
+    }
+    let (agent, channel) = Agent::pair();
+    let job = Job {
+        read_only: false,
+        speed: worker_link::usb::Speed::High,
+        share: usbdescriptors::Share::Whole,
+        budget: 1 << 20,
+        descriptors,
+        others: Vec::new(),
+    };
+    let opened = open(node.into(), job, &Rc::new(Channel::new(channel)), Waker::noop().clone());
+    let why = opened.map(drop).unwrap_err();
+    let says = ["its worker cannot begin: ", "Resource temporarily unavailable"];
+    assert!(says.iter().all(|text| why.contains(text)), "{why}");
+    drop(agent);
+    std::process::exit(0);
 }
