@@ -24,7 +24,9 @@ use evdev::{
     PropType, UinputAbsSetup,
 };
 use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::time::{ClockId, clock_gettime, clock_settime};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
@@ -96,10 +98,24 @@ fn deadline(request: &Value) -> Instant {
 }
 
 impl Agent {
+    /// Reaps who was left to it, as the first process of a real PC does: the kernel counts them among their user's processes until then.
+    fn reap(&self) {
+        let children = fs::read_to_string("/proc/1/task/1/children").unwrap_or_default();
+        let left = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+        for pid in left.filter(|pid| !self.children.contains_key(pid)) {
+            // One that runs stays.
+            let _ = waitpid(Pid::from_raw(pid.cast_signed()), Some(WaitPidFlag::WNOHANG));
+        }
+    }
+
     fn act(&mut self, request: &Value) -> Result<Value, String> {
         match request["op"].as_str() {
-            Some("exec") => exec(request),
+            Some("exec") => {
+                self.reap();
+                exec(request)
+            }
             Some("spawn") => {
+                self.reap();
                 let log = request["log"].as_str().ok_or("no log")?;
                 let out = File::create(log).map_err(|e| e.to_string())?;
                 let err = out.try_clone().map_err(|e| e.to_string())?;
