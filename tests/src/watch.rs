@@ -278,7 +278,7 @@ fn local_apic(qemu: &mut Qmp, processor: usize) -> String {
     qemu.monitor(&format!("info lapic {processor}")).unwrap_or_default()
 }
 
-/// Returns the vectors in a register of a local APIC, as QEMU prints it: `IRR	 37 42(level) 236`, or `ISR	 (none)`.
+/// Returns the vectors in a register of a local APIC, as QEMU prints it: `IRR  37 42(level) 236`, or `ISR  (none)`.
 fn vectors(local_apic: &str, register: &str) -> Vec<u8> {
     let line = local_apic.lines().find_map(|line| line.trim().strip_prefix(register));
     let words = line.unwrap_or_default().split_whitespace();
