@@ -307,10 +307,10 @@ mod tests {
 
     #[test]
     fn a_processor_that_sleeps_over_the_same_interrupt_twice_ends_the_question() {
-        let look = |stuck: &[Stuck]| Look {
+        let look = |stuck: &Stuck| Look {
             busy: 0,
             asleep_in_service: None,
-            stuck: stuck.iter().cloned().collect(),
+            stuck: BTreeSet::from([stuck.clone()]),
             seen: String::new(),
         };
         let timer = Stuck::Sleeps(0, 236);
@@ -328,9 +328,9 @@ mod tests {
                 stuck: Mutex::default(),
                 lost: AtomicBool::default(),
             };
-            watch.looked(&look(&[first.clone()]));
+            watch.looked(&look(&first));
             assert!(!watch.lost_one());
-            watch.looked(&look(&[second.clone()]));
+            watch.looked(&look(&second));
             assert_eq!(watch.lost_one(), is_lost, "{first:?}, {second:?}");
         }
     }
