@@ -240,7 +240,10 @@ impl WardPc {
         request["id"] = id.into();
         request["timeout_ms"] = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into();
         channel.stream.get_ref().set_read_timeout(Some(time + patience(MARGIN)))?;
-        channel.stream.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        if let Err(error) = channel.stream.get_mut().write_all(format!("{request}\n").as_bytes()) {
+            // Its QEMU has ended.
+            return Err(Failure(format!("{NO_ANSWER} {request}: {error}\n{}", self.tails())));
+        }
         let watched = self.watch.over(&request);
         loop {
             let mut line = String::new();
