@@ -241,7 +241,7 @@ impl WardPc {
         request["timeout_ms"] = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into();
         channel.stream.get_ref().set_read_timeout(Some(time + patience(MARGIN)))?;
         if let Err(error) = channel.stream.get_mut().write_all(format!("{request}\n").as_bytes()) {
-            // Its QEMU has ended.
+            // Its QEMU has ended, or it was given up.
             return Err(Failure(format!("{NO_ANSWER} {request}: {error}\n{}", self.tails())));
         }
         let watched = self.watch.over(&request);
