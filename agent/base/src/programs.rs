@@ -95,7 +95,7 @@ impl<'a> Program<'a> {
     /// Runs it and waits for its end, however that is.
     ///
     /// # Errors
-    /// It cannot be started (the kind says why), or did not end by its deadline (`TimedOut`).
+    /// It cannot be started or listened to (the kind says why), or did not end by its deadline (`TimedOut`).
     pub fn run(self) -> io::Result<ProgramOutcome> {
         let words = self.words();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{words}: {error}"));
@@ -116,8 +116,16 @@ impl<'a> Program<'a> {
             .process_group(0)
             .spawn()
             .map_err(named)?;
-        let output = child.stdout.take().map(OutputReader::by);
-        let error = child.stderr.take().map(OutputReader::by);
+        let output = child.stdout.take().map(OutputReader::by).transpose();
+        let error = child.stderr.take().map(OutputReader::by).transpose();
+        let [output, error] = match (output, error) {
+            (Ok(output), Ok(error)) => [output, error],
+            (Err(no_thread), _) | (_, Err(no_thread)) => {
+                kill(&mut child).map_err(named)?;
+                let why = format!("what it says cannot be read, and it was killed: {no_thread}");
+                return Err(named(io::Error::new(no_thread.kind(), why)));
+            }
+        };
         let status = wait(&mut child, self.deadline).map_err(named)?;
         let [output, error] =
             [output, error].map(|said| said.map(OutputReader::whole).unwrap_or_default());
@@ -154,10 +162,14 @@ struct OutputReader {
 }
 
 impl OutputReader {
-    fn by(mut from: impl Read + Send + 'static) -> Self {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The process has no thread left.
+    fn by(mut from: impl Read + Send + 'static) -> io::Result<Self> {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&kept);
-        let reader = thread::spawn(move || {
+        let reader = thread::Builder::new().name("program".to_owned()).spawn(move || {
             let mut piece = [0; 4096];
             // What cannot be read is as if it had not been said; and a program that nobody listens to any more would wait, or fail.
             while let Ok(count @ 1..) = from.read(&mut piece) {
@@ -165,8 +177,8 @@ impl OutputReader {
                 let room = OUTPUT_MAX.saturating_sub(kept.len());
                 kept.extend(piece.iter().take(count.min(room)));
             }
-        });
-        Self { kept, reader }
+        })?;
+        Ok(Self { kept, reader })
     }
 
     /// Returns what the program said that has ended. Who was started by it, and speaks on in its name, is not waited for.
@@ -189,10 +201,7 @@ fn wait(child: &mut Child, deadline: Option<Duration>) -> io::Result<ExitStatus>
             return Ok(status);
         }
         if waited >= deadline {
-            let group = i32::try_from(child.id()).map_err(io::Error::other)?;
-            // That it has just ended changes nothing.
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-            child.wait()?;
+            kill(child)?;
             let why = format!("it did not end within {} s, and was killed", deadline.as_secs());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
@@ -201,8 +210,21 @@ fn wait(child: &mut Child, deadline: Option<Duration>) -> io::Result<ExitStatus>
     }
 }
 
+/// Ends it with all that it started in its process group.
+fn kill(child: &mut Child) -> io::Result<()> {
+    let group = i32::try_from(child.id()).map_err(io::Error::other)?;
+    // That it has just ended changes nothing.
+    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    child.wait().map(drop)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::unistd::{Uid, geteuid, setresuid};
+
     use super::*;
 
     fn shell<'a>(arguments: &'a [&'a str; 2]) -> Program<'a> {
@@ -235,6 +257,32 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(error.to_string().contains("was killed"), "{error}");
         assert!(shell(&["-c", "true"]).within(Duration::from_secs(60)).run().is_ok());
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_listened_to_is_killed_and_that_is_an_error() {
+        const NAME: &str =
+            "programs::tests::a_program_that_cannot_be_listened_to_is_killed_and_that_is_an_error";
+        const CHILD: &str = "BULKHEAD_TEST_NO_READER";
+        // Of another user, who has nothing else, the processes can be counted.
+        if !geteuid().is_root() {
+            return;
+        }
+        if std::env::var_os(CHILD).is_none() {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let status = child.args(["--exact", NAME]).env(CHILD, "1").status().unwrap();
+            assert!(status.success(), "{status}");
+            return;
+        }
+        let nobody_else = Uid::from_raw(1_000_000_000 + std::process::id());
+        setresuid(nobody_else, nobody_else, nobody_else).unwrap();
+        // For the program, and not for a thread beside it.
+        let tasks = u64::try_from(fs::read_dir("/proc/self/task").unwrap().count()).unwrap();
+        setrlimit(Resource::RLIMIT_NPROC, tasks + 1, tasks + 1).unwrap();
+        let error = Program::new("sleep", &["600"]).run().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let says = ["`sleep 600`: what it says cannot be read", "and it was killed", "unavailable"];
+        assert!(says.iter().all(|text| error.to_string().contains(text)), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What would stand still, or wait, is written nowhere in the agent.
+//! What would stand still, wait, or end the whole process, is written nowhere in the agent.
 #![allow(clippy::unwrap_used, reason = "a test may end on what it cannot do")]
 
 use std::fs;
@@ -52,4 +52,12 @@ fn nobody_in_the_agent_waits_for_a_listener() {
     // The command line may: it has nothing else to do.
     let waits = with("UnixStream::connect", &["control/src/client.rs"]);
     assert_eq!(waits, Vec::<PathBuf>::new(), "`sockets::connect` instead");
+}
+
+#[test]
+fn no_thread_is_started_by_what_panics_when_there_is_none_left() {
+    for word in ["thread::spawn(", "scope.spawn("] {
+        let found = with(word, &[]);
+        assert_eq!(found, Vec::<PathBuf>::new(), "{word}: `thread::Builder` instead");
+    }
 }
