@@ -91,7 +91,7 @@ fn act(request: &Value) -> Result<Value, String> {
             run(&["/bin/busybox", "blkdiscard", text(request, "device")?]).map(|_| json!({}))
         }
         "scsi" => scsi::command(request),
-        "input" => Ok(seat::events()),
+        "input" => seat::events(),
         "modes" => seat::modes(),
         "paint" => seat::paint(request),
         "flood-screen" => seat::flood(request),

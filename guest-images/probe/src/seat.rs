@@ -76,10 +76,18 @@ fn read(mut file: File) {
     }
 }
 
-/// Returns what was written down since the last call.
-pub(crate) fn events() -> Value {
+/// Returns what was written down since the last call, and which keys and buttons are down for the guest's kernel now.
+pub(crate) fn events() -> Result<Value, String> {
+    let nodes = nodes();
+    let mut down = Vec::new();
+    for node in &nodes {
+        // One that has gone meanwhile has none.
+        let Ok(device) = File::open(node) else { continue };
+        let keys = crate::sys::keys_down(&device);
+        down.extend(keys.map_err(|error| format!("{}: {error}", node.display()))?);
+    }
     let events = std::mem::take(&mut *EVENTS.lock().unwrap_or_else(PoisonError::into_inner));
-    json!({"events": events, "devices": nodes().len()})
+    Ok(json!({"events": events, "devices": nodes.len(), "down": down}))
 }
 
 struct Card(File);

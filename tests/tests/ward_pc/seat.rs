@@ -37,6 +37,13 @@ pub(crate) fn events(probe: &Probe<'_>) -> Outcome<Vec<Value>> {
     Ok(answer["events"].as_array().cloned().unwrap_or_default())
 }
 
+/// Returns the keys and buttons that are down for a guest's kernel.
+pub(crate) fn down(probe: &Probe<'_>) -> Outcome<Vec<u64>> {
+    let answer = probe.ask(json!({"op": "input"}))?;
+    let down = answer["down"].as_array().ok_or("the probe does not say which keys are down")?;
+    Ok(down.iter().filter_map(Value::as_u64).collect())
+}
+
 fn keys_of(events: &[Value]) -> Vec<(u64, i64)> {
     let keys = events.iter().filter(|event| event[0] == 1 && event[2] != 2);
     keys.map(|event| (event[1].as_u64().unwrap_or(0), event[2].as_i64().unwrap_or(0))).collect()

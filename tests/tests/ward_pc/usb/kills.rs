@@ -1,6 +1,7 @@
 //! The agent, a worker or a VMM is killed, at whatever moment, under typing, copying and pasting, with a stick being read and networks that answer: the rest goes
 //! on, and what was killed comes back.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use super::{
     MIB, RULES, SOON, devices, host_has_its_switches, is_attached, no_disk_on_host, run, until,
     wait_for,
 };
-use crate::suite::seat::{GREEN, RED, in_front, keys};
+use crate::suite::seat::{GREEN, RED, down, in_front, keys};
 
 /// Processes that are killed, one after the other, where the test is asked for by name.
 const KILLS: usize = 10;
@@ -31,6 +32,10 @@ const ALONE_MAX: u64 = 1500;
 /// What an agent may have more of after two more VMMs have died: descriptors, and KiB of its own.
 const DESCRIPTORS_MORE: u64 = 6;
 const MEMORY_MORE: u64 = 2048;
+
+/// What all processes of the PC may have more of at the end than when each had been killed once: processes that have ended and are not buried, descriptors,
+/// and KiB of memory that are nobody else's.
+const ALL_MORE: [u64; 3] = [0, 12, 8192];
 
 /// KEY_B, KEY_C as Linux counts them.
 const B: u64 = 48;
@@ -76,6 +81,8 @@ struct Scene<'a> {
     person: Person<'a>,
     probes: [Probe<'a>; 2],
     front: usize,
+    /// How many workers were killed, by what they are for.
+    workers: BTreeMap<String, usize>,
 }
 
 impl<'a> Scene<'a> {
@@ -171,7 +178,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Kills one of those that work for the agent, if there is one: the agent and both VMMs are what they were.
+    /// Kills one of those that work for the agent, and returns whether there was one: the agent and both VMMs are what they were.
     fn kill_worker(&mut self, number: u64) -> Outcome<bool> {
         let workers = self.ward.pc.sh(WORKERS)?;
         let workers: Vec<&str> = workers.split_whitespace().collect();
@@ -180,8 +187,13 @@ impl<'a> Scene<'a> {
         };
         let before = [self.pid(0)?, self.pid(1)?];
         let victim = workers[usize::try_from(number % count).unwrap_or(0)];
-        // One that has ended by itself meanwhile is no fault.
-        self.ward.pc.sh(&format!("kill -9 {victim} 2>/dev/null; true"))?;
+        // One that has ended by itself meanwhile is no fault, and is not counted.
+        let line = format!(
+            "tr '\\0' ' ' < /proc/{victim}/cmdline 2>/dev/null; kill -9 {victim} 2>/dev/null && echo killed; true"
+        );
+        let said = self.ward.pc.sh(&line)?;
+        let Some(role) = said.trim_end().strip_suffix("killed") else { return Ok(false) };
+        *self.workers.entry(role.trim().to_owned()).or_default() += 1;
         self.answers(0)?;
         self.answers(1)?;
         no_disk_on_host(self.ward)?;
@@ -218,37 +230,38 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Checks that what is typed arrives in the front desktop, and there alone; no key is held there.
+    /// Checks that what is typed arrives in the front desktop, and there alone, and that no key is down in either.
     fn types(&mut self) -> Outcome {
         let (front, other) = (self.front, 1 - self.front);
-        let mut held = std::collections::BTreeSet::new();
         let began = Instant::now();
         keys(&self.probes[other])?;
         loop {
             self.person.types(&["c"])?;
-            let seen = keys(&self.probes[front])?;
-            let came = seen.contains(&(C, 0));
-            for (key, value) in seen {
-                if value == 0 {
-                    held.remove(&key)
-                } else {
-                    held.insert(key)
-                };
-            }
-            if came && held.is_empty() {
+            if keys(&self.probes[front])?.contains(&(C, 0)) {
                 break;
             }
-            ensure!(began.elapsed() < patience(SOON), "no key arrives, or {held:?} are held");
+            ensure!(began.elapsed() < patience(SOON), "no key arrives");
         }
         let elsewhere = keys(&self.probes[other])?;
         ensure!(elsewhere.iter().all(|(key, _)| *key != C), "{} saw {elsewhere:?}", DOMAINS[other]);
+        for (probe, domain) in self.probes.iter().zip(DOMAINS) {
+            let mut held = Vec::new();
+            until("a key stays down", || {
+                held = down(probe)?;
+                Ok(held.is_empty())
+            })
+            .map_err(|Failure(error)| Failure(format!("{error} in {domain}: {held:?}")))?;
+        }
         Ok(())
     }
 
     /// Presses a key and holds it until the guest in front has it.
     fn hold(&mut self) -> Outcome {
         self.person.key("b", true)?;
-        until("the key does not arrive", || Ok(keys(&self.probes[self.front])?.contains(&(B, 1))))
+        until("the key does not arrive", || Ok(keys(&self.probes[self.front])?.contains(&(B, 1))))?;
+        let held = down(&self.probes[self.front])?;
+        ensure!(held == [B], "{} has {held:?} down", DOMAINS[self.front]);
+        Ok(())
     }
 
     /// Kills the agent and starts the next one; both guests answer, and a key that is held comes up.
@@ -286,6 +299,18 @@ impl<'a> Scene<'a> {
         self.join(domain)
     }
 
+    /// Measures what all processes of the PC have, in the order of [`ALL_MORE`], with the stick in its guest.
+    fn all_have(&self) -> Outcome<[u64; 3]> {
+        let line = "cat /proc/[0-9]*/status 2>/dev/null | awk '/^State:.Z/ { dead++ } /^RssAnon:/ { memory += $2 } END { print dead + 0; print memory + 0 }'; \
+                    for p in /proc/[0-9]*; do ls $p/fd 2>/dev/null; done | wc -l";
+        let figures = self.ward.pc.sh(line)?;
+        let figures: Vec<u64> = figures.split_whitespace().flat_map(str::parse).collect();
+        let [dead, memory, descriptors] = figures[..] else {
+            return Err(Failure(format!("no figures: {figures:?}")));
+        };
+        Ok([dead, descriptors, memory])
+    }
+
     /// Measures what the agent has: descriptors, and KiB of memory that are nobody else's (screens are shared with VMMs).
     fn has(&self) -> Outcome<[u64; 2]> {
         let line = "pid=$(pidof bulkhead-agent); ls /proc/$pid/fd | wc -l; sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$pid/status";
@@ -306,7 +331,8 @@ fn whatever_is_killed_at_whatever_moment_the_rest_goes_on_and_it_comes_back(
     let agent = Scene::launch(ward)?;
     let probes = DOMAINS.map(|domain| agent.probe(domain));
     let person = Person::at(&ward.pc)?;
-    let mut scene = Scene { ward, agent: Some(agent), person, probes, front: 0 };
+    let mut scene =
+        Scene { ward, agent: Some(agent), person, probes, front: 0, workers: BTreeMap::new() };
     let result = kills(&mut scene);
     result.map_err(|Failure(error)| {
         let logs = scene.agent.as_ref().map(Agent::logs).unwrap_or_default();
@@ -327,11 +353,15 @@ fn kills(scene: &mut Scene<'_>) -> Outcome {
     plug_stick(scene.person.hardware(), "patient", &medium, "PATIENT1")?;
     let mut numbers = Numbers(20_261_129);
     let mut counts = [0; 4];
+    let mut had_early = [0; 3];
     let rounds = if is_in_full() { KILLS_IN_FULL } else { KILLS };
     for round in 0..rounds {
         scene.plugs_again(&medium)?;
         wait_for(scene.agent()?, "stick", is_attached("read-only"))?;
         super::disk_in(&scene.probes[0], true)?;
+        if round == 4 {
+            had_early = scene.all_have()?;
+        }
         scene.reads()?;
         let before = format!("before kill {round}");
         let last = round.checked_sub(1).map(|last| format!("after kill {last}"));
@@ -371,6 +401,18 @@ fn kills(scene: &mut Scene<'_>) -> Outcome {
             counts[0], counts[1], counts[2], counts[3]
         ));
     }
+    ward.pc.progress(&format!("workers killed: {:?}", scene.workers));
+    scene.plugs_again(&medium)?;
+    wait_for(scene.agent()?, "stick", is_attached("read-only"))?;
+    let mut have = [0; 3];
+    let grew = until("the PC's processes have more than they had", || {
+        have = scene.all_have()?;
+        let may_have = had_early.iter().zip(ALL_MORE).map(|(had, more)| had + more);
+        Ok(have.iter().zip(may_have).all(|(have, may)| *have <= may))
+    });
+    let figures = format!("unburied, descriptors and KiB of all: {had_early:?}, then {have:?}");
+    ward.pc.progress(&figures);
+    grew.map_err(|Failure(error)| Failure(format!("{error}; {figures}")))?;
     scene.hold()?;
     scene.kill_agent(true)?;
     scene.person.key("b", false)?;

@@ -4,34 +4,44 @@
 //! A paste is measured from the hotkey to the last byte in the guest's agent. What crosses the sockets for it: the grab to the
 //! guest, its request, the content. The relay passes just these. "decided" leaves the audit log out (its entry is acknowledged at
 //! once), "agent" is the whole bulkhead-agent, its entry on the disk before anything crosses.
+//!
+//! With `BULKHEAD_BEFORE=FOLDER` and `BULKHEAD_ARTEFACTS=FOLDER` an earlier agent, whose programs are in the one folder, and the one in
+//! the other are measured in turn instead, each whole: what a paste has come to cost.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::fs;
+mod agent;
+mod guest;
+
 use std::io::{Cursor, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use base::sockets::SocketEndpoint;
 use clipboard::mediator::Hotkey;
 use clipboard::service::{
     Clipboard, ClipboardEvent, Command as ClipboardCommand, Domain, Program, WorkerPrograms,
 };
-use clipboard::vdagent::spec::{CHUNK_MAX, capability, content, kind};
+use clipboard::vdagent::spec::{content, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
 
+use self::agent::Agent;
+use self::guest::{Guest, give, take};
+
 const ROUNDS: usize = 12;
+/// Of each of two agents.
+const COMPARED: usize = 30;
+const AGENT: &str = env!("CARGO_BIN_EXE_bulkhead-agent");
 const WORKER: &str = env!("CARGO_BIN_EXE_bulkhead-worker");
 const CLINICAL: usize = 0;
 const INTERNET: usize = 1;
-const CAPABLE: u32 = 1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
 
-const DOMAINS: &str = include_str!("../../policy/tests/fixtures/two-domains.toml");
+const DOMAINS: &str = include_str!("../../../policy/tests/fixtures/two-domains.toml");
 const RULES: &str = r#"
 [[clipboard]]
 id = "in"
@@ -49,89 +59,6 @@ action = "allow"
 
 fn policy() -> String {
     DOMAINS.replace("\"passthrough\"", "\"none\"") + RULES
-}
-
-fn message(kind: u32, body: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(body.len() + 64);
-    for word in [1u32, kind, 0, 0, u32::try_from(body.len()).unwrap()] {
-        message.extend(word.to_le_bytes());
-    }
-    message.extend(body);
-    let mut chunks = Vec::with_capacity(message.len() + message.len() / 128);
-    for part in message.chunks(CHUNK_MAX) {
-        chunks.extend(1u32.to_le_bytes());
-        chunks.extend(u32::try_from(part.len()).unwrap().to_le_bytes());
-        chunks.extend(part);
-    }
-    chunks
-}
-
-fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-fn give(number: u32, bytes: &[u8]) -> Vec<u8> {
-    message(kind::CLIPBOARD, &[&words(&[0, number]), bytes].concat())
-}
-
-/// A guest's agent, as simple as can be.
-struct Guest {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-}
-
-impl Guest {
-    fn connect(path: &Path) -> Self {
-        let until = Instant::now() + Duration::from_secs(10);
-        let stream = loop {
-            match UnixStream::connect(path) {
-                Ok(stream) => break stream,
-                Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(10)),
-                Err(error) => panic!("{}: {error}", path.display()),
-            }
-        };
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut this = Self { stream, buffer: Vec::new() };
-        this.send(&message(kind::ANNOUNCE_CAPABILITIES, &words(&[0, CAPABLE])));
-        this
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
-    }
-
-    fn grab(&mut self, number: u32) {
-        self.send(&message(kind::CLIPBOARD_GRAB, &words(&[0, number])));
-    }
-
-    /// Returns the next message of this type: its body's length. Others are passed over.
-    fn wait_for(&mut self, wanted: u32) -> usize {
-        loop {
-            let kind = self.message();
-            if kind.0 == wanted {
-                return kind.1;
-            }
-        }
-    }
-
-    fn message(&mut self) -> (u32, usize) {
-        let mut got = (0u32, usize::MAX);
-        let mut have = 0;
-        while have < got.1.saturating_add(20) {
-            let mut header = [0; 8];
-            self.stream.read_exact(&mut header).unwrap();
-            let size = u32::from_le_bytes(header[4..].try_into().unwrap()) as usize;
-            self.buffer.resize(size, 0);
-            self.stream.read_exact(&mut self.buffer).unwrap();
-            if have == 0 {
-                let word =
-                    |at: usize| u32::from_le_bytes(self.buffer[at..at + 4].try_into().unwrap());
-                got = (word(4), word(16) as usize);
-            }
-            have += size;
-        }
-        got
-    }
 }
 
 /// Passes bytes both endpoints, and that is all.
@@ -210,14 +137,6 @@ impl Decided {
     }
 }
 
-/// Returns the guest's side of a paste that was allowed.
-fn take(guest: &mut Guest, number: u32) -> (Instant, usize) {
-    guest.wait_for(kind::CLIPBOARD_GRAB);
-    guest.send(&message(kind::CLIPBOARD_REQUEST, &words(&[0, number])));
-    let got = guest.wait_for(kind::CLIPBOARD);
-    (Instant::now(), got)
-}
-
 /// The same messages through the relay: who has the content answers the request.
 struct Relayed {
     guests: [Guest; 2],
@@ -249,79 +168,6 @@ impl Relayed {
     }
 }
 
-/// The whole agent.
-struct Agent {
-    child: Child,
-    dir: PathBuf,
-    guests: [Guest; 2],
-}
-
-impl Agent {
-    fn start(dir: &Path) -> Self {
-        let machine = "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nvmm = \"external\"\n[domain.internet]\nvmm = \"external\"\n";
-        fs::write(dir.join("machine.toml"), machine).unwrap();
-        fs::write(dir.join("policy.toml"), policy()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-agent"));
-        for (option, name) in [
-            ("--machine", "machine.toml"),
-            ("--policy", "policy.toml"),
-            ("--state", "state"),
-            ("--runtime", "run"),
-        ] {
-            command.arg(option).arg(dir.join(name));
-        }
-        let child = command.stderr(Stdio::null()).spawn().unwrap();
-        let guests = ["clinical", "internet"]
-            .map(|name| Guest::connect(&dir.join("run").join(name).join("vdagent.sock")));
-        thread::sleep(Duration::from_millis(300));
-        Self { child, dir: dir.to_owned(), guests }
-    }
-
-    fn ask(&self, request: &str) -> String {
-        let mut stream = UnixStream::connect(self.dir.join("run/control.sock")).unwrap();
-        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        while stream.read_exact(&mut byte).is_ok() && byte != *b"\n" {
-            answer.push(byte[0]);
-        }
-        String::from_utf8(answer).unwrap()
-    }
-
-    fn copy(&mut self, from: usize, number: u32, bytes: &[u8]) {
-        self.guests[from].grab(number);
-        thread::sleep(Duration::from_millis(50));
-        let name = ["clinical", "internet"][from];
-        self.ask(&format!("{{\"command\":\"copy\",\"domain\":\"{name}\"}}"));
-        self.guests[from].wait_for(kind::CLIPBOARD_REQUEST);
-        self.guests[from].send(&give(number, bytes));
-        thread::sleep(Duration::from_millis(100));
-    }
-
-    fn paste(&mut self, to: usize, number: u32) -> Duration {
-        let name = ["clinical", "internet"][to];
-        let request = format!("{{\"command\":\"paste\",\"domain\":\"{name}\"}}");
-        let start = Instant::now();
-        self.ask(&request);
-        let (end, _) = take(&mut self.guests[to], number);
-        end - start
-    }
-
-    /// Returns a figure of its memory, in bytes.
-    fn memory(&self, what: &str) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Returns the middle of some times.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
@@ -330,6 +176,75 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()
+}
+
+/// Returns a paste's time, and how much that is in a second where it is much.
+fn rate(bytes: &[u8], time: Duration) -> String {
+    let mib = bytes.len() as f64 / f64::from(1 << 20);
+    if bytes.len() < 1 << 20 {
+        format!("{:.0} us", time.as_secs_f64() * 1e6)
+    } else {
+        format!("{:.1} ms, {:.0} MiB/s", time.as_secs_f64() * 1e3, mib / time.as_secs_f64())
+    }
+}
+
+/// Waits until a person may do so much again: what the mediator lets one do at once.
+fn rest(pastes: usize) {
+    thread::sleep(Duration::from_secs(3) * u32::try_from(pastes).unwrap());
+}
+
+/// Measures two whole agents in turn, the earlier one first.
+fn compare(mut agents: [Agent; 2]) {
+    let (text, much) = (vec![b'x'; 1024], vec![b'x'; 8 << 20]);
+    let bitmap = picture(8 << 20, image::ImageFormat::Bmp);
+    let png = picture(8 << 20, image::ImageFormat::Png);
+    println!("\n## The clipboard, beside an earlier agent\n");
+    println!("| content | before | lowest to highest | now | lowest to highest | now / before |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for paste in [
+        (
+            "1 KiB of text, into the trusted domain",
+            INTERNET,
+            CLINICAL,
+            content::UTF8_TEXT,
+            &text[..],
+        ),
+        ("8 MiB of text, into it", INTERNET, CLINICAL, content::UTF8_TEXT, &much),
+        ("8 MiB of text, out of it", CLINICAL, INTERNET, content::UTF8_TEXT, &much),
+        ("8 MiB picture (BMP), out of it", CLINICAL, INTERNET, content::IMAGE_BMP, &bitmap),
+        ("8 MiB picture (BMP), into it", INTERNET, CLINICAL, content::IMAGE_BMP, &bitmap),
+        ("8 MiB picture (PNG), into it", INTERNET, CLINICAL, content::IMAGE_PNG, &png),
+    ] {
+        let (what, from, to, number, bytes) = paste;
+        let mut times = [Vec::new(), Vec::new()];
+        // Fewer at a time than a person may paste at once.
+        for round in 0..COMPARED {
+            if round.is_multiple_of(ROUNDS) {
+                rest(if round == 0 { 0 } else { ROUNDS });
+                for agent in &mut agents {
+                    agent.copy(from, number, bytes);
+                }
+            }
+            for (agent, times) in agents.iter_mut().zip(&mut times) {
+                times.push(agent.paste(to, pasted_as(paste)));
+            }
+        }
+        let spread = |times: &[Duration]| {
+            let ends = [times.iter().min(), times.iter().max()];
+            ends.map(|time| format!("{:.2} ms", time.unwrap().as_secs_f64() * 1e3)).join(" to ")
+        };
+        let spreads = times.each_ref().map(|times| spread(times));
+        let [before, now] = times.map(median);
+        println!(
+            "| {what} | {} | {} | {} | {} | {:.2} |",
+            rate(bytes, before),
+            spreads[0],
+            rate(bytes, now),
+            spreads[1],
+            ratio(now, before)
+        );
+        rest(ROUNDS);
+    }
 }
 
 /// Returns a picture whose file is about so large: a photograph that is not compressed, or noise that cannot be.
@@ -352,6 +267,14 @@ fn picture(bytes: usize, format: image::ImageFormat) -> Vec<u8> {
     out
 }
 
+/// What is pasted: what it is, from whom, to whom, as what it is copied, and what it is.
+type Paste<'a> = (&'a str, usize, usize, u32, &'a [u8]);
+
+/// Returns as what it is pasted: a picture that comes in is encoded anew.
+const fn pasted_as((_, _, to, number, _): Paste<'_>) -> u32 {
+    if to == CLINICAL && number != content::UTF8_TEXT { content::IMAGE_PNG } else { number }
+}
+
 fn main() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let sub = |name: &str| {
@@ -359,8 +282,14 @@ fn main() {
         fs::create_dir(&path).unwrap();
         path
     };
+    if let Some(before) = env::var_os("BULKHEAD_BEFORE") {
+        let now = env::var_os("BULKHEAD_ARTEFACTS").expect("BULKHEAD_ARTEFACTS names the folder");
+        let [before, now] = [before, now].map(|folder| Path::new(&folder).join("bulkhead-agent"));
+        compare([Agent::start(&before, &sub("b")), Agent::start(&now, &sub("a"))]);
+        return;
+    }
     let mut decided = Decided::start(&sub("d"));
-    let mut agent = Agent::start(&sub("a"));
+    let mut agent = Agent::start(Path::new(AGENT), &sub("a"));
     let mut relayed = Relayed::start();
     let text = vec![b'x'; 1024];
     let bitmap = picture(8 << 20, image::ImageFormat::Bmp);
@@ -368,8 +297,14 @@ fn main() {
     println!(
         "\n## The clipboard\n\n| content | relay | decided | ratio | agent, audit on disk | ratio |\n| --- | --- | --- | --- | --- | --- |"
     );
-    for (what, from, to, number, bytes) in [
-        ("1 KiB of text, into the trusted domain", INTERNET, CLINICAL, content::UTF8_TEXT, &text),
+    for paste in [
+        (
+            "1 KiB of text, into the trusted domain",
+            INTERNET,
+            CLINICAL,
+            content::UTF8_TEXT,
+            &text[..],
+        ),
         ("8 MiB picture (BMP), out of it", CLINICAL, INTERNET, content::IMAGE_BMP, &bitmap),
         (
             "8 MiB picture (BMP), into it: decoded, encoded as PNG",
@@ -386,8 +321,8 @@ fn main() {
             &png,
         ),
     ] {
-        let anew = to == CLINICAL && number != content::UTF8_TEXT;
-        let pasted = if anew { content::IMAGE_PNG } else { number };
+        let (what, from, to, number, bytes) = paste;
+        let pasted = pasted_as(paste);
         decided.copy(from, number, bytes);
         agent.copy(from, number, bytes);
         let (mut plain, mut ours, mut whole) = (Vec::new(), Vec::new(), Vec::new());
@@ -397,14 +332,7 @@ fn main() {
             whole.push(agent.paste(to, pasted));
         }
         let (plain, ours, whole) = (median(plain), median(ours), median(whole));
-        let rate = |time: Duration| {
-            let mib = bytes.len() as f64 / f64::from(1 << 20);
-            if bytes.len() < 1 << 20 {
-                format!("{:.0} us", time.as_secs_f64() * 1e6)
-            } else {
-                format!("{:.1} ms, {:.0} MiB/s", time.as_secs_f64() * 1e3, mib / time.as_secs_f64())
-            }
-        };
+        let rate = |time| rate(bytes, time);
         println!(
             "| {what} | {} | {} | {:.2} | {} | {:.2} |",
             rate(plain),
@@ -413,8 +341,7 @@ fn main() {
             rate(whole),
             ratio(whole, plain)
         );
-        // What the mediator lets a person do at once.
-        thread::sleep(Duration::from_secs(3) * u32::try_from(ROUNDS).unwrap());
+        rest(ROUNDS);
     }
     drop(agent);
     memory(&sub("m"), &bitmap);
@@ -430,7 +357,7 @@ fn memory(dir: &Path, bytes: &[u8]) {
         _ => ("text", content::UTF8_TEXT),
     };
     let picture = number != content::UTF8_TEXT;
-    let mut agent = Agent::start(dir);
+    let mut agent = Agent::start(Path::new(AGENT), dir);
     // Everything has run once.
     agent.copy(CLINICAL, content::UTF8_TEXT, b"warm");
     agent.paste(INTERNET, content::UTF8_TEXT);
