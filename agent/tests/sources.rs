@@ -372,8 +372,33 @@ fn no_program_that_is_shipped_speaks_the_next_version_of_the_seats_link() {
     let named: Vec<_> = found.iter().filter(|(_, text)| text.contains("next-version")).collect();
     let [(own, text)] = &named[..] else { panic!("it is switched on elsewhere: {named:?}") };
     assert!(own.ends_with("seat-link/Cargo.toml") && !text.contains("default ="), "{text}");
+    is_built_for_tests_alone("next-version");
+}
+
+#[test]
+fn no_agent_that_is_shipped_panics_when_it_gets_a_signal() {
+    let mut found = Vec::new();
+    for part in ["agent", "policy", "vmm", "tests", "guest-images"] {
+        manifests(&root().join(part), &mut found);
+    }
+    let switch = |line: &str| line.contains("panics") && !line.starts_with('#');
+    let lines = found.iter().flat_map(|(path, text)| {
+        let lines = text.lines().filter(|line| switch(line));
+        lines.map(move |line| (path.strip_prefix(root()).unwrap().to_owned(), line.to_owned()))
+    });
+    let lines: Vec<_> = lines.collect();
+    let at = |path: &str, line: &str| (PathBuf::from(path), line.to_owned());
+    let known = [
+        at("agent/Cargo.toml", "panics = [\"daemon/panics\"]"),
+        at("agent/daemon/Cargo.toml", "panics = []"),
+    ];
+    assert!(lines.len() == 2 && known.iter().all(|line| lines.contains(line)), "{lines:?}");
+    is_built_for_tests_alone("bulkhead-agent/panics");
+}
+
+/// Fails unless `scripts/build` switches this feature on for what tests run, whose profile is none that is delivered, and for nothing else.
+fn is_built_for_tests_alone(feature: &str) {
     let build = fs::read_to_string(root().join("scripts/build")).unwrap();
-    let lines: Vec<_> = build.lines().filter(|line| line.contains("next-version")).collect();
-    // Its profile is none that is delivered.
-    assert!(matches!(lines[..], [line] if line.contains("--profile e2e ")), "{lines:?}");
+    let lines: Vec<_> = build.lines().filter(|line| line.contains(feature)).collect();
+    assert!(matches!(lines[..], [line] if line.contains("--profile agent-e2e ")), "{lines:?}");
 }

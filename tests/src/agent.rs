@@ -181,6 +181,16 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
+    /// Has the main thread of an agent that is built for it panic (`scripts/build`). Its guests run on, for the next one.
+    pub fn panic(self) -> Outcome {
+        let panicked = std::mem::ManuallyDrop::new(self);
+        panicked.pc.sh(&format!("kill -USR2 {}", panicked.pid))?;
+        let (status, logs) = (panicked.wait(STOP)?, panicked.logs());
+        ensure!(status == Some(101), "the agent ended with {status:?}\n{logs}");
+        ensure!(logs.contains("panicked at"), "the agent does not say so: {logs}");
+        Ok(())
+    }
+
     /// Ends the agent in an orderly way.
     pub fn stop(self) -> Outcome {
         self.pc.sh(&format!("kill {}", self.pid))?;

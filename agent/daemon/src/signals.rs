@@ -32,7 +32,10 @@ impl Signals {
         // A terminal that is closed is no reason to leave guests behind: SIGHUP stops in order, too.
         let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let others = [Signal::SIGUSR1, Signal::SIGCHLD];
-        let set: SigSet = stop.into_iter().chain(others).collect();
+        let mut set: SigSet = stop.into_iter().chain(others).collect();
+        if cfg!(feature = "panics") {
+            set.add(Signal::SIGUSR2);
+        }
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd, stopped: None })
@@ -50,6 +53,9 @@ impl Signals {
                     request = request.or(Some(ShutdownRequest::Leave));
                     continue;
                 }
+                #[cfg(feature = "panics")]
+                #[expect(clippy::panic, reason = "what the feature is for")]
+                (Ok(Signal::SIGUSR2), _) => panic!("a fault of the agent's, by a test"),
                 (_, None) => true,
                 (Ok(Signal::SIGHUP), Some(_)) => false,
                 (_, Some(first)) => now >= first + SAME_REQUEST,

@@ -278,19 +278,17 @@ pub(crate) fn scsi_out(file: &File, cdb: &[u8], data: &mut [u8]) -> io::Result<(
 
 /// KEY_MAX of linux/input-event-codes.h, in the bytes of a set of bits.
 const KEY_BYTES: usize = 0x300 / 8;
-nix::ioctl_read_buf!(
-    /// EVIOCGKEY of linux/input.h: the set of keys that are down.
-    evdev_keys,
-    b'E',
-    0x18,
-    u8
-);
+mod requests {
+    #![allow(unreachable_pub, missing_docs, reason = "made by a macro")]
+    // EVIOCGKEY of linux/input.h: the set of keys that are down.
+    nix::ioctl_read_buf!(evdev_keys, b'E', 0x18, u8);
+}
 
 /// Returns the keys and buttons of an input device that are down, by their codes.
-pub fn keys_down(device: &File) -> io::Result<Vec<u16>> {
+pub(crate) fn keys_down(device: &File) -> io::Result<Vec<u16>> {
     let mut bits = [0u8; KEY_BYTES];
     // SAFETY: the kernel writes no more than the buffer's length, which is in the request's number.
-    unsafe { evdev_keys(device.as_raw_fd(), &mut bits) }?;
+    unsafe { requests::evdev_keys(device.as_raw_fd(), &mut bits) }?;
     Ok((0u16..)
         .zip(bits.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1)))
         .filter_map(|(code, is_down)| is_down.then_some(code))

@@ -1,6 +1,7 @@
 //! The package as it is delivered, on a stock Debian with its own kernel, initramfs, boot loader's configuration and systemd: from the installation to two
 //! desktops, and back.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use tests::ward_test;
 use tests::{Failure, Outcome, WardPc, ensure};
 
 use super::seat::{SOON, in_front};
-use super::{hardening, updates};
+use super::{hardening, seat_gap, updates};
 
 /// Longest until systemd has started the agent once more, and the agent has taken up its guests.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -298,7 +299,7 @@ fn a_stick_goes_to_its_domain(pc: &WardPc) -> Outcome {
             "the guest does not have the stick: {}",
             run(pc, "bulkhead usb list")?
         );
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
     }
     let disks = run(pc, "ls /sys/block")?;
     ensure!(
@@ -335,6 +336,11 @@ fn while_it_runs(pc: &WardPc, line: &str) -> Outcome<u32> {
 /// While the agent is killed, restarted by systemd, and replaced by a newer package's.
 fn guests_run_on(pc: &WardPc) -> Outcome {
     let guests = vmms(pc)?;
+    let mut person = Person::at(pc)?;
+    person.see("the clinical banner", SOON, in_front(CLINICAL))?;
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner", SOON, in_front(INTERNET))?;
+    drop(person); // the PC's hardware has one of them at a time
     let main = |pc: &WardPc| run(pc, "systemctl show -p MainPID --value bulkhead-agent");
     let newer = "rm -rf /tmp/newer && dpkg-deb -R /share/packages/bulkhead_*.deb /tmp/newer && sed -i 's/^Version: .*/&+1/' /tmp/newer/DEBIAN/control && \
         dpkg-deb -Znone --root-owner-group -b /tmp/newer /tmp/newer.deb >/dev/null && apt-get -qq -o Dpkg::Use-Pty=0 install /tmp/newer.deb && \
@@ -346,7 +352,14 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
     ] {
         let old = main(pc)?;
         let began = Instant::now();
-        let asked = while_it_runs(pc, line)?;
+        let guest = probe(pc);
+        let (asked, gap) = thread::scope(|scope| {
+            let gap = scope.spawn(|| seat_gap::measured(pc, INTERNET, &guest, UP, AGAIN));
+            let asked = while_it_runs(pc, line);
+            (asked, gap.join())
+        });
+        let asked = asked?;
+        let gap = gap.map_err(|_| "whoever looks at the screen has panicked")??;
         becomes(
             pc,
             "there is another agent",
@@ -359,10 +372,15 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
         ensure!(vmms(pc)? == guests, "a guest was restarted when the agent was {what}");
         ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the guest's network is gone");
         pc.progress(&format!(
-            "the agent was {what}, the next one answers after {:?}, the guest's network answered {asked} times meanwhile",
-            began.elapsed()
+            "the agent was {what}, the next one answers after {:?}; without a picture for {:?}, without keys for {:?}; the guest's network answered {asked} times",
+            began.elapsed(),
+            gap.picture,
+            gap.keys
         ));
     }
+    let mut person = Person::at(pc)?;
+    person.chord(&["ctrl", "alt", "1"])?;
+    person.see("the clinical banner", SOON, in_front(CLINICAL))?;
     // Each agent keeps the PC awake by a program of systemd's, which ends with it.
     let locks = "cat /proc/[0-9]*/comm | grep -c '^systemd-inhibit'";
     becomes(pc, "one lock keeps the PC awake", &format!("[ \"$({locks})\" = 1 ]"), AGAIN)?;
@@ -372,8 +390,6 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
         "an older package is not refused: {older:?}"
     );
     ensure!(updates::installed(pc)? == "1", "an older package came over a newer one");
-    let mut person = Person::at(pc)?;
-    person.see("the clinical banner", SOON, in_front(CLINICAL))?;
     run(pc, "bulkhead audit verify").map(drop)
 }
 

@@ -255,8 +255,15 @@ fn an_agent_of_another_build_and_link_version_shows_a_guest_again_once_its_deskt
         let [clinical, internet] = vmms(next)?;
         ensure!(clinical == pids[0] && internet != pids[1], "{clinical} and {internet} run");
 
+        ward.pc.progress("it panics: the guests run on, and a key that is held comes up");
+        person.key("b", true)?;
+        saw(&probes[1], "internet", &[(48, 1)])?;
+        agent.take().map_or(Ok(()), Agent::panic)?;
+        saw(&probes[1], "internet", &[(48, 0)])?;
+        person.key("b", false)?;
+        probes.iter().try_for_each(|probe| probe.ask(json!({"op": "timing"})).map(drop))?;
+
         ward.pc.progress("one version down: the build before takes up what both left");
-        agent.take().map_or(Ok(()), Agent::leave)?;
         let before = agent.insert(self::next(ward)?);
         answers(before, &probes)?;
         ensure!(vmms(before)? == [clinical, internet], "another VMM runs");

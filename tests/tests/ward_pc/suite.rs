@@ -20,6 +20,7 @@ mod pointers;
 mod pressure;
 mod renewal;
 mod seat;
+mod seat_gap;
 mod seat_trouble;
 mod sleep;
 mod updates;
