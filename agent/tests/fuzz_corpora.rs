@@ -8,11 +8,12 @@ use std::path::Path;
 
 use fuzzinput::corpus::{Target, run};
 
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 16] = [
     ("audit", audit::fuzz::log),
     ("clipboard", clipboard::fuzz::mediator),
     ("clipboard_content", clipboard::fuzz::content),
     ("control_requests", control::fuzz::requests),
+    ("edid", seat::fuzz::edid),
     ("hid_report", |data| {
         let _ = hidreport::Uses::of(data);
     }),

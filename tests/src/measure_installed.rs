@@ -47,6 +47,8 @@ pub struct Measured {
     pub vmm_kib: u64,
     /// The same of all workers.
     pub worker_kib: u64,
+    /// What holds the lock that keeps the PC awake: a program of systemd's and `cat`, for as long as the agent runs.
+    pub lock_kib: u64,
 }
 
 /// Measures once.
@@ -105,6 +107,7 @@ pub fn measure() -> Outcome<Measured> {
         agent_kib: memory(&pc, "bulkhead-agent")?,
         vmm_kib: memory(&pc, "bulkhead-vmm")?,
         worker_kib: memory(&pc, "bulkhead-worker")?,
+        lock_kib: memory(&pc, "systemd-inhibit")? + memory(&pc, "cat")?,
     })
 }
 
@@ -226,6 +229,7 @@ pub fn table(runs: &[Measured]) -> String {
             format!("{} KiB", median(&|run| run.vmm_kib)),
         ),
         ("all workers", format!("{} KiB", median(&|run| run.worker_kib))),
+        ("what keeps the PC awake", format!("{} KiB", median(&|run| run.lock_kib))),
         (
             "the whole host side, without guests' memory and their pictures",
             format!("{} KiB", host_kib(runs)),
@@ -239,7 +243,7 @@ pub fn table(runs: &[Measured]) -> String {
 /// Returns the memory of the whole host side in KiB, without guests' memory and their pictures: proportional set sizes, the median of the runs.
 #[must_use]
 pub fn host_kib(runs: &[Measured]) -> u64 {
-    median(runs, &|run| run.agent_kib + run.vmm_kib + run.worker_kib)
+    median(runs, &|run| run.agent_kib + run.vmm_kib + run.worker_kib + run.lock_kib)
 }
 
 fn median(runs: &[Measured], value: &dyn Fn(&Measured) -> u64) -> u64 {

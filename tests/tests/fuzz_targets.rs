@@ -42,7 +42,7 @@ fn named() -> BTreeSet<String> {
 }
 
 #[test]
-fn each_parser_that_hostile_bytes_reach_is_in_the_threat_model_beside_its_target() {
+fn each_fuzz_target_is_in_the_threat_models_table_of_parsers_and_each_that_it_names_is_there() {
     let (there, named) = (targets(), named());
     assert!(there.len() > 20, "{there:?}");
     let unnamed: Vec<&String> = there.difference(&named).collect();

@@ -15,7 +15,7 @@ mod guest;
 
 use std::io::{Cursor, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ use self::guest::{Guest, give, take};
 const ROUNDS: usize = 12;
 /// Of each of two agents.
 const COMPARED: usize = 30;
+const BUDGETS: &str = include_str!("../../../tests/budgets.toml");
 const AGENT: &str = env!("CARGO_BIN_EXE_bulkhead-agent");
 const WORKER: &str = env!("CARGO_BIN_EXE_bulkhead-worker");
 const CLINICAL: usize = 0;
@@ -193,11 +194,14 @@ fn rest(pastes: usize) {
     thread::sleep(Duration::from_secs(3) * u32::try_from(pastes).unwrap());
 }
 
-/// Measures two whole agents in turn, the earlier one first.
+/// Measures two whole agents in turn, the earlier one first: exit status 1 if a paste has come to take more than it may.
 fn compare(mut agents: [Agent; 2]) {
     let (text, much) = (vec![b'x'; 1024], vec![b'x'; 8 << 20]);
     let bitmap = picture(8 << 20, image::ImageFormat::Bmp);
     let png = picture(8 << 20, image::ImageFormat::Png);
+    let budgets: toml_edit::DocumentMut = BUDGETS.parse().unwrap();
+    let most = budgets["workers"]["paste_to_before"].as_float().unwrap();
+    let mut missed = Vec::new();
     println!("\n## The clipboard, beside an earlier agent\n");
     println!("| content | before | lowest to highest | now | lowest to highest | now / before |");
     println!("| --- | --- | --- | --- | --- | --- |");
@@ -243,8 +247,16 @@ fn compare(mut agents: [Agent; 2]) {
             spreads[1],
             ratio(now, before)
         );
+        if ratio(now, before) > most {
+            missed.push(what);
+        }
         rest(ROUNDS);
     }
+    for what in &missed {
+        println!("MISSED: {what}; budget {most} of the earlier agent's");
+    }
+    drop(agents);
+    std::process::exit(i32::from(!missed.is_empty()));
 }
 
 /// Returns a picture whose file is about so large: a photograph that is not compressed, or noise that cannot be.

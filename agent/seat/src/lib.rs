@@ -38,6 +38,8 @@ pub mod domain;
 mod edid;
 pub mod entries;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod kms;
 mod modes;
 pub mod notices;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tests::agent::{Agent, SEAT_MACHINE};
 use tests::guest::Probe;
 use tests::patience::patience;
+use tests::runner::is_in_full;
 use tests::seat::Person;
 use tests::usb_device::{plug_stick, pull_stick};
 use tests::ward::{CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, Ward};
@@ -26,6 +27,10 @@ const KEYS: usize = 40;
 const DISK: u64 = 4000;
 /// How long the flood takes at most, in milliseconds: a measurement takes about half of it.
 const FLOOD: u64 = 30_000;
+/// The same where switches are timed, which takes minutes.
+const FLOOD_IN_FULL: u64 = 400_000;
+/// Switches that are timed in a full run: quiet, and flooded, which are as many as the agent keeps the times of.
+const SWITCHES: [usize; 2] = [200, 1024];
 /// Frames a second into the flooded NIC.
 const FRAMES: usize = 20_000;
 /// Within which the agent has looked where a NIC's interrupts go.
@@ -41,6 +46,8 @@ struct Served {
     /// From Caps Lock to the light that its guest puts on.
     key: [u64; 2],
     switch: u64,
+    /// From a hotkey's time stamp to the flip that shows the other domain, by the agent's account, where it is measured.
+    switches: Option<[u64; 2]>,
 }
 
 fn served(ward: &Ward, clinical: &Probe<'_>, person: &mut Person<'_>) -> Outcome<Served> {
@@ -75,7 +82,18 @@ fn served(ward: &Ward, clinical: &Probe<'_>, person: &mut Person<'_>) -> Outcome
         disk: [of_disk("p50_us"), of_disk("p99_us")],
         key: [KEYS / 2, KEYS * 99 / 100].map(of_keys),
         switch: u64::try_from(switch.as_micros()).unwrap_or(u64::MAX),
+        switches: None,
     })
+}
+
+/// Times so many switches in a full run, and nothing in another.
+fn switches(ward: &Ward, agent: &Agent<'_>, count: usize) -> Outcome<Option<[u64; 2]>> {
+    if !is_in_full() {
+        return Ok(None);
+    }
+    let seat = measure_seat::switch(&ward.pc, agent, count)?;
+    let of = |key: &str| seat[key].as_u64().ok_or_else(|| Failure(format!("no {key} in {seat}")));
+    Ok(Some([of("switch_p50_us")?, of("switch_p99_us")?]))
 }
 
 /// Floods the Internet NIC while `during` runs: frames to its address, so many a second.
@@ -124,7 +142,8 @@ fn do_its_worst(internet: &Probe<'_>) -> Outcome {
         (while :; do dd if=/dev/vda of=/dev/null bs=64k; echo 3 > /proc/sys/vm/drop_caches; done) & (while :; do dd if=/dev/zero of=/dev/ttyS0 bs=4k count=64; done) &";
     let line = format!("({script} {CLIPBOARD} {USB}) >/dev/null 2>&1 </dev/null &");
     internet.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", line]}))?;
-    internet.ask(json!({"op": "flood-screen", "millis": FLOOD, "background": true})).map(drop)
+    let millis = if is_in_full() { FLOOD_IN_FULL } else { FLOOD };
+    internet.ask(json!({"op": "flood-screen", "millis": millis, "background": true})).map(drop)
 }
 
 /// The processor time that the Internet domain's VMM has had (proc(5): user and system time, in hundredths of a second).
@@ -161,8 +180,12 @@ fn said(what: &str, quiet: &Served, under: &Served) -> String {
             quiet[0], quiet[1], under[0], under[1]
         )
     };
+    let switches = match (quiet.switches, under.switches) {
+        (Some(quiet), Some(under)) => one("\nhotkey to the flip", quiet, under),
+        _ => String::new(),
+    };
     format!(
-        "{what}\n{}\n{}\n{}\nhotkey to the other banner: {} ms; flooded {} ms",
+        "{what}\n{}\n{}\n{}\nhotkey to the other banner: {} ms; flooded {} ms{switches}",
         one("network, round trip", quiet.network, under.network),
         one("disk, 4 KiB anywhere", quiet.disk, under.disk),
         one("Caps Lock to the guest's light", quiet.key, under.key),
@@ -176,7 +199,7 @@ fn a_flooded_internet_domain_that_does_its_worst_leaves_the_clinical_one_its_net
     ward: &Ward,
 ) -> Outcome {
     ward.pc.sh("for d in clinical internet; do dd if=/dev/urandom of=/tmp/$d.img bs=1M count=64 2>/dev/null; done")?;
-    let ways: &[bool] = if tests::runner::is_in_full() { &[true, false] } else { &[true] };
+    let ways: &[bool] = if is_in_full() { &[true, false] } else { &[true] };
     for &cores in ways {
         let mut machine = SEAT_MACHINE.to_owned();
         for (domain, nic) in [("clinical", CLINICAL_NIC), ("internet", INTERNET_NIC)] {
@@ -251,10 +274,14 @@ fn compared(ward: &Ward, agent: &Agent<'_>, cores: bool) -> Outcome {
     if cores {
         interrupts_are_apart(ward)?;
     }
-    let quiet = served(ward, &clinical, &mut person)?;
+    let mut quiet = served(ward, &clinical, &mut person)?;
+    quiet.switches = switches(ward, agent, SWITCHES[0])?;
     do_its_worst(&internet)?;
     let before = (Instant::now(), worked(ward, agent)?, frames(&internet)?);
-    let under = flooded(&ward.internet, || served(ward, &clinical, &mut person))?;
+    let under = flooded(&ward.internet, || {
+        let served = served(ward, &clinical, &mut person)?;
+        Ok(Served { switches: switches(ward, agent, SWITCHES[1])?, ..served })
+    })?;
     // It does do its worst: it has the processor for most of what the other leaves, and the frames arrive.
     let took = worked(ward, agent)?.saturating_sub(before.1);
     let share = took.as_secs_f64() / before.0.elapsed().as_secs_f64();

@@ -188,6 +188,13 @@ fn agents(report: &mut Report, runs: usize, folder: &Path) -> Outcome {
     let pc = power_on(dir.path())?;
     let rows = earlier.compare(&pc, runs)?;
     report.line("\n## One agent beside another, in turn, by the clock\n");
+    let least = Budgets::load()?.ratio("workers", "usb_reads_to_before")?;
+    for row in &rows {
+        let (before, now) = (Sample::of(row.before.clone())?, Sample::of(row.now.clone())?);
+        let ratio = now.median / before.median;
+        let what = format!("{}: {ratio:.2} of the earlier agent's; budget {least}", row.name);
+        report.held(row.less_is_better || ratio >= least, what);
+    }
     beside(report, rows).map(drop)
 }
 
