@@ -192,8 +192,10 @@ impl<'a> Scene<'a> {
             "tr '\\0' ' ' < /proc/{victim}/cmdline 2>/dev/null; kill -9 {victim} 2>/dev/null && echo killed; true"
         );
         let said = self.ward.pc.sh(&line)?;
-        let Some(role) = said.trim_end().strip_suffix("killed") else { return Ok(false) };
-        *self.workers.entry(role.trim().to_owned()).or_default() += 1;
+        let Some(words) = said.trim_end().strip_suffix("killed") else { return Ok(false) };
+        // What it is for; the words behind it are numbers of its own and its group.
+        let role = words.split_whitespace().nth(1).unwrap_or("unknown");
+        *self.workers.entry(role.to_owned()).or_default() += 1;
         self.answers(0)?;
         self.answers(1)?;
         no_disk_on_host(self.ward)?;
