@@ -10,7 +10,7 @@ use handover::PciAddress;
 use handover::handover::{FormerBinding, Handover};
 
 use super::boot::{BootFiles, StartedImage};
-use super::disks;
+use super::{Report, capture, disks};
 
 /// What a background job needs to know of a domain to prepare or release its devices.
 #[derive(Clone)]
@@ -26,9 +26,23 @@ pub struct Devices {
 }
 
 impl Devices {
+    /// Makes everything ready for a start of the domain, of which no VMM lives.
+    pub(crate) fn prepare(&self, report: &dyn Fn(Report)) -> Result<(), String> {
+        let taken = self.take();
+        report(Report::DevicesDone);
+        taken?;
+        let log = self.layout.vmm_log(&self.domain);
+        capture::remove(&log).map_err(|error| {
+            format!("cannot remove the last VMM's log {}: {error}", log.display())
+        })?;
+        let found = self.find_boot_files().inspect_err(|_| report(Report::NoBoot))?;
+        report(Report::Boot(Box::new(found)));
+        self.make_disks()
+    }
+
     /// Hands the domain its functions, and gives those back that it had and that are not its own any more. What was handed over before
     /// a failure stays so: the next attempt goes on from there, and a release takes it all back.
-    pub fn take(&self) -> Result<(), String> {
+    fn take(&self) -> Result<(), String> {
         let mut former = self.held();
         former.retain(|address| !self.hardware.pci_functions().any(|own| own == *address));
         let problems = self.give_back(&former);
@@ -49,12 +63,12 @@ impl Devices {
     }
 
     /// Finds what its guest starts from, and verifies an image.
-    pub fn find_boot_files(&self) -> Result<(BootFiles, Option<StartedImage>), String> {
+    fn find_boot_files(&self) -> Result<(BootFiles, Option<StartedImage>), String> {
         BootFiles::verified(&self.domain, &self.hardware, &self.layout)
     }
 
     /// Makes its disks ready.
-    pub fn make_disks(&self) -> Result<(), String> {
+    fn make_disks(&self) -> Result<(), String> {
         disks::prepare(&self.domain, &self.hardware.disks, self.discard, &self.layout)
             .map_err(|e| explain(&e))
     }
