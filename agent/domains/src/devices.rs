@@ -26,8 +26,10 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Makes everything ready for a start of the domain, of which no VMM lives.
+    /// Makes everything ready for a start of the domain, of which no VMM lives. What its last session left goes first, whether or not this start gets as far as
+    /// its disks: it may be of a start that forgot what it wrote when the next one does not, or of one that a power cut ended.
     pub(crate) fn prepare(&self, report: &dyn Fn(Report)) -> Result<(), String> {
+        disks::forget(&self.domain, &self.layout);
         let taken = self.take();
         report(Report::DevicesDone);
         taken?;
@@ -175,6 +177,32 @@ mod tests {
         assert_eq!(next.handed_over()[&nic].domain, "internet");
         internet.release().unwrap();
         assert!(next.handed_over().is_empty());
+    }
+
+    #[test]
+    fn what_a_session_wrote_and_said_is_gone_before_the_next_start_gets_anywhere() {
+        let pc = FakePc::new();
+        let handover = handover(&pc);
+        let at = |name: &str| pc.dir.path().join(name);
+        let layout = Layout { images: at("images"), state: at("state"), runtime: at("run") };
+        layout.create_runtime(&["internet"]).unwrap();
+        let left = || {
+            let copies = layout.discard("internet");
+            std::fs::create_dir_all(&copies).unwrap();
+            std::fs::write(copies.join("disk0.img"), "of a patient").unwrap();
+            std::fs::write(layout.vmm_log("internet"), "of its VMM").unwrap();
+            copies
+        };
+        let missing: PciAddress = "0000:00:1f.7".parse().unwrap();
+        // It keeps what it writes by now; it forgets, and its card is not there.
+        for (discard, nics) in [(false, vec![]), (true, vec![missing])] {
+            let copies = left();
+            let mut devices = devices(&handover, "internet", &nics);
+            (devices.discard, devices.layout) = (discard, layout.clone());
+            assert_eq!(devices.prepare(&|_| {}).is_ok(), nics.is_empty());
+            assert!(!copies.exists(), "forgets: {discard}");
+            assert_eq!(layout.vmm_log("internet").exists(), !nics.is_empty());
+        }
     }
 
     #[test]
