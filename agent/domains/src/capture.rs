@@ -16,7 +16,7 @@
 //! | `lseek` to its end | reads the length |
 //! | `close` | frees nothing: the file has its name until the next start is prepared |
 //!
-//! `ftruncate` takes it and is made by a thread ([`start_over`]); so does `unlink`, which is the job's that prepares a start ([`remove`]). XFS takes it to read, too:
+//! `ftruncate` takes it and is made by a thread (`start_over`); so does `unlink`, which is the job's that prepares a start ([`remove`]). XFS takes it to read, too:
 //! the runtime directory is not to lie there.
 
 use std::collections::VecDeque;
