@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use audit::DirectoryLock;
@@ -94,8 +95,9 @@ pub fn lock(layout: &Layout) -> Result<AgentLock, LockError> {
     // One that was just made says nothing of an agent before.
     let before = file.metadata().ok().filter(|metadata| metadata.len() > 0);
     let before = before.and_then(|metadata| metadata.modified().ok());
-    // While no agent ran, a VMM that was taken over may have taken all the room there is.
-    cut_logs(layout);
+    // While no agent ran, a VMM that was taken over may have taken all the room there is. It may hold its log, too, which is not waited for: an agent that takes the
+    // VMM up sees to it as its event loop does ([`capture`]), and what comes until then needs no room.
+    cut_logs(layout, capture::cut);
     if let Err(error) = write_pid(&file, before) {
         tracing::warn!("{} does not say which agent runs: {error}", path.display());
     }
@@ -112,18 +114,30 @@ fn write_pid(mut file: &File, before: Option<SystemTime>) -> io::Result<()> {
     before.map_or(Ok(()), |before| file.set_modified(before))
 }
 
-/// Cuts what VMMs said to the length that an agent would have held it to.
-fn cut_logs(layout: &Layout) {
+/// Has what VMMs said cut to the length that an agent would have held it to, each on a thread of its own: one that holds its log holds up no other's.
+fn cut_logs(layout: &Layout, cut: fn(&Path) -> io::Result<u64>) {
     for entry in fs::read_dir(&layout.runtime).into_iter().flatten().flatten() {
         let Ok(domain) = entry.file_name().into_string() else { continue };
-        match capture::cut(&layout.vmm_log(&domain)) {
-            Ok(0) => {}
-            Ok(cut) => tracing::warn!(
-                domain,
-                "its VMM said more than its log may hold while no agent ran: {cut} bytes are cut off"
-            ),
-            Err(error) => tracing::warn!(domain, "its VMM's log cannot be cut: {error}"),
+        // Only a folder may have one. This asks what the directory says of it, and not the file.
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
         }
+        let (log, name) = (layout.vmm_log(&domain), domain.clone());
+        let thread = thread::Builder::new().name("vmm-log".to_owned());
+        if let Err(error) = thread.spawn(move || say_cut(&name, cut(&log))) {
+            tracing::warn!(domain, "nobody can cut its VMM's log: {error}");
+        }
+    }
+}
+
+fn say_cut(domain: &str, cut: io::Result<u64>) {
+    match cut {
+        Ok(0) => {}
+        Ok(cut) => tracing::warn!(
+            domain,
+            "its VMM said more than its log may hold while no agent ran: {cut} bytes are cut off"
+        ),
+        Err(error) => tracing::warn!(domain, "its VMM's log cannot be cut: {error}"),
     }
 }
 
@@ -153,6 +167,7 @@ pub fn take_state(layout: &Layout) -> Result<Option<DirectoryLock>, LockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     #[test]
     fn nobody_else_may_open_the_file_that_an_agent_locks() {
@@ -172,8 +187,32 @@ mod tests {
         lock(&layout).unwrap();
     }
 
+    #[test]
+    fn a_vmm_that_holds_its_log_holds_no_agent_up_that_starts_nor_keeps_others_logs_long() {
+        static MAY_RETURN: AtomicBool = AtomicBool::new(false);
+        static CUT: AtomicU64 = AtomicU64::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let layout = within(dir.path());
+        layout.create_runtime(&["clinical", "internet"]).unwrap();
+        cut_logs(&layout, |log| {
+            while log.parent().unwrap().ends_with("clinical") && !MAY_RETURN.load(Ordering::SeqCst)
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(CUT.fetch_add(1, Ordering::SeqCst) + 1)
+        });
+        let cut = |count: u64| {
+            while CUT.load(Ordering::SeqCst) < count {
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        cut(1);
+        MAY_RETURN.store(true, Ordering::SeqCst);
+        cut(2);
+    }
+
     /// A layout in a directory.
-    fn within(dir: &std::path::Path) -> Layout {
+    fn within(dir: &Path) -> Layout {
         let path = |name: &str| dir.join(name);
         Layout { images: path("images"), state: path("state"), runtime: path("run") }
     }
@@ -216,9 +255,9 @@ mod tests {
     #[test]
     #[ignore = "started by another test, in a file system of its own"]
     fn within_a_directory_of_4_mib() {
-        let layout = within(std::path::Path::new(&std::env::var_os("RUN").unwrap()));
+        let layout = within(Path::new(&std::env::var_os("RUN").unwrap()));
         layout.create_runtime(&["clinical"]).unwrap();
-        let fill = |path: &std::path::Path| {
+        let fill = |path: &Path| {
             let mut file = File::options().append(true).create(true).open(path).unwrap();
             while file.write(&[b'x'; 4096]).is_ok() {}
         };
@@ -227,7 +266,11 @@ mod tests {
             assert!(fs::write(layout.runtime.join("more"), [0; 4096]).is_err());
             let held = lock(&layout).unwrap();
             assert_eq!(held.before.is_none(), first);
-            assert_eq!(fs::metadata(layout.vmm_log("clinical")).unwrap().len(), 0);
+            let until = Moment::now() + Duration::from_secs(60);
+            while fs::metadata(layout.vmm_log("clinical")).unwrap().len() > 0 {
+                assert!(Moment::now() < until, "its log is not cut");
+                thread::sleep(Duration::from_millis(5));
+            }
             drop(held);
             let ballast = layout.runtime.join("ballast");
             fill(&ballast);

@@ -4,11 +4,26 @@
 //! It comes by a file, not a pipe: a VMM writes to it without ever waiting for this agent, and goes on when there is none. The next agent
 //! finds in it what was said meanwhile, and how a VMM ended that is nobody's child. The file is started over whenever it is longer than
 //! [`FILE_MAX`]. While no agent runs, a VMM's own limits on its lines hold it small; one that was taken over may make it as long as its
-//! largest disk, or fill the file system, and the next agent cuts it before it writes there itself.
+//! largest disk, or fill the file system, and the next agent cuts it.
+//!
+//! The VMM can hold the file's lock for as long as it likes, by writes. What the event loop does with the file does not take that lock on tmpfs, ext4 and btrfs:
+//!
+//! | call | why nothing waits there |
+//! | --- | --- |
+//! | `open` | looks the path up, and neither makes nor truncates anything; the look at what it is (`fstat`) comes once, when the file is new or a VMM is taken up |
+//! | `inotify_add_watch`, `read` of it | have locks of their own; the kernel joins changes that nobody has read |
+//! | `pread` | takes a page at a time, which a writer keeps while it copies into that one page |
+//! | `lseek` to its end | reads the length |
+//! | `close` | frees nothing: the file has its name until the next start is prepared |
+//!
+//! `ftruncate` takes it and is made by a thread (`start_over`); so does `unlink`, which is the job's that prepares a start ([`remove`]). XFS takes it to read, too:
+//! the runtime directory is not to lie there.
 
 use std::collections::VecDeque;
+mod start_over;
+
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -17,6 +32,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use ratelimit::{Rate, RateLimiter};
 
 use super::lifecycle::Time;
+pub use start_over::cut;
+use start_over::{StartOver, Truncate, Unread, length};
 
 /// Longest line kept, in bytes.
 const LINE_MAX: usize = 1024;
@@ -28,7 +45,9 @@ const FILE_MAX: u64 = 1 << 20;
 const TAIL: usize = 4096;
 /// How long the log of a VMM that wrote more than is read in one round is left alone.
 const PACE: Time = Time::from_millis(100);
-/// How often a file is looked at that the kernel does not watch.
+/// How long the log of one that wrote anything is left alone: each byte of it would wake the event loop.
+const SOON: Time = Time::from_millis(10);
+/// How often a file is looked at that the kernel does not watch, and how often one is tried to be started over that could not be.
 const UNWATCHED: Time = Time::from_secs(1);
 /// Lines logged at once after silence, and in the long run.
 const LINES: Rate = Rate { burst: 200, every: Time::from_millis(500) };
@@ -36,6 +55,8 @@ const LINES: Rate = Rate { burst: 200, every: Time::from_millis(500) };
 /// The reading end of a VMM's standard error and output.
 pub struct Capture {
     file: File,
+    /// How far it was read.
+    at: u64,
     /// Becomes readable when the file has changed; `None` if the kernel has no more of them.
     changes: Option<Inotify>,
     lines: Lines,
@@ -43,6 +64,13 @@ pub struct Capture {
     last: Option<String>,
     /// The earliest time at which the file is looked at again.
     again: Option<Time>,
+    /// The file is being emptied. What is in it is not read meanwhile.
+    starting_over: Option<StartOver>,
+    /// Whether it was said that the VMM holds the file.
+    said_held_up: bool,
+    /// The earliest time at which it is tried to be started over.
+    start_over_next: Time,
+    truncate: Truncate,
 }
 
 /// What was read in one round.
@@ -58,21 +86,26 @@ pub struct Output {
 
 impl Capture {
     /// Makes the reading end of a new file at `path`, and the end for a VMM to write to.
+    ///
+    /// # Errors
+    /// There is one (see [`remove`]), or it cannot be made.
     pub fn create(path: &Path) -> io::Result<(Self, File)> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let writer = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
         Ok((Self::at(path)?, writer))
+    }
+
+    /// Has the file emptied by another function.
+    #[cfg(test)]
+    pub(super) fn emptied_by(mut self, truncate: Truncate) -> Self {
+        self.truncate = truncate;
+        self
     }
 
     /// Opens what a VMM of an earlier agent writes to. The last of what that agent may have read is read again.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut this = Self::at(path)?;
-        let from = this.file.metadata()?.len().saturating_sub(TAIL as u64);
-        this.file.seek(SeekFrom::Start(from))?;
-        this.lines.passing_over = from > 0;
+        this.at = length(&this.file)?.saturating_sub(TAIL as u64);
+        this.lines.passing_over = this.at > 0;
         Ok(this)
     }
 
@@ -87,7 +120,19 @@ impl Capture {
             .ok();
         let again = changes.is_none().then_some(Time::ZERO);
         let limiter = RateLimiter::new(LINES);
-        Ok(Self { file, changes, lines: Lines::default(), limiter, last: None, again })
+        Ok(Self {
+            file,
+            at: 0,
+            changes,
+            lines: Lines::default(),
+            limiter,
+            last: None,
+            again,
+            starting_over: None,
+            said_held_up: false,
+            start_over_next: Time::ZERO,
+            truncate: |file| file.set_len(0),
+        })
     }
 
     /// Returns what to wait for.
@@ -107,17 +152,64 @@ impl Capture {
         if self.again.is_some_and(|again| now < again) {
             return Output::default();
         }
+        self.look(now)
+    }
+
+    /// Reads what a VMM wrote that has ended, however short ago that was last done: nothing more comes.
+    pub fn poll_rest(&mut self, now: Time) -> Output {
+        self.look(now)
+    }
+
+    /// Returns whether the file is being emptied, which is then soon done: what the VMM said last may be known only after that.
+    #[must_use]
+    pub fn is_starting_over(&self) -> bool {
+        self.starting_over.as_ref().is_some_and(|under_way| !under_way.is_held_up())
+    }
+
+    /// Returns whether the VMM keeps the file from being emptied, once each time that it does.
+    pub fn is_newly_held_up(&mut self) -> bool {
+        let held_up = self.starting_over.as_ref().is_some_and(StartOver::is_held_up);
+        held_up && !std::mem::replace(&mut self.said_held_up, true)
+    }
+
+    fn look(&mut self, now: Time) -> Output {
         if let Some(changes) = &self.changes {
             // What changed is the one file.
             let _ = changes.read_events();
         }
+        let (mut output, mut whole) = (Output::default(), VecDeque::new());
+        let mut read = 0;
+        if let Some(under_way) = &mut self.starting_over {
+            let Some(result) = under_way.look() else {
+                self.again = Some(now + if under_way.is_held_up() { PACE } else { SOON });
+                return output;
+            };
+            (self.starting_over, self.said_held_up) = (None, false);
+            match result {
+                Ok(Some(Unread { bytes, skipped })) => {
+                    (self.at, read) = (0, bytes.len());
+                    self.lines.push(&bytes, &mut whole);
+                    self.lines.passing_over |= skipped > 0;
+                    output.skipped = skipped;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.start_over_next = now + UNWATCHED;
+                    tracing::warn!("a VMM's log cannot be started over: {error}");
+                }
+            }
+        }
+        read += self.read(&mut whole, READ_MAX.saturating_sub(read));
         self.again = self.changes.is_none().then(|| now + UNWATCHED);
-        let mut whole = VecDeque::new();
-        let read = self.read(&mut whole);
-        let mut output = Output::default();
+        if read > 0 {
+            self.again = Some(now + SOON);
+        }
         if read >= READ_MAX {
             self.again = Some(now + PACE);
-            output.skipped = self.skip_to_end();
+            output.skipped += self.skip_to_end();
+        }
+        if self.begin_to_start_over(now) {
+            self.again = Some(now + SOON);
         }
         for line in whole {
             self.last = Some(line.clone());
@@ -129,15 +221,20 @@ impl Capture {
         output
     }
 
-    /// Reads [`READ_MAX`] bytes or a little more at most, and returns how many they were.
-    fn read(&mut self, whole: &mut VecDeque<String>) -> usize {
+    /// Reads this many bytes or a little more at most, and returns how many they were.
+    fn read(&mut self, whole: &mut VecDeque<String>, most: usize) -> usize {
+        if self.at > self.length() {
+            // Somebody else started it over.
+            self.at = 0;
+        }
         let mut chunk = [0; 4096];
         let mut read = 0;
-        while read < READ_MAX {
-            match self.file.read(&mut chunk) {
+        while read < most {
+            match self.file.read_at(&mut chunk, self.at) {
                 Ok(0) => break,
                 Ok(count) => {
                     read += count;
+                    self.at = self.at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
                     self.lines.push(chunk.get(..count).unwrap_or_default(), whole);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -147,41 +244,43 @@ impl Capture {
                 }
             }
         }
-        self.start_over();
         read
     }
 
-    /// Truncates a file that is too long; what is in it and not read is lost. Whoever appends to it goes on at its new end.
-    fn start_over(&mut self) {
-        let Ok(length) = self.file.metadata().map(|metadata| metadata.len()) else { return };
-        let at = self.file.stream_position().unwrap_or_default();
-        // Behind the end is one that somebody else started over.
-        if at <= length && length <= FILE_MAX {
-            return;
+    /// Has a file that is too long emptied, and returns whether that is under way. Whoever appends to it goes on at its new end.
+    fn begin_to_start_over(&mut self, now: Time) -> bool {
+        if self.length() <= FILE_MAX || now < self.start_over_next {
+            return false;
         }
-        if length > FILE_MAX
-            && let Err(error) = self.file.set_len(0)
-        {
-            tracing::warn!("a VMM's log cannot be started over: {error}");
+        match StartOver::begin(&self.file, self.at, self.truncate) {
+            Ok(under_way) => self.starting_over = Some(under_way),
+            Err(error) => {
+                self.start_over_next = now + UNWATCHED;
+                tracing::warn!("nobody can start a VMM's log over: {error}");
+            }
         }
-        let _ = self.file.rewind();
+        self.starting_over.is_some()
     }
 
     /// Skips to the end; returns how many bytes are not read.
     fn skip_to_end(&mut self) -> u64 {
-        let at = self.file.stream_position().unwrap_or_default();
-        let end = self.file.seek(SeekFrom::End(0)).unwrap_or(at);
-        let skipped = end.saturating_sub(at);
+        let end = self.length().max(self.at);
+        let skipped = end - self.at;
+        self.at = end;
         self.lines.passing_over |= skipped > 0;
         skipped
+    }
+
+    /// Returns how long the file is; one that does not say has nothing unread.
+    fn length(&self) -> u64 {
+        length(&self.file).unwrap_or(self.at)
     }
 
     /// Returns the last line that was written, however much was not read.
     #[must_use]
     pub fn last_words(&self) -> Option<String> {
-        let length = self.file.metadata().map_or(0, |metadata| metadata.len());
         let mut tail = Vec::new();
-        let from = length.saturating_sub(TAIL as u64);
+        let from = self.length().saturating_sub(TAIL as u64);
         let mut chunk = [0; TAIL];
         if let Ok(count) = self.file.read_at(&mut chunk, from) {
             tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
@@ -237,24 +336,15 @@ impl Lines {
     }
 }
 
-/// Empties a VMM's log that is longer than it may be, which only one that was taken over makes it while no agent reads, and returns how many
-/// bytes that were. What its last line would have said is nothing to go by.
+/// Removes the log of a VMM that has ended. Frees what is in it, and waits for whoever writes to it: only in a background job.
 ///
 /// # Errors
-/// It is as long as it was.
-pub fn cut(path: &Path) -> io::Result<u64> {
-    let file = match fileopen::regular_with(path, OpenOptions::new().write(true)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        // No domain's directory.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(0),
-        opened => opened?,
-    };
-    let length = file.metadata()?.len();
-    if length <= FILE_MAX {
-        return Ok(0);
+/// It is still there.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    file.set_len(0)?;
-    Ok(length)
 }
 
 /// Returns printable text; everything that could forge a log line or steer a terminal is escaped.
@@ -264,153 +354,4 @@ pub fn clean(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::time::Duration;
-
-    fn capture() -> (Capture, File, tempfile::TempDir) {
-        let dir = tempfile::tempdir().unwrap();
-        let (capture, vmm) = Capture::create(&dir.path().join("vmm.log")).unwrap();
-        (capture, vmm, dir)
-    }
-
-    fn is_ready(capture: &Capture) -> bool {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let Some(fd) = capture.fd() else { return false };
-        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
-    }
-
-    #[test]
-    fn lines_are_logged_whole_and_the_last_is_remembered_without_its_newline() {
-        let (mut capture, mut vmm, _dir) = capture();
-        assert!(!is_ready(&capture));
-        vmm.write_all(b"one\ntw").unwrap();
-        assert!(is_ready(&capture));
-        assert_eq!(capture.poll(Time::ZERO).lines, ["one"]);
-        assert!(!is_ready(&capture));
-        vmm.write_all(b"o\n").unwrap();
-        assert_eq!(capture.poll(Time::ZERO).lines, ["two"]);
-        vmm.write_all(b"\nfarewell").unwrap();
-        assert_eq!(capture.last_words().as_deref(), Some("farewell"));
-    }
-
-    #[test]
-    fn what_merely_went_on_is_no_reason_for_a_failure() {
-        let (capture, mut vmm, _dir) = capture();
-        for (line, is_reason) in [
-            ("bulkhead-vmm: cannot open /images/clinical: no such file", true),
-            ("2026-11-29T01:55:28.056648Z ERROR the disk failed", true),
-            ("2026-11-29T01:55:28.056648Z  WARN the disk is slow", true),
-            ("2026-11-29T01:55:28.056648Z  INFO an agent has taken the seat", false),
-            ("2026-11-29T01:55:28.056648Z DEBUG", false),
-        ] {
-            vmm.write_all(format!("{line}\n").as_bytes()).unwrap();
-            assert_eq!(capture.last_words().as_deref(), Some(line));
-            assert_eq!(capture.reason().as_deref(), is_reason.then_some(line));
-        }
-    }
-
-    #[test]
-    fn a_silent_vmm_does_not_hold_the_agent_up() {
-        let (mut capture, _vmm, _dir) = capture();
-        assert_eq!(capture.poll(Time::ZERO), Output::default());
-        assert_eq!((capture.deadline(), capture.last_words()), (None, None));
-    }
-
-    #[test]
-    fn the_next_agent_reads_what_was_said_while_there_was_none_and_not_all_that_was_said_before() {
-        let (capture, mut vmm, dir) = capture();
-        vmm.write_all("before\n".repeat(10_000).as_bytes()).unwrap();
-        drop(capture);
-        vmm.write_all(b"meanwhile\n").unwrap();
-        let mut next = Capture::open(&dir.path().join("vmm.log")).unwrap();
-        let lines = next.poll(Time::ZERO).lines;
-        assert!(
-            lines.len() < 1000 && lines.iter().all(|line| line == "before" || line == "meanwhile")
-        );
-        assert_eq!(next.last_words().as_deref(), Some("meanwhile"));
-        vmm.write_all(b"after\n").unwrap();
-        assert!(is_ready(&next));
-    }
-
-    #[test]
-    fn a_file_that_is_too_long_starts_over_and_is_written_on() {
-        let (mut capture, mut vmm, dir) = capture();
-        let line = [b'x'; 1023];
-        for second in 0..3000 {
-            vmm.write_all(&line).unwrap();
-            vmm.write_all(b"\n").unwrap();
-            capture.poll(Time::from_secs(second));
-            assert!(fs::metadata(dir.path().join("vmm.log")).unwrap().len() <= FILE_MAX + 1024);
-        }
-        vmm.write_all(b"still here\n").unwrap();
-        assert_eq!(capture.poll(Time::from_secs(4000)).lines, ["still here"]);
-    }
-
-    #[test]
-    fn a_file_that_grew_while_nobody_read_it_is_cut_and_one_within_bounds_is_not() {
-        let (_capture, mut vmm, dir) = capture();
-        let path = dir.path().join("vmm.log");
-        vmm.write_all(b"a word\n").unwrap();
-        assert_eq!(cut(&path).unwrap(), 0);
-        vmm.set_len(FILE_MAX + 1).unwrap();
-        assert_eq!(cut(&path).unwrap(), FILE_MAX + 1);
-        vmm.write_all(b"more\n").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"more\n");
-        assert_eq!(cut(&dir.path().join("vmm.log/x")).unwrap(), 0);
-        assert_eq!(cut(&dir.path().join("nothing")).unwrap(), 0);
-    }
-
-    #[test]
-    fn one_that_says_more_than_is_read_is_passed_over_and_keeps_nobody_awake() {
-        let (mut capture, mut vmm, _dir) = capture();
-        vmm.write_all("flood\n".repeat(20_000).as_bytes()).unwrap();
-        let output = capture.poll(Time::ZERO);
-        assert!(output.skipped > 0, "{}", output.skipped);
-        vmm.write_all(b"d\nflood\n").unwrap();
-        assert!(!is_ready(&capture) && capture.deadline() == Some(PACE));
-        assert_eq!(capture.poll(PACE / 2), Output::default());
-        // The rest of a line whose beginning was passed over is none.
-        let output = capture.poll(Duration::from_secs(60));
-        assert_eq!(output.lines, ["flood"]);
-    }
-
-    #[test]
-    fn a_line_without_end_is_cut() {
-        let mut lines = Lines::default();
-        let mut out = VecDeque::new();
-        lines.push(&vec![b'x'; 10 * LINE_MAX], &mut out);
-        lines.push(b"\nnext\n", &mut out);
-        assert_eq!(out.iter().map(String::len).collect::<Vec<_>>(), [LINE_MAX, 4]);
-    }
-
-    #[test]
-    fn a_flood_is_dropped_and_counted_and_later_lines_get_through_again() {
-        let (mut capture, mut vmm, _dir) = capture();
-        vmm.write_all("flood\n".repeat(500).as_bytes()).unwrap();
-        assert_eq!(capture.poll(Time::ZERO).lines.len(), LINES.burst as usize);
-        vmm.write_all(b"after\n").unwrap();
-        let output = capture.poll(Duration::from_secs(1));
-        assert_eq!((output.lines, output.dropped), (vec!["after".to_owned()], 300));
-    }
-
-    #[test]
-    fn a_vmm_says_what_it_has_to_say_though_nobody_reads_it() {
-        let (capture, vmm, dir) = capture();
-        let log = logging::LineSink::new(logging::Outlet::new(&vmm).unwrap());
-        drop(capture);
-        log.write(b"nobody is there\n");
-        assert_eq!(log.dropped(), 0);
-        let next = Capture::open(&dir.path().join("vmm.log")).unwrap();
-        assert_eq!(next.last_words().as_deref(), Some("nobody is there"));
-    }
-
-    #[test]
-    fn escape_sequences_and_bidirectional_characters_do_not_reach_the_log() {
-        assert_eq!(clean(b"\x1b[31mred\r"), "\\u{1b}[31mred");
-        assert_eq!(clean("a\u{202e}b".as_bytes()), "a\\u{202e}b");
-        assert_eq!(clean("임상 ward".as_bytes()), "임상 ward");
-        assert_eq!(clean(&[0xff, b'x']), "\u{fffd}x");
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use handover::PciAddress;
 use handover::handover::{FormerBinding, Handover};
 
 use super::boot::{BootFiles, StartedImage};
-use super::disks;
+use super::{Report, capture, disks};
 
 /// What a background job needs to know of a domain to prepare or release its devices.
 #[derive(Clone)]
@@ -26,9 +26,25 @@ pub struct Devices {
 }
 
 impl Devices {
+    /// Makes everything ready for a start of the domain, of which no VMM lives. What its last session left goes first, whether or not this start gets as far as
+    /// its disks: it may be of a start that forgot what it wrote when the next one does not, or of one that a power cut ended.
+    pub(crate) fn prepare(&self, report: &dyn Fn(Report)) -> Result<(), String> {
+        disks::forget(&self.domain, &self.layout);
+        let taken = self.take();
+        report(Report::DevicesDone);
+        taken?;
+        let log = self.layout.vmm_log(&self.domain);
+        capture::remove(&log).map_err(|error| {
+            format!("cannot remove the last VMM's log {}: {error}", log.display())
+        })?;
+        let found = self.find_boot_files().inspect_err(|_| report(Report::NoBoot))?;
+        report(Report::Boot(Box::new(found)));
+        self.make_disks()
+    }
+
     /// Hands the domain its functions, and gives those back that it had and that are not its own any more. What was handed over before
     /// a failure stays so: the next attempt goes on from there, and a release takes it all back.
-    pub fn take(&self) -> Result<(), String> {
+    fn take(&self) -> Result<(), String> {
         let mut former = self.held();
         former.retain(|address| !self.hardware.pci_functions().any(|own| own == *address));
         let problems = self.give_back(&former);
@@ -49,12 +65,12 @@ impl Devices {
     }
 
     /// Finds what its guest starts from, and verifies an image.
-    pub fn find_boot_files(&self) -> Result<(BootFiles, Option<StartedImage>), String> {
+    fn find_boot_files(&self) -> Result<(BootFiles, Option<StartedImage>), String> {
         BootFiles::verified(&self.domain, &self.hardware, &self.layout)
     }
 
     /// Makes its disks ready.
-    pub fn make_disks(&self) -> Result<(), String> {
+    fn make_disks(&self) -> Result<(), String> {
         disks::prepare(&self.domain, &self.hardware.disks, self.discard, &self.layout)
             .map_err(|e| explain(&e))
     }
@@ -161,6 +177,32 @@ mod tests {
         assert_eq!(next.handed_over()[&nic].domain, "internet");
         internet.release().unwrap();
         assert!(next.handed_over().is_empty());
+    }
+
+    #[test]
+    fn what_a_session_wrote_and_said_is_gone_before_the_next_start_gets_anywhere() {
+        let pc = FakePc::new();
+        let handover = handover(&pc);
+        let at = |name: &str| pc.dir.path().join(name);
+        let layout = Layout { images: at("images"), state: at("state"), runtime: at("run") };
+        layout.create_runtime(&["internet"]).unwrap();
+        let left = || {
+            let copies = layout.discard("internet");
+            std::fs::create_dir_all(&copies).unwrap();
+            std::fs::write(copies.join("disk0.img"), "of a patient").unwrap();
+            std::fs::write(layout.vmm_log("internet"), "of its VMM").unwrap();
+            copies
+        };
+        let missing: PciAddress = "0000:00:1f.7".parse().unwrap();
+        // It keeps what it writes by now; it forgets, and its card is not there.
+        for (discard, nics) in [(false, vec![]), (true, vec![missing])] {
+            let copies = left();
+            let mut devices = devices(&handover, "internet", &nics);
+            (devices.discard, devices.layout) = (discard, layout.clone());
+            assert_eq!(devices.prepare(&|_| {}).is_ok(), nics.is_empty());
+            assert!(!copies.exists(), "forgets: {discard}");
+            assert_eq!(layout.vmm_log("internet").exists(), !nics.is_empty());
+        }
     }
 
     #[test]

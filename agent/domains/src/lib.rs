@@ -232,6 +232,8 @@ impl Supervisor {
     #[must_use]
     pub fn any_under_way(&self) -> bool {
         let waits = |runtime: &DomainRuntime| match runtime.lifecycle.state() {
+            // A process does not end before its threads, and this one may wait for the VMM.
+            _ if runtime.is_log_starting_over() => true,
             // Nothing is being done at the moment. One that has not answered yet would be ended by the next agent.
             State::Backoff { .. } => false,
             state => !state.is_settled(),

@@ -251,12 +251,19 @@ impl DomainRuntime {
         self.devices.hardware.pci_functions().next().is_some()
     }
 
+    /// Returns whether its VMM's log is being started over, which is soon done.
+    pub(super) fn is_log_starting_over(&self) -> bool {
+        self.capture.as_ref().is_some_and(Capture::is_starting_over)
+    }
+
     pub(super) fn devices_on_their_way(&self) -> bool {
         self.devices_on_their_way
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let adopted = self.vmm.as_ref().filter(|vmm| vmm.is_adopted());
+        // Its end is looked at when its log has started over, for which the capture's deadline wakes the loop.
+        let adopted =
+            self.vmm.as_ref().filter(|vmm| vmm.is_adopted() && !self.is_log_starting_over());
         let ends = adopted
             .map(VmmProcess::fd)
             .into_iter()
@@ -380,12 +387,7 @@ impl DomainRuntime {
         self.devices.discard = self.policy.discard;
         let devices = self.devices.clone();
         let started = shared.work(self.index, &self.policy.name, Event::Prepared, move |report| {
-            let taken = devices.take();
-            report(Report::DevicesDone);
-            taken?;
-            let found = devices.find_boot_files().inspect_err(|_| report(Report::NoBoot))?;
-            report(Report::Boot(Box::new(found)));
-            devices.make_disks()
+            devices.prepare(report)
         });
         self.working = started.is_ok();
         self.devices_on_their_way = self.working;

@@ -48,6 +48,8 @@ pub struct VmmControlClient {
     inbox: Vec<u8>,
     pending: VecDeque<(Command, Time)>,
     next_try: Time,
+    /// Whether it was said that the VMM says what nobody asked.
+    said_unasked: bool,
 }
 
 impl VmmControlClient {
@@ -60,6 +62,7 @@ impl VmmControlClient {
             inbox: Vec::new(),
             pending: VecDeque::new(),
             next_try: Time::ZERO,
+            said_unasked: false,
         }
     }
 
@@ -121,6 +124,16 @@ impl VmmControlClient {
         if self.pending.front().is_some_and(|(_, until)| now >= *until) {
             self.abandon("the VMM did not answer in time", &mut replies);
         }
+        if self.pending.is_empty() && !self.inbox.is_empty() {
+            // A VMM could keep the event loop awake by it. The next question has a stream of its own.
+            self.drop_stream();
+            if !std::mem::replace(&mut self.said_unasked, true) {
+                let path = self.path.display();
+                tracing::warn!(
+                    "a VMM says on its control socket {path} what nobody asked: it is hung up on"
+                );
+            }
+        }
         replies
     }
 
@@ -155,11 +168,12 @@ impl VmmControlClient {
     }
 
     fn answers(&mut self, replies: &mut Vec<Reply>) {
-        while let Some(end) = self.inbox.iter().position(|byte| *byte == b'\n') {
+        while !self.pending.is_empty()
+            && let Some(end) = self.inbox.iter().position(|byte| *byte == b'\n')
+        {
             let line: Vec<u8> = self.inbox.drain(..=end).collect();
-            // What was not asked for is dropped.
-            let Some((request, _)) = self.pending.pop_front() else { continue };
-            replies.push((request, outcome(&line)));
+            let asked = self.pending.pop_front();
+            replies.extend(asked.map(|(request, _)| (request, outcome(&line))));
         }
     }
 
@@ -252,14 +266,38 @@ mod tests {
         assert!(client.inbox.len() <= 2 * ANSWER_MAX);
     }
 
+    /// Reads until the other side has hung up.
+    fn hung_up(mut peer: UnixStream) -> bool {
+        peer.set_read_timeout(Some(ANSWER_DEADLINE)).unwrap();
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).is_ok()
+    }
+
     #[test]
-    fn what_was_not_asked_for_is_dropped() {
+    fn a_vmm_that_says_what_nobody_asked_is_hung_up_on_and_asked_on_a_stream_of_its_own() {
         let (mut client, listener, _dir) = pair();
-        client.send(Time::ZERO, Command::Status).unwrap();
-        let mut peer = listener.accept().unwrap().0;
-        peer.write_all(b"{\"ok\":true}\n{\"ok\":true}\nnonsense\n").unwrap();
-        assert_eq!(client.poll(Time::ZERO), [(Command::Status, Ok(None))]);
+        let asked = [(Command::Status, Ok(None))];
+        // Behind an answer, and while nothing is asked: a line, and less than one.
+        for unasked in ["{\"ok\":true}\nnonsense\n", "x"] {
+            client.send(LATER, Command::Status).unwrap();
+            let mut peer = listener.accept().unwrap().0;
+            peer.write_all(format!("{{\"ok\":true}}\n{unasked}").as_bytes()).unwrap();
+            assert_eq!(client.poll(LATER), asked);
+            assert!(client.fd().is_none() && client.said_unasked && hung_up(peer));
+            client.next_try = Time::ZERO;
+            client.send(LATER, Command::Status).unwrap();
+            let mut peer = listener.accept().unwrap().0;
+            peer.write_all(b"{\"ok\":true}\n").unwrap();
+            assert_eq!(client.poll(LATER), asked);
+            assert!(client.fd().is_some(), "it said what was asked");
+            peer.write_all(unasked.as_bytes()).unwrap();
+            assert!(client.poll(LATER).is_empty());
+            assert!(client.fd().is_none() && hung_up(peer));
+            client.next_try = Time::ZERO;
+        }
+        // What was said on a stream that is no more answers nothing.
         client.send(LATER, Command::Reset).unwrap();
+        let mut peer = listener.accept().unwrap().0;
         peer.write_all(b"nonsense\n").unwrap();
         assert!(matches!(client.poll(LATER).as_slice(), [(Command::Reset, Err(_))]));
     }

@@ -9,7 +9,7 @@ use handover::PciAddress;
 
 use super::super::SupervisorContext;
 use super::super::adoption::by_last_words;
-use super::super::capture::Capture;
+use super::super::capture::{Capture, Output};
 use super::super::desired_state::DesiredState;
 use super::super::interrupts;
 use super::super::lifecycle::{Event, Exit, State};
@@ -25,11 +25,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Unanswered questions after which a VMM counts as hung: two minutes or more, which is what a disk of the host's takes to recover from which a
 /// kernel is being loaded. Counted rather than timed, as a PC that slept asked nothing meanwhile.
 const HUNG_AFTER: u32 = 24;
+/// Why a VMM is killed that writes to its log without end.
+const HOLDS_ITS_LOG: &str = "its VMM writes to its log without end, so that the log cannot be started over: it may have been taken over by its guest";
 
 impl DomainRuntime {
     /// Processes what the VMM wrote, answered and did, and what is due.
     pub(in super::super) fn process_events(&mut self, shared: &mut SupervisorContext) {
         self.log_output(shared);
+        self.end_if_it_holds_its_log(shared);
         self.reap(shared);
         self.poll_control_socket(shared);
         self.connect_seat(shared);
@@ -50,6 +53,10 @@ impl DomainRuntime {
     fn log_output(&mut self, shared: &SupervisorContext) {
         let Some(capture) = &mut self.capture else { return };
         let output = capture.poll(shared.now());
+        self.log_lines(output);
+    }
+
+    fn log_lines(&self, output: Output) {
         let domain = self.policy.name.as_str();
         if output.skipped > 0 {
             tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} bytes passed over", output.skipped);
@@ -62,7 +69,26 @@ impl DomainRuntime {
         }
     }
 
+    /// Ends a VMM that keeps its log from being started over: it would fill the file system that the log is on.
+    fn end_if_it_holds_its_log(&mut self, shared: &mut SupervisorContext) {
+        if !self.capture.as_mut().is_some_and(Capture::is_newly_held_up) {
+            return;
+        }
+        if matches!(self.lifecycle.state(), State::Running { .. }) {
+            return self.feed(shared, Event::Hangs(HOLDS_ITS_LOG.to_owned()));
+        }
+        // It is to end anyway, and is not given the time that its guest has for that.
+        tracing::error!(domain = self.policy.name, "{HOLDS_ITS_LOG}");
+        if let Some(vmm) = &self.vmm {
+            vmm.kill();
+        }
+    }
+
     fn reap(&mut self, shared: &mut SupervisorContext) {
+        if self.is_log_starting_over() {
+            // How the VMM ended may be in what is being taken out of its log.
+            return;
+        }
         let Some(vmm) = &mut self.vmm else { return };
         let last = || self.capture.as_ref().and_then(Capture::last_words);
         let Some(exit) = vmm.ended(|| by_last_words(last().as_deref())) else { return };
@@ -72,7 +98,9 @@ impl DomainRuntime {
             (exit, _) => exit,
         };
         // What it said last may have come since it was last read.
-        self.log_output(shared);
+        if let Some(rest) = self.capture.as_mut().map(|capture| capture.poll_rest(shared.now())) {
+            self.log_lines(rest);
+        }
         (self.vmm, self.capture, self.seat_next) = (None, None, None);
         (self.record, self.outdated, self.waits) = (None, None, None);
         if let Some(seat) = &shared.parts.seat
@@ -257,3 +285,6 @@ impl DomainRuntime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -394,4 +394,4 @@ impl DomainRuntime {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

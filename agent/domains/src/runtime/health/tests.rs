@@ -23,10 +23,10 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A PC with the domain `clinical`, whose image is `desk`.
-struct Ward {
+pub(in super::super) struct Ward {
     pc: FakePc,
-    runtime: DomainRuntime,
-    shared: SupervisorContext,
+    pub(in super::super) runtime: DomainRuntime,
+    pub(in super::super) shared: SupervisorContext,
     reports: mpsc::Receiver<(usize, Report)>,
 }
 
@@ -46,7 +46,7 @@ impl Ward {
         ward
     }
 
-    fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         let pc = FakePc::new();
         let (hardware, layout) = hardware(pc.dir.path());
         layout.create_runtime(&["clinical"]).unwrap();
