@@ -231,6 +231,7 @@ mod tests {
             let bytes = (pixel | 0x0100_0000).to_le_bytes();
             file.write_all_at(&bytes, u64::from(pixel) * 4).unwrap();
         }
+        fetch(&frame, Rect::all(frame.size())).unwrap();
         Parts {
             banner: Canvas::new(Size { width: 48, height: ROWS }, Colour::WHITE),
             frame,
@@ -240,6 +241,8 @@ mod tests {
     }
 
     use std::fs::File;
+
+    use crate::frame::tests::fetch;
 
     fn view(parts: &Parts, place: Rect, at: (i32, i32)) -> View<'_> {
         View {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use seat_link::{
     Channel, Cursor, CursorChange, Event, PACKET_MAX, Packet, Rect, Size, Target, ToAgent, ToVmm,
+    Update,
 };
 
 use super::frame::Frame;
@@ -36,6 +37,9 @@ pub enum LinkError {
     /// The VMM sent an update before the last one was acknowledged.
     #[error("the VMM sent an update before the last one was taken")]
     UnsolicitedUpdate,
+    /// What the VMM wrote cannot be had.
+    #[error("its frame memory cannot be read")]
+    Frame(#[source] io::Error),
     /// The link's socket failed.
     #[error("the link failed")]
     Io(#[from] io::Error),
@@ -77,6 +81,8 @@ pub struct SeatDomain {
     shape: u64,
     lights: u8,
     stalled: bool,
+    /// The update whose pixels are being read: nothing of it counts before they are there.
+    fetching: Option<Update>,
     /// Whether an update was not acknowledged yet.
     ack_pending: bool,
     delivery: Delivery,
@@ -108,7 +114,12 @@ impl SeatDomain {
         if self.channel.is_none() || self.frame.as_ref().is_some_and(|frame| frame.size() == size) {
             return Ok(());
         }
-        self.frame = Some(Frame::new(size)?);
+        let frame = Frame::new(size)?;
+        if self.fetching.is_some() {
+            // The memory in which it was read is no more.
+            frame.fetch(Rect::all(size));
+        }
+        self.frame = Some(frame);
         self.untold = true;
         self.send_display()?;
         Ok(())
@@ -122,10 +133,15 @@ impl SeatDomain {
         Ok(())
     }
 
-    /// Returns what to wait for.
+    /// Returns what to wait for before [`Self::take`] is called: an update, or what is read of one; nothing while the VMM is owed
+    /// an answer, as it says nothing before that anyway.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.channel.as_ref().map(AsFd::as_fd)
+        match (&self.frame, &self.fetching) {
+            (Some(frame), Some(_)) => Some(frame.fetched_fd()),
+            _ if self.ack_pending => None,
+            _ => self.channel.as_ref().map(AsFd::as_fd),
+        }
     }
 
     /// Returns its frame memory and the size of its picture, while it shows one.
@@ -152,11 +168,20 @@ impl SeatDomain {
         self.stalled
     }
 
-    /// Reads what the VMM sent, one update at most, and returns what it changes.
+    /// Reads what the VMM sent, one update at most, and returns what it changes. What changes pixels is returned by the call
+    /// after they were read, which takes as long as the VMM likes and keeps nobody else waiting.
     ///
     /// # Errors
     /// The link is of no use any more; the caller detaches.
     pub fn take(&mut self, buffer: &mut [u8; PACKET_MAX]) -> Result<DomainUpdate, LinkError> {
+        if let (Some(frame), true) = (&self.frame, self.fetching.is_some()) {
+            let update = match frame.fetched() {
+                Some(Ok(())) => self.fetching.take(),
+                Some(Err(error)) => return Err(LinkError::Frame(error)),
+                None => None,
+            };
+            return Ok(update.map(|update| self.apply(update)).unwrap_or_default());
+        }
         let Some(channel) = &self.channel else { return Ok(DomainUpdate::default()) };
         let update = match channel.receive(buffer)? {
             Packet::Nothing => return Ok(DomainUpdate::default()),
@@ -169,6 +194,22 @@ impl SeatDomain {
         if std::mem::replace(&mut self.ack_pending, true) {
             return Err(LinkError::UnsolicitedUpdate);
         }
+        if let (Some(frame), Some(picture)) = (&self.frame, update.picture) {
+            // Of a picture of another size the VMM may have written more than it says.
+            let whole = self.picture != update.picture;
+            let written = if whole { Rect::all(frame.size()) } else { update.damage };
+            let seen = written.within(frame.size()).within(picture);
+            if !seen.is_empty() {
+                frame.fetch(seen);
+                self.fetching = Some(update);
+                return Ok(DomainUpdate::default());
+            }
+        }
+        Ok(self.apply(update))
+    }
+
+    /// Takes an update whose pixels are there.
+    fn apply(&mut self, update: Update) -> DomainUpdate {
         let mut change = DomainUpdate {
             damage: update.damage,
             picture: self.picture != update.picture,
@@ -189,18 +230,18 @@ impl SeatDomain {
             }
         }
         self.shape += u64::from(change.cursor);
-        Ok(change)
+        change
     }
 
-    /// Returns whether an update waits to be acknowledged.
+    /// Returns whether an update waits to be acknowledged, and can be.
     #[must_use]
     pub fn is_ack_pending(&self) -> bool {
-        self.ack_pending
+        self.ack_pending && self.fetching.is_none()
     }
 
     /// Acknowledges the last update, as it is on the screen: the next may come.
     pub fn acknowledge(&mut self) {
-        if self.ack_pending && self.send(&ToVmm::UpdateAck) {
+        if self.is_ack_pending() && self.send(&ToVmm::UpdateAck) {
             self.ack_pending = false;
         }
     }
@@ -240,110 +281,4 @@ impl SeatDomain {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use seat_link::Update;
-
-    const SIZE: Size = Size { width: 64, height: 32 };
-
-    fn pair() -> (SeatDomain, Channel) {
-        let (ours, theirs) = seat_link::pair().unwrap();
-        let mut domain = SeatDomain::default();
-        domain.attach(ours, SIZE).unwrap();
-        (domain, Channel::new(theirs).unwrap())
-    }
-
-    fn received(vmm: &Channel) -> Option<ToVmm> {
-        let mut buffer = [0; PACKET_MAX];
-        match vmm.receive(&mut buffer).unwrap() {
-            Packet::Message(packet, _) => Some(ToVmm::decode(packet).unwrap()),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn a_vmm_gets_frame_memory_it_cannot_shrink() {
-        let (_domain, vmm) = pair();
-        let mut buffer = [0; PACKET_MAX];
-        let Packet::Message(packet, Some(file)) = vmm.receive_file(&mut buffer).unwrap() else {
-            panic!("no frame memory");
-        };
-        assert_eq!(ToVmm::decode(packet), Ok(ToVmm::Display(SIZE)));
-        assert_eq!(file.metadata().unwrap().len(), SIZE.frame_bytes() as u64);
-        assert!(file.set_len(0).is_err() && file.set_len(1 << 30).is_err());
-    }
-
-    #[test]
-    fn a_vmm_that_does_not_wait_or_talks_nonsense_loses_its_link() {
-        let mut buffer = [0; PACKET_MAX];
-        let update = ToAgent::Update(Update { picture: Some(SIZE), ..Update::default() }).encode();
-        let (mut domain, vmm) = pair();
-        vmm.send(&update).unwrap();
-        assert!(domain.take(&mut buffer).unwrap().picture);
-        domain.acknowledge();
-        vmm.send(&update).unwrap();
-        assert_eq!(domain.take(&mut buffer).unwrap(), DomainUpdate::default());
-        vmm.send(&update).unwrap();
-        assert!(matches!(domain.take(&mut buffer), Err(LinkError::UnsolicitedUpdate)));
-        let (mut domain, vmm) = pair();
-        vmm.send(b"nonsense").unwrap();
-        assert!(matches!(domain.take(&mut buffer), Err(LinkError::Malformed(_))));
-        drop(vmm);
-        assert!(matches!(domain.take(&mut buffer), Err(LinkError::Closed)));
-    }
-
-    #[test]
-    fn keys_lost_on_a_vmm_that_did_not_read_are_let_go_when_it_reads_though_nobody_types_any_more()
-    {
-        let (mut domain, vmm) = pair();
-        let key = |value| vec![Event { kind: 1, code: 30, value }, Event::SYN];
-        assert!(!domain.must_catch_up());
-        for _ in 0..1000 {
-            domain.input(Target::Keyboard, key(1));
-        }
-        // The switch away from it, of which it hears nothing.
-        domain.input(Target::Keyboard, key(0));
-        domain.catch_up();
-        assert!(domain.must_catch_up(), "it has not read anything");
-        let mut last = None;
-        while let Some(message) = received(&vmm) {
-            last = Some(message);
-            domain.catch_up();
-        }
-        assert_eq!(last, Some(ToVmm::ReleaseAll));
-        assert!(!domain.must_catch_up());
-    }
-
-    #[test]
-    fn a_vmm_that_did_not_read_is_given_the_new_screen_when_it_reads() {
-        let (mut domain, vmm) = pair();
-        while domain.send(&ToVmm::UpdateAck) {}
-        let other = Size { width: 32, height: 16 };
-        domain.resize(other).unwrap();
-        assert!(domain.must_catch_up());
-        let mut buffer = [0; PACKET_MAX];
-        let mut displays = Vec::new();
-        while let Packet::Message(packet, file) = vmm.receive_file(&mut buffer).unwrap() {
-            if let Ok(ToVmm::Display(size)) = ToVmm::decode(packet) {
-                displays.push((size, file.is_some()));
-            }
-            domain.catch_up();
-        }
-        assert_eq!(displays, [(SIZE, true), (other, true)]);
-        assert!(!domain.must_catch_up());
-    }
-
-    #[test]
-    fn a_vmm_that_takes_nothing_makes_nobody_wait_and_lets_everything_go_afterwards() {
-        let (mut domain, vmm) = pair();
-        let key = |value| vec![Event { kind: 1, code: 30, value }, Event::SYN];
-        for _ in 0..10_000 {
-            domain.input(Target::Keyboard, key(1));
-        }
-        assert!(domain.delivery.has_lost_input());
-        while received(&vmm).is_some() {}
-        domain.input(Target::Keyboard, key(0));
-        assert_eq!(received(&vmm), Some(ToVmm::ReleaseAll));
-        assert_eq!(received(&vmm), Some(ToVmm::Input(Target::Keyboard, key(0))));
-    }
-}
+mod tests;

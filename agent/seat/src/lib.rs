@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | [`core`], [`notices`] | what a key or a click does, and what is asked and said: pure state machines |
 //! | [`devices`] | keyboards, mice, touchpads and touch screens: found, grabbed, read |
-//! | [`domain`], [`frame`] | the seat link to one VMM, and the memory that its picture comes in |
+//! | [`domain`], [`frame`] | the seat link to one VMM, and the memory that its picture comes in, with the thread that reads it |
 //! | [`picture`], [`compose`] | banner, notices and lock, and the screen as a whole, as pixels in memory: pure |
 //! | [`display`], [`kms`] | the buffers that are shown, and the card that shows them |
 //! | [`saved_state`] | how the seat was left, for the agent that comes next |
@@ -23,7 +23,7 @@
 //! - Input goes to one domain at a time, the front, or to the one that a device is tied to. Every key-down that a domain is sent is followed by its key-up no
 //!   later than the switch away from it.
 //! - The banner is drawn last, by the agent alone, and no picture of a guest's covers it.
-//! - A VMM that is slow, or breaks the protocol, costs its own domain the picture, and holds up nothing else.
+//! - A VMM that is slow, or breaks the protocol, costs its own domain the picture, and holds up nothing else: this thread touches no memory that a VMM has.
 //!
 //! Left out: sound, several screens, passwords (the lock keeps desktops from view, and is no log-in), and what a guest's picture means.
 // A print waits for its reader, and panics when that is gone.

@@ -16,7 +16,7 @@ const MODES_MAX: usize = 16;
 /// A picture of this many bytes is always in order: 4095 by 4095 pixels.
 const PICTURE_BYTES: u64 = 64 << 20;
 /// A larger one may take one part in this many of the PC's memory. The screen needs two for each domain and for the
-/// lock, and each domain one as its frame memory: with two domains an eighth of the memory.
+/// lock, and each domain two, as its frame memory and the copy of that: with two domains less than a sixth of the memory.
 const PICTURE_SHARE: u64 = 64;
 
 /// What the card and the PC allow.

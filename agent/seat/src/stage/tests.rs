@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use policy::Policy;
+use seat_link::{Channel, ToAgent, Update};
 
 use super::*;
 use crate::core::Report;
@@ -115,6 +116,41 @@ fn what_happens_at_a_seat_without_a_screen_is_told_at_once_and_not_with_what_hap
     assert_eq!(told(&daemon), Some(SeatEvent::Locked { idle: false }));
     assert_eq!(mediators.try_iter().collect::<Vec<_>>(), [ToMediators::Locked]);
     daemon.stop(());
+}
+
+#[test]
+fn a_vmm_that_keeps_its_pixels_from_being_read_holds_up_neither_the_other_desktop_nor_a_switch() {
+    let (mut stage, daemon) = stage();
+    let size = stage.layout.guest();
+    let update = Update { picture: Some(size), damage: Rect::all(size), ..Update::default() };
+    let update = ToAgent::Update(update).encode();
+    let vmms: Vec<Channel> = (0..2)
+        .map(|index| {
+            let (ours, theirs) = seat_link::pair().unwrap();
+            daemon.send(Command::Attach(index, ours));
+            Channel::new(theirs).unwrap()
+        })
+        .collect();
+    stage.commands();
+    let go_on = stage.domains[0].withhold(size);
+    vmms.iter().for_each(|vmm| assert!(vmm.send(&update).unwrap()));
+    let shows = |stage: &Stage| [0, 1].map(|index: usize| stage.domains[index].picture().is_some());
+    let until = Moment::now() + Duration::from_secs(10);
+    let rounds = |stage: &mut Stage, wanted| {
+        while shows(stage) != wanted {
+            assert!(Moment::now() < until, "{:?}", shows(stage));
+            let ready = stage.wait();
+            stage.round(ready);
+        }
+    };
+    rounds(&mut stage, [false, true]);
+    daemon.send(Command::Switch(1));
+    let ready = stage.wait();
+    stage.round(ready);
+    assert_eq!(stage.core.front(), 1);
+    // More than there are reads.
+    (0..size.frame_bytes().div_ceil(4096)).for_each(|_| go_on.send(()).unwrap());
+    rounds(&mut stage, [true, true]);
 }
 
 #[test]

@@ -53,8 +53,7 @@ impl Stage {
         if !flipping {
             add(Source::Wake, self.daemon.ends.fd());
             for (index, domain) in self.domains.iter().enumerate() {
-                // One that is owed an answer says nothing anyway.
-                if let Some(fd) = domain.fd().filter(|_| !domain.is_ack_pending()) {
+                if let Some(fd) = domain.fd() {
                     add(Source::Link(index), fd);
                 }
             }
