@@ -1,4 +1,5 @@
-//! How often one user may ask, over the control socket, for what changes something: each time has entries of its own, and nobody fills the log.
+//! How often one user may ask, over the control socket, for what changes something: each time has entries of its own, and nobody fills the log. And how
+//! often one may connect to it, which is known before anything else is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,19 +35,72 @@ pub enum Admission {
 /// Whose requests are limited together: a user's, or those of a word and a domain of a user's.
 type Limited = (u32, Option<(&'static str, Option<String>)>);
 
+/// How often one user may connect, whatever for: the host's accounts are read for each time. More than any script that is well, by as many terminals as
+/// there are.
+const CONNECTIONS: Rate = Rate { burst: 100, every: Duration::from_millis(100) };
+/// What is told to who connects more often.
+pub(crate) const TOO_MANY_CONNECTIONS: &str = "this user connects to the agent too often: wait a few seconds, and ask less often than ten times a second";
+
+/// A limit for each of these, apart as long as they are few.
+#[derive(Debug)]
+struct Limits<K> {
+    since: Moment,
+    left: BTreeMap<K, (RateLimiter, Moment)>,
+    /// The limit for those beyond [`APART_MAX`], together.
+    others: RateLimiter,
+    /// How long one who takes nothing has everything back after, at most.
+    full_after: Duration,
+}
+
+impl<K: Ord> Limits<K> {
+    /// `slowest` is the rate that is given back last, `others` that of those that are not told apart.
+    fn new(slowest: Rate, others: Rate) -> Self {
+        let full_after = slowest.every.saturating_mul(slowest.burst);
+        let others = RateLimiter::new(others);
+        Self { since: Moment::now(), left: BTreeMap::new(), others, full_after }
+    }
+
+    /// Takes one of what this has left; returns whether there was one.
+    fn take(&mut self, key: K, rate: Rate, now: Moment) -> bool {
+        let time = now.saturating_duration_since(self.since);
+        if self.left.len() >= APART_MAX {
+            // Who has not asked for so long may ask as often as who never did.
+            let full_after = self.full_after;
+            self.left.retain(|_, (_, last)| now.saturating_duration_since(*last) < full_after);
+        }
+        if self.left.len() >= APART_MAX && !self.left.contains_key(&key) {
+            return self.others.take(1, time);
+        }
+        let (limiter, last) = self.left.entry(key).or_insert_with(|| (RateLimiter::new(rate), now));
+        *last = now;
+        limiter.take(1, time)
+    }
+}
+
+/// The connections that each user has left.
+#[derive(Debug)]
+pub(crate) struct ConnectionBudget(Limits<u32>);
+
+impl Default for ConnectionBudget {
+    fn default() -> Self {
+        Self(Limits::new(CONNECTIONS, CONNECTIONS))
+    }
+}
+
+impl ConnectionBudget {
+    /// Takes one connection of a user's; returns whether the user is within the limit.
+    pub(crate) fn take(&mut self, uid: u32, now: Moment) -> bool {
+        self.0.take(uid, CONNECTIONS, now)
+    }
+}
+
 /// The requests that each user has left: for each thing that changes something, and for all of it together.
 #[derive(Debug)]
-pub struct Budget {
-    since: Moment,
-    left: BTreeMap<Limited, (RateLimiter, Moment)>,
-    /// The limit for users and requests beyond [`APART_MAX`], together.
-    others: RateLimiter,
-}
+pub struct Budget(Limits<Limited>);
 
 impl Default for Budget {
     fn default() -> Self {
-        let (left, others) = (BTreeMap::new(), RateLimiter::new(CHANGES));
-        Self { since: Moment::now(), left, others }
+        Self(Limits::new(ALL_CHANGES, CHANGES))
     }
 }
 
@@ -76,24 +130,9 @@ impl Budget {
         domain: Option<&str>,
         now: Moment,
     ) -> bool {
-        let one = self.one((uid, Some((what, domain.map(str::to_owned)))), CHANGES, now);
+        let one = self.0.take((uid, Some((what, domain.map(str::to_owned)))), CHANGES, now);
         // Root's log is root's.
-        one && (uid == 0 || self.one((uid, None), ALL_CHANGES, now))
-    }
-
-    fn one(&mut self, key: Limited, rate: Rate, now: Moment) -> bool {
-        let time = now.saturating_duration_since(self.since);
-        if self.left.len() >= APART_MAX {
-            // Who has not asked for so long may ask as often as who never did.
-            let full_after = ALL_CHANGES.every.saturating_mul(ALL_CHANGES.burst);
-            self.left.retain(|_, (_, last)| now.saturating_duration_since(*last) < full_after);
-        }
-        if self.left.len() >= APART_MAX && !self.left.contains_key(&key) {
-            return self.others.take(1, time);
-        }
-        let (limiter, last) = self.left.entry(key).or_insert_with(|| (RateLimiter::new(rate), now));
-        *last = now;
-        limiter.take(1, time)
+        one && (uid == 0 || self.0.take((uid, None), ALL_CHANGES, now))
     }
 }
 
@@ -152,6 +191,24 @@ mod tests {
         for uid in 0..10_000 {
             budget.take(uid, "usb-attach", None, now);
         }
-        assert!(budget.left.len() <= APART_MAX);
+        assert!(budget.0.left.len() <= APART_MAX);
+    }
+
+    #[test]
+    fn who_connects_without_end_is_turned_away_and_who_asks_each_second_never_is() {
+        let mut budget = ConnectionBudget::default();
+        let (mut now, mut taken) = (Moment::now(), 0);
+        for round in 0..100_000 {
+            taken += u32::from(budget.take(7, now));
+            // A few terminals that show how it stands, and an officer who looks at everything.
+            if round % 1000 == 0 {
+                assert!((0..5).all(|_| budget.take(8, now)), "{round}");
+            }
+            now += Duration::from_millis(1);
+        }
+        // A burst, and ten a second of the hundred.
+        assert!((1_000..=1_101).contains(&taken), "{taken}");
+        (0..10_000).for_each(|uid| _ = budget.take(uid, now));
+        assert!(budget.0.left.len() <= APART_MAX);
     }
 }

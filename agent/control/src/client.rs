@@ -57,7 +57,11 @@ pub fn ask(runtime: &Path, request: &Request) -> Result<Answer, ClientError> {
     let mut exchange = || -> io::Result<()> {
         stream.set_read_timeout(Some(deadline))?;
         stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
-        stream.write_all(&line)?;
+        let sent = stream.write_all(&line);
+        if sent.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+            return sent;
+        }
+        // Who was turned away was told why before the connection was closed.
         let most = u64::try_from(ANSWER_MAX).unwrap_or(u64::MAX);
         BufReader::new((&stream).take(most)).read_until(b'\n', &mut answer)?;
         Ok(())

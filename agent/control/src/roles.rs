@@ -73,18 +73,49 @@ pub struct Caller {
 #[error("cannot tell who is at the other end of the control socket")]
 pub struct UnknownPeer(#[from] nix::Error);
 
+/// What the kernel says of the other end of a connection. Nothing was read to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) uid: u32,
+    primary_group: u32,
+    pid: i32,
+}
+
+impl Peer {
+    pub(crate) fn of(stream: &UnixStream) -> Result<Self, UnknownPeer> {
+        let credentials = getsockopt(stream, PeerCredentials)?;
+        let (uid, primary_group) = (credentials.uid(), credentials.gid());
+        Ok(Self { uid, primary_group, pid: credentials.pid() })
+    }
+
+    /// Returns whether it is root, or the agent itself: what keeps users from each other is not for them.
+    pub(crate) fn is_trusted(&self) -> bool {
+        is_root(self.uid)
+    }
+
+    /// Makes somebody without a role.
+    #[cfg(test)]
+    pub(crate) fn without_role(uid: u32) -> Self {
+        Self { uid, primary_group: uid, pid: 1 }
+    }
+}
+
 impl Caller {
     /// Identifies the peer of a connection.
     ///
     /// # Errors
     /// The kernel does not name the peer.
     pub fn identify(stream: &UnixStream) -> Result<Self, UnknownPeer> {
-        let credentials = getsockopt(stream, PeerCredentials)?;
-        let (accounts, uid) = (Accounts::host(), credentials.uid());
-        let roles = roles_of(&accounts, uid, credentials.gid());
+        Ok(Self::of(Peer::of(stream)?))
+    }
+
+    /// Finds out who that is, for which the host's accounts are read.
+    pub(crate) fn of(Peer { uid, primary_group, pid }: Peer) -> Self {
+        let accounts = Accounts::host();
+        let roles = roles_of(&accounts, uid, primary_group);
         // Without the file it is known by its number, and has no role but root's.
         let account = accounts.name(uid).ok().flatten();
-        Ok(Self { uid, pid: credentials.pid(), account, roles })
+        Self { uid, pid, account, roles }
     }
 
     /// Makes a user without any role, who may do nothing.
@@ -130,9 +161,13 @@ impl fmt::Display for Caller {
     }
 }
 
+/// Returns whether a user may do everything. The agent's own, when it does not run as root, is a developer on a machine of theirs.
+fn is_root(uid: u32) -> bool {
+    uid == 0 || uid == Uid::effective().as_raw()
+}
+
 fn roles_of(accounts: &Accounts, uid: u32, primary: u32) -> Vec<Role> {
-    // The agent's own user, when it does not run as root, is a developer on a machine of theirs.
-    if uid == 0 || uid == Uid::effective().as_raw() {
+    if is_root(uid) {
         return vec![Role::Root];
     }
     let names = GROUPS.map(|(name, _)| name);

@@ -12,14 +12,18 @@ use std::time::Duration;
 
 use clock::Moment;
 
+use super::budget::{ConnectionBudget, TOO_MANY_CONNECTIONS};
 use super::commands::Request;
 use super::protocol::{Answer, REQUEST_MAX};
-use super::roles::Caller;
+use super::roles::{Caller, Peer};
 
 /// Clients that may be connected at once; more are turned away.
 const CLIENTS_MAX: usize = 32;
 /// Clients of one user, root excepted, so that none can keep the others out.
 const CLIENTS_OF_ONE_MAX: usize = 8;
+/// What is told to whom that turns away.
+const TOO_MANY_CLIENTS: &str =
+    "too many others ask the agent at once: try again when they have their answers";
 /// Pieces of a request taken at a time, each of [`REQUEST_MAX`] bytes.
 const READS_MAX: usize = 64;
 /// How long a client may say nothing, or not read.
@@ -75,6 +79,7 @@ pub struct ListenError {
 pub struct Server {
     listener: UnixListener,
     clients: Vec<Client>,
+    connections: ConnectionBudget,
     path: PathBuf,
 }
 
@@ -106,7 +111,8 @@ impl Server {
             Ok(listener)
         };
         let listener = listen().map_err(|source| ListenError { path: path.to_owned(), source })?;
-        Ok(Self { listener, clients: Vec::new(), path: path.to_owned() })
+        let connections = ConnectionBudget::default();
+        Ok(Self { listener, clients: Vec::new(), connections, path: path.to_owned() })
     }
 
     /// Returns what to wait on: each with whether it waits to be written.
@@ -137,33 +143,51 @@ impl Server {
     fn accept(&mut self) {
         for _ in 0..CLIENTS_MAX {
             let Ok((stream, _)) = self.listener.accept() else { return };
-            let caller = match Caller::identify(&stream) {
-                Ok(caller) => caller,
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    continue;
-                }
-            };
-            let his = self.clients.iter().filter(|c| c.caller.uid == caller.uid).count();
-            let too_many = caller.uid != 0
-                && (his >= CLIENTS_OF_ONE_MAX
-                    || self.clients.len() >= CLIENTS_MAX - CLIENTS_OF_ONE_MAX);
-            if too_many
-                || self.clients.len() >= CLIENTS_MAX
-                || stream.set_nonblocking(true).is_err()
-            {
-                continue; // the client sees the end of the stream
+            match Peer::of(&stream) {
+                Ok(peer) => self.receive(stream, peer, Moment::now(), Caller::of),
+                Err(error) => tracing::warn!("{error}"),
             }
-            self.clients.push(Client {
-                stream,
-                caller,
-                inbox: Vec::new(),
-                outbox: Vec::new(),
-                last_word: Moment::now(),
-                waits_for: None,
-            });
         }
     }
+
+    /// Takes a connection, or turns it away. `identify`, which reads the host's accounts, is asked only for those that are taken: nobody has them read by
+    /// connecting without end.
+    fn receive(
+        &mut self,
+        stream: UnixStream,
+        peer: Peer,
+        now: Moment,
+        identify: impl FnOnce(Peer) -> Caller,
+    ) {
+        let Ok(()) = stream.set_nonblocking(true) else { return };
+        if !peer.is_trusted() && !self.connections.take(peer.uid, now) {
+            tracing::warn!("user {}: {TOO_MANY_CONNECTIONS}", peer.uid);
+            return turn_away(stream, TOO_MANY_CONNECTIONS);
+        }
+        let his = self.clients.iter().filter(|c| c.caller.uid == peer.uid).count();
+        let too_many = peer.uid != 0
+            && (his >= CLIENTS_OF_ONE_MAX
+                || self.clients.len() >= CLIENTS_MAX - CLIENTS_OF_ONE_MAX);
+        if too_many || self.clients.len() >= CLIENTS_MAX {
+            return turn_away(stream, TOO_MANY_CLIENTS);
+        }
+        self.clients.push(Client {
+            stream,
+            caller: identify(peer),
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            last_word: now,
+            waits_for: None,
+        });
+    }
+}
+
+/// Tells somebody who is not let in why, and closes the connection. Who does not read it at once sees its end.
+fn turn_away(mut stream: UnixStream, why: &str) {
+    let mut line = serde_json::to_vec(&Answer::of(Err(why.to_owned()))).unwrap_or_default();
+    line.push(b'\n');
+    // A socket that has just been made has room for a line.
+    let _ = stream.write(&line);
 }
 
 impl Drop for Server {
@@ -353,6 +377,55 @@ mod tests {
             assert!(server.clients.iter().all(|c| c.inbox.len() <= APPLY_MAX + REQUEST_MAX));
         }
         assert!(server.clients.is_empty());
+    }
+
+    /// Connects as a user without a role, and counts in `identified` for whom the accounts are read; returns what the server told at once.
+    fn connects(server: &mut Server, uid: u32, now: Moment, identified: &mut u32) -> String {
+        let (mut client, theirs) = UnixStream::pair().unwrap();
+        server.receive(theirs, Peer::without_role(uid), now, |peer| {
+            *identified += 1;
+            Caller::without_role(peer.uid)
+        });
+        client.set_nonblocking(true).unwrap();
+        let mut said = String::new();
+        // What was taken says nothing and has no end.
+        let _ = client.read_to_string(&mut said);
+        said
+    }
+
+    #[test]
+    fn who_connects_and_goes_without_end_has_no_accounts_read_and_is_told_why() {
+        let (mut server, _path, _dir) = server();
+        let (now, mut identified, mut told) = (Moment::now(), 0, String::new());
+        for _ in 0..1000 {
+            told = connects(&mut server, 4711, now, &mut identified);
+            answer_all(&mut server);
+        }
+        assert_eq!(identified, 100, "as many as may come at once");
+        assert!(told.contains("too often") && told.ends_with('\n'), "{told}");
+        // Another is served, and root is never counted.
+        assert_eq!(connects(&mut server, 4712, now, &mut identified), "");
+        (0..1000).for_each(|_| {
+            let told = connects(&mut server, 0, now, &mut identified);
+            assert_eq!(told, "");
+            answer_all(&mut server);
+        });
+        assert_eq!(identified, 1101);
+    }
+
+    #[test]
+    fn a_client_too_many_is_told_so_before_its_accounts_are_read() {
+        let (mut server, _path, _dir) = server();
+        let mut identified = 0;
+        let mut held = Vec::new();
+        for _ in 0..CLIENTS_OF_ONE_MAX {
+            let (client, theirs) = UnixStream::pair().unwrap();
+            let peer = Peer::without_role(4711);
+            server.receive(theirs, peer, Moment::now(), |peer| Caller::without_role(peer.uid));
+            held.push(client);
+        }
+        let told = connects(&mut server, 4711, Moment::now(), &mut identified);
+        assert!(told.contains("too many others") && identified == 0, "{told}");
     }
 
     #[test]

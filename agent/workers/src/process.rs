@@ -32,7 +32,7 @@ impl Process {
         stdin: OwnedFd,
         stdout: OwnedFd,
     ) -> io::Result<Self> {
-        let mut child = program
+        let child = program
             .command(role, user)
             .arg0("bulkhead-worker")
             .env_clear()
@@ -43,12 +43,21 @@ impl Process {
             .stderr(Stdio::inherit())
             .process_group(0)
             .spawn()?;
+        Self::over(child, open)
+    }
+
+    /// Makes one of a child that has just been started. Where no descriptor tells of its end nothing is left of it.
+    fn over(
+        mut child: Child,
+        open: impl FnOnce(&Child) -> io::Result<OwnedFd>,
+    ) -> io::Result<Self> {
         match open(&child) {
             Ok(pidfd) => Ok(Self { child, pidfd }),
             Err(error) => {
-                // Without it nobody would hear of its end.
-                let _ = child.kill();
-                let _ = child.try_wait();
+                // It has opened nothing yet that the kernel could keep it for, and asked for at once it would mostly not have ended.
+                if child.kill().is_ok() {
+                    let _ = child.wait();
+                }
                 Err(error)
             }
         }
@@ -144,6 +153,18 @@ mod tests {
         let mut text = String::new();
         said.read_to_string(&mut text).unwrap();
         assert_eq!(text, "MALLOC_ARENA_MAX=1\n");
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_process_whose_end_nobody_would_hear_of() {
+        for _ in 0..8 {
+            let child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
+            let pid = child.id();
+            let refused = Process::over(child, |_| Err(io::ErrorKind::Other.into()));
+            assert!(refused.is_err());
+            // A zombie has its folder there until somebody has asked how it ended.
+            assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "{pid} is left");
+        }
     }
 
     #[test]

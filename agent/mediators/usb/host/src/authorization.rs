@@ -16,12 +16,15 @@
 //! So a stick is never a block device of the host, not even for a moment. While a device's interfaces are authorised, its port is
 //! [ours](usbport::Claim) too: the kernel asks drivers again when it resets a device of its own accord. What the switches were before is kept in a file until they
 //! are put back, which is done only when no guest runs any more: an agent that leaves its guests running, or was killed, leaves them to the next one.
+//! It is replaced as a whole: half a file would have the next one take the zeros of this one for what was before.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use base::durable;
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use usbdescriptors::Share;
 
@@ -34,13 +37,33 @@ const KEPT_MAX: u64 = 1 << 20;
 /// Stands for the kernel's module beside the controllers: what it does with those that come.
 const MODULE: &str = "usbcore";
 
-/// A switch that cannot be set.
+/// A switch that cannot be set, or whose value cannot be kept.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: run the agent as root, on a kernel with USB authorisation", path.display())]
-pub struct SwitchError {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum SwitchError {
+    /// The kernel does not take it.
+    #[error("cannot write {}: run the agent as root, on a kernel with USB authorisation", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// What it is, or which there are, cannot be seen.
+    #[error("cannot read {}: restart the agent if that lasts", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// What the switches were cannot be written down: whoever came after this agent would not know.
+    #[error("cannot keep in {} what the kernel's USB switches were: make room there", path.display())]
+    Keep {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel would ask its own drivers about each interface of a device that is authorised there.
+    #[error("{0} would give its interfaces to the PC's own drivers: plug the device in again")]
+    Open(BusId),
 }
 
 /// What the switches were, by controller (or [`MODULE`]) and name.
@@ -54,6 +77,8 @@ pub struct UsbAuthorization {
     sysfs: UsbDevices,
     file: PathBuf,
     before: Before,
+    /// The file says all of that.
+    is_kept: bool,
 }
 
 /// Authorises single devices, now that the switches are set. The kernel does each of these only when nobody does anything
@@ -67,11 +92,21 @@ impl UsbAuthorization {
     /// # Errors
     /// A switch cannot be set. Those that were are put back, unless they were an earlier agent's, whose guests may run.
     pub fn acquire(sysfs: UsbDevices, file: PathBuf) -> Result<Self, SwitchError> {
-        let kept = fileopen::read(&file, KEPT_MAX).ok();
-        let before: Before =
-            kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let before = match fileopen::read(&file, KEPT_MAX) {
+            Ok(kept) => serde_json::from_slice(&kept).unwrap_or_else(|error| {
+                tracing::error!("{} is nothing that an agent has written: {error}", file.display());
+                Before::default()
+            }),
+            Err(source) if source.kind() == ErrorKind::NotFound => Before::default(),
+            // Without it the zeros of an earlier agent would be taken for what was before.
+            Err(source) => return Err(SwitchError::Read { path: file, source }),
+        };
         let anew = before.0.is_empty();
-        let mut this = Self { sysfs, file, before };
+        let mut this = Self { sysfs, file, before, is_kept: true };
+        let all = this.switches()?;
+        this.learn(&all)?;
+        // Nothing was changed yet that would have to be put back.
+        this.keep()?;
         match this.apply_to_new_controllers() {
             Ok(()) => Ok(this),
             Err(error) => {
@@ -83,41 +118,87 @@ impl UsbAuthorization {
         }
     }
 
-    /// Sets those of controllers that came since.
+    /// Sets those of controllers that came since, all that can be set. A controller that went meanwhile has none.
     ///
     /// # Errors
-    /// A switch cannot be set.
+    /// The first thing that went wrong. What is not done is done by the next call; until then no device [may be taken up](Self::keeps_drivers_off)
+    /// where a switch is not set.
     pub fn apply_to_new_controllers(&mut self) -> Result<(), SwitchError> {
-        let roots = self.sysfs.roots().unwrap_or_default();
+        let all = self.switches()?;
+        let learnt = self.learn(&all);
+        // Written before anything is changed. Where that fails a switch that stays open would be worse than one that is not put back.
+        let mut done = learnt.and(self.keep());
+        for (whose, switch) in &all {
+            let path = self.place(whose, switch);
+            let set = match read(&path) {
+                Ok(Some(now)) if now != "0" => write(path, "0"),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            match set {
+                Err(SwitchError::Write { source, .. }) if is_gone(&source) => {}
+                set => done = done.and(set),
+            }
+        }
+        done
+    }
+
+    /// Returns whether the kernel asks no driver of its own about a device that is authorised at this place. Of a controller that is gone, and of a kernel without the
+    /// switch, it says that there is nothing to set.
+    #[must_use]
+    pub fn keeps_drivers_off(&self, id: &BusId) -> bool {
+        keeps_drivers_off(&self.sysfs, id)
+    }
+
+    /// Returns every switch there is: whose it is, and its name.
+    fn switches(&self) -> Result<Vec<(String, &'static str)>, SwitchError> {
         let mut all = vec![(MODULE.to_owned(), SWITCHES[0])];
-        all.extend(roots.iter().flat_map(|root| SWITCHES.map(|switch| (root.to_string(), switch))));
+        match self.sysfs.roots() {
+            Ok(roots) => all.extend(
+                roots.iter().flat_map(|root| SWITCHES.map(|switch| (root.to_string(), switch))),
+            ),
+            // A kernel without USB.
+            Err(error) if is_gone(&error) => {}
+            Err(source) => {
+                return Err(SwitchError::Read { path: self.sysfs.folder().to_owned(), source });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Remembers what those were that are seen for the first time.
+    fn learn(&mut self, all: &[(String, &'static str)]) -> Result<(), SwitchError> {
+        let mut learnt = Ok(());
         // A controller that came since has 0 from the module: what it would have had by itself. -1 is 1 but for wireless USB.
         let module = self.before.0.get(MODULE).and_then(|switches| switches.get(SWITCHES[0]));
         let by_itself =
             module.map(|value| if value == "-1" { "1".to_owned() } else { value.clone() });
-        let mut new = false;
-        for (whose, switch) in &all {
+        for (whose, switch) in all {
             if self.before.0.get(whose).is_some_and(|known| known.contains_key(*switch)) {
                 continue;
             }
-            let Ok(now) = fs::read_to_string(self.place(whose, switch)) else { continue };
-            new = true;
-            let value = by_itself.clone().filter(|_| *switch == SWITCHES[0]);
-            let value = value.unwrap_or_else(|| now.trim().to_owned());
+            let now = match read(&self.place(whose, switch)) {
+                Ok(Some(now)) => now,
+                Ok(None) => continue,
+                Err(error) => {
+                    learnt = learnt.and(Err(error));
+                    continue;
+                }
+            };
+            let value = by_itself.clone().filter(|_| *switch == SWITCHES[0]).unwrap_or(now);
             let known = self.before.0.entry(whose.clone()).or_default();
             known.insert((*switch).to_owned(), value);
+            self.is_kept = false;
         }
-        if new {
-            // Written before anything is changed.
-            let text = serde_json::to_vec_pretty(&self.before).unwrap_or_default();
-            keep(&self.file, &text)
-                .map_err(|source| SwitchError { path: self.file.clone(), source })?;
-        }
-        for (whose, switch) in &all {
-            let path = self.place(whose, switch);
-            if fs::read_to_string(&path).is_ok_and(|now| now.trim() != "0") {
-                write(path, "0")?;
-            }
+        learnt
+    }
+
+    /// Has the file say what they were, if it does not yet.
+    fn keep(&mut self) -> Result<(), SwitchError> {
+        if !self.is_kept {
+            durable::write(&self.file, &self.before)
+                .map_err(|source| SwitchError::Keep { path: self.file.clone(), source })?;
+            self.is_kept = true;
         }
         Ok(())
     }
@@ -159,7 +240,10 @@ impl UsbAuthorization {
         let grants = self.grants();
         for found in self.sysfs.list().unwrap_or_default() {
             // One that went meanwhile needs nothing.
-            let _ = if found.authorised { Ok(()) } else { grants.authorize(&found.bus_id) };
+            if !found.authorised {
+                // Its interfaces come to drivers by that, as they are to now.
+                let _ = write(self.sysfs.path(&found.bus_id, "authorized"), "1");
+            }
             let _ = grants.give_to_host(&found.bus_id, &Share::Whole);
         }
         if !failed {
@@ -172,8 +256,11 @@ impl Grants {
     /// Authorises the device for the kernel to read what it is: it is configured, and no driver has it.
     ///
     /// # Errors
-    /// It is gone, or draws more than its port gives.
+    /// It is gone, draws more than its port gives, or its controller came anew and would give it to drivers.
     pub fn authorize(&self, id: &BusId) -> Result<(), SwitchError> {
+        if !keeps_drivers_off(&self.0, id) {
+            return Err(SwitchError::Open(id.root()));
+        }
         write(self.0.path(id, "authorized"), "1")
     }
 
@@ -225,169 +312,31 @@ fn set(sysfs: &UsbDevices, id: &BusId, share: &Share, value: &str) -> Result<(),
     Ok(())
 }
 
-fn keep(file: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    fileopen::regular_with(file, &mut options)?.write_all(text)
+fn keeps_drivers_off(sysfs: &UsbDevices, id: &BusId) -> bool {
+    let switch = sysfs.path(&id.root(), SWITCHES[1]);
+    read(&switch).is_ok_and(|now| now.is_none_or(|now| now == "0"))
 }
 
+/// Returns whether what a file was of is there no more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32)
+}
+
+/// Reads a switch; nothing if it is not there.
+fn read(path: &Path) -> Result<Option<String>, SwitchError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(source) => Err(SwitchError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Writes to a file that is there: one of a controller or device that has gone is none of ours to make.
 fn write(path: PathBuf, text: &str) -> Result<(), SwitchError> {
-    fs::write(&path, text).map_err(|source| SwitchError { path, source })
+    let file = fs::OpenOptions::new().write(true).truncate(true).open(&path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| SwitchError::Write { path, source })
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use usbsysfs::devices::testing::tree;
-
-    fn read(sysfs: &UsbDevices, file: &str) -> String {
-        fs::read_to_string(sysfs.folder().join(file)).unwrap().trim().to_owned()
-    }
-
-    #[test]
-    fn the_switches_are_taken_and_put_back_as_they_were() {
-        let (dir, sysfs) = tree();
-        let file = dir.path().join("before.json");
-        let authorization = UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap();
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
-        assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "0");
-        let id: BusId = "1-4".parse().unwrap();
-        authorization.grants().authorize(&id).unwrap();
-        assert_eq!(
-            (read(&sysfs, "1-4/authorized"), read(&sysfs, "1-4:1.0/authorized")),
-            ("1".into(), "0".into())
-        );
-        admit(&sysfs, &id, &Share::Whole).unwrap();
-        assert_eq!(read(&sysfs, "1-4:1.0/authorized"), "1");
-        authorization.grants().deauthorize(&id).unwrap();
-        assert_eq!(read(&sysfs, "1-4/authorized"), "0");
-        authorization.restore();
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
-        assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "1");
-        assert_eq!(read(&sysfs, "1-4/authorized"), "1", "the host has it again");
-        assert!(!file.exists());
-    }
-
-    #[test]
-    fn of_a_keyboard_with_a_card_reader_the_host_gets_the_keyboard_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let (devices, probe) = (dir.path().join("devices"), dir.path().join("drivers_probe"));
-        for (name, authorised) in [("1-4.2", "1"), ("1-4.2:1.0", "0"), ("1-4.2:1.1", "0")] {
-            fs::create_dir_all(devices.join(name)).unwrap();
-            fs::write(devices.join(name).join("authorized"), authorised).unwrap();
-        }
-        let sysfs = UsbDevices::at(&devices);
-        let (grants, id) = (Grants(sysfs.clone()), "1-4.2".parse::<BusId>().unwrap());
-        let part = |numbers: [u8; 1]| Share::Interfaces(numbers.into());
-        let both =
-            || ["1-4.2:1.0", "1-4.2:1.1"].map(|name| read(&sysfs, &format!("{name}/authorized")));
-        grants.give_to_host(&id, &part([0])).unwrap();
-        assert_eq!(both(), ["1", "0"]);
-        assert_eq!(fs::read_to_string(&probe).unwrap(), "1-4.2:1.0");
-        // The reader is admitted for usbfs, and let go.
-        admit(&sysfs, &id, &part([1])).unwrap();
-        assert_eq!(both(), ["1", "1"]);
-        withdraw(&sysfs, &id, &part([1])).unwrap();
-        assert_eq!(both(), ["1", "0"]);
-        assert!(!sysfs.are_driven(&id, &part([0])));
-        let driver = dir.path().join("drivers/usbhid");
-        fs::create_dir_all(&driver).unwrap();
-        std::os::unix::fs::symlink(&driver, devices.join("1-4.2:1.0/driver")).unwrap();
-        assert!(sysfs.are_driven(&id, &part([0])) && !sysfs.are_driven(&id, &Share::Whole));
-    }
-
-    #[test]
-    fn after_a_killed_agent_the_next_one_knows_what_they_were_before_it() {
-        let (dir, sysfs) = tree();
-        let file = dir.path().join("before.json");
-        std::mem::forget(UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap());
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
-        UsbAuthorization::acquire(sysfs.clone(), file).unwrap().restore();
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
-    }
-
-    #[test]
-    fn what_ends_without_a_word_leaves_no_device_to_the_hosts_drivers() {
-        let (dir, sysfs) = tree();
-        let file = dir.path().join("before.json");
-        drop(UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap());
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
-        assert_eq!(read(&sysfs, "1-4/authorized"), "0");
-        assert!(file.exists(), "the next agent knows");
-    }
-
-    #[test]
-    fn an_agent_that_cannot_take_a_switch_puts_back_its_own_and_no_earlier_ones() {
-        for earlier in [false, true] {
-            let (dir, sysfs) = tree();
-            let file = dir.path().join("before.json");
-            if earlier {
-                drop(UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap());
-            }
-            // A switch that can be read and not written.
-            fs::create_dir(dir.path().join("usb2")).unwrap();
-            let switch = dir.path().join("usb2/authorized_default");
-            std::os::unix::fs::symlink("/proc/self/statm", &switch).unwrap();
-            UsbAuthorization::acquire(sysfs.clone(), file).unwrap_err();
-            let expected = if earlier { "0" } else { "1" };
-            assert_eq!(read(&sysfs, "usb1/authorized_default"), expected);
-        }
-    }
-
-    #[test]
-    fn a_broker_that_fails_leaves_no_device_to_the_hosts_drivers() {
-        let (dir, sysfs) = tree();
-        let file = dir.path().join("before.json");
-        let (ours, kept) = (sysfs.clone(), file.clone());
-        let died = std::thread::spawn(move || {
-            let _authorization = UsbAuthorization::acquire(ours, kept).unwrap();
-            panic!("a fault of ours");
-        });
-        died.join().unwrap_err();
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
-        assert_eq!(read(&sysfs, "1-4/authorized"), "0");
-        UsbAuthorization::acquire(sysfs.clone(), file).unwrap().restore();
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "1", "the next agent knows");
-    }
-
-    #[test]
-    fn a_controller_that_comes_later_has_no_moment_without() {
-        let dir = tempfile::tempdir().unwrap();
-        let (devices, module) =
-            (dir.path().join("bus/usb/devices"), dir.path().join("module/usbcore/parameters"));
-        for folder in [&devices.join("usb1"), &module] {
-            fs::create_dir_all(folder).unwrap();
-        }
-        let write = |path: PathBuf, text: &str| fs::write(path, text).unwrap();
-        write(module.join("authorized_default"), "-1\n");
-        write(devices.join("usb1/authorized_default"), "2\n");
-        let sysfs = UsbDevices::at(&devices);
-        let parameter = || fs::read_to_string(module.join("authorized_default")).unwrap();
-        let mut authorization =
-            UsbAuthorization::acquire(sysfs.clone(), dir.path().join("before.json")).unwrap();
-        assert_eq!(parameter(), "0");
-        // The kernel has given it what the module says.
-        fs::create_dir(devices.join("usb2")).unwrap();
-        write(devices.join("usb2/authorized_default"), "0\n");
-        authorization.apply_to_new_controllers().unwrap();
-        authorization.restore();
-        assert_eq!(parameter(), "-1");
-        assert_eq!(read(&sysfs, "usb1/authorized_default"), "2");
-        assert_eq!(read(&sysfs, "usb2/authorized_default"), "1", "as it would have come by itself");
-    }
-
-    #[test]
-    fn a_controller_that_comes_later_is_taken_too() {
-        let (dir, sysfs) = tree();
-        let mut authorization =
-            UsbAuthorization::acquire(sysfs.clone(), dir.path().join("before.json")).unwrap();
-        fs::create_dir(dir.path().join("usb2")).unwrap();
-        fs::write(dir.path().join("usb2/authorized_default"), "1\n").unwrap();
-        authorization.apply_to_new_controllers().unwrap();
-        assert_eq!(read(&sysfs, "usb2/authorized_default"), "0");
-        authorization.restore();
-        assert_eq!(read(&sysfs, "usb2/authorized_default"), "1");
-    }
-}
+mod tests;

@@ -111,7 +111,7 @@ impl Drop for Hold {
 
 /// A device's open node, with all rights.
 #[derive(Debug)]
-pub struct Node(File);
+pub struct Node(pub(crate) File);
 
 impl Node {
     /// Resets the device, so that its next user finds it as if it had just been plugged in. Nobody may have an interface of it any more. One that is gone
@@ -135,7 +135,7 @@ impl Node {
 }
 
 /// Opens a device by its own node and without a look at any other: a device in a reset holds up whoever asks the kernel for its texts.
-pub(crate) fn open(found: &DeviceSnapshot) -> Result<File, HoldError> {
+fn open(found: &DeviceSnapshot) -> Result<File, HoldError> {
     let node = format!("/dev/bus/usb/{:03}/{:03}", found.bus, found.address);
     OpenOptions::new().read(true).write(true).open(node).map_err(|error| {
         if error.kind() == ErrorKind::NotFound { HoldError::Gone } else { HoldError::Node(error) }

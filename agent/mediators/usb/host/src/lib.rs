@@ -31,5 +31,5 @@ pub mod reading;
 
 pub use authorization::{Grants, UsbAuthorization};
 pub use hold::{Hold, HoldError, Node};
-pub use reading::{ReadingError, read_descriptors};
+pub use reading::{READING_MAX, ReadingError, read_descriptors};
 pub use usbsysfs::{BusId, DeviceSnapshot, Plugged, UsbDevices, Vetted, bus_id};

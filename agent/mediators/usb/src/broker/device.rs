@@ -13,7 +13,7 @@ use usbhost::{BusId, Plugged};
 use super::terms::Terms;
 use crate::attached::{Attachment, Connection};
 use crate::grant::UsbGrant;
-use crate::lifecycle::{KEPT, Lifecycle, NO_DRIVER, State, UNRECORDED};
+use crate::lifecycle::{KEPT, Lifecycle, NO_DRIVER, READ_FOR_LONG, State, UNRECORDED};
 use control::reports::UsbReport;
 use usbsysfs::Identity;
 
@@ -85,6 +85,9 @@ impl Device {
             State::Blocked(why) => ("blocked", None, why.clone()),
             State::Off | State::Reading { leaving: true, .. } => {
                 ("off", None, "taken away by hand".to_owned())
+            }
+            State::Reading { leaving: false, until: None, .. } => {
+                ("reading", None, READ_FOR_LONG.to_owned())
             }
             State::Reading { leaving: false, .. } | State::Judging => {
                 ("reading", None, "it is asked what it is".to_owned())

@@ -12,6 +12,7 @@
 
 mod device;
 mod drive;
+mod look;
 mod pace;
 mod place;
 mod terms;
@@ -40,6 +41,7 @@ use super::{Command, Domain, Setup, UsbEvent};
 use base::uevent::Uevents;
 use control::reports::UsbReport;
 use device::Device;
+use look::Troubles;
 use pace::Pace;
 use place::{DeviceReading, Place, Report, ThreadReport};
 use printable::explain;
@@ -75,6 +77,7 @@ pub(super) struct Broker {
     pace: Pace,
     numbers: Numbers,
     look_at: Moment,
+    troubles: Troubles,
     flush_at: Moment,
     alarm: Alarm,
     last_reported: Vec<UsbReport>,
@@ -117,6 +120,7 @@ impl Broker {
             pace: Pace::new(),
             numbers: Numbers::default(),
             look_at: now,
+            troubles: Troubles::default(),
             flush_at: now + FLUSH,
             alarm,
             last_reported: Vec::new(),
@@ -222,67 +226,6 @@ impl Broker {
         let asked = self.devices.values().find(|device| device.lifecycle.has_asked(request));
         if let Some(id) = asked.map(|device| device.id.clone()) {
             self.drive(&id, event);
-        }
-    }
-
-    /// Finds out which devices were plugged in and which were unplugged.
-    fn look(&mut self) {
-        if let Err(error) = self.authorization.apply_to_new_controllers() {
-            tracing::error!("{}", explain(&error));
-        }
-        let plugged = self.sysfs.plugged().unwrap_or_default();
-        let gone = |device: &&mut Device| {
-            device.plugged.as_ref().is_some_and(|known| {
-                !plugged.iter().any(|one| {
-                    // One that is being reset may still be the one that was there.
-                    one.bus_id == known.bus_id
-                        && (one.address.is_none() || one.address == known.address)
-                })
-            })
-        };
-        let gone: Vec<BusId> =
-            self.devices.values_mut().filter(gone).map(|device| device.id.clone()).collect();
-        for id in gone {
-            self.drive(&id, Event::Unplugged);
-            if let Some(device) = self.devices.get_mut(&id) {
-                (device.plugged, device.identity) = (None, None);
-                (device.verdict, device.terms) = (None, None);
-            }
-        }
-        for plugged in plugged {
-            let id = plugged.bus_id.clone();
-            if self.devices.get(&id).is_some_and(|device| device.plugged.is_some()) {
-                continue;
-            }
-            if plugged.address.is_none() {
-                // Which one it is shows when its reset is over.
-                self.look_at = self.look_at.min(Moment::now() + AGAIN);
-                continue;
-            }
-            let device = self.devices.entry(id.clone()).or_insert_with(|| Device::new(id.clone()));
-            device.plugged = Some(plugged);
-            self.drive(&id, Event::PluggedIn);
-        }
-        self.look_at_keyboards();
-        self.tick_all(Moment::now(), |_| true);
-        self.devices.retain(|_, device| !device.lifecycle.is_over());
-        let devices = &self.devices;
-        self.places.retain(|id, place| {
-            place.busy > 0 || devices.get(id).is_some_and(|device| device.plugged.is_some())
-        });
-    }
-
-    /// Tells each device whether drivers of the host's have the keyboards and mice in it.
-    fn look_at_keyboards(&mut self) {
-        let watched = |device: &Device| {
-            let input = device.lifecycle.watched_input()?;
-            let any = self.sysfs.is_any_driven(&device.id, input);
-            Some((device.id.clone(), any, self.sysfs.are_driven(&device.id, input)))
-        };
-        let all: Vec<_> = self.devices.values().filter_map(watched).collect();
-        for (id, any, all) in all {
-            let busy = self.places.get(&id).is_some_and(|place| place.busy > 0);
-            self.drive(&id, Event::InputDrivers { any, all, busy });
         }
     }
 

@@ -210,7 +210,7 @@ mod tests {
         let told = RefCell::new(Vec::new());
         let tell = |number, what| told.borrow_mut().push((number, matches!(what, Report::Failed)));
         one_after_the_other(&inbox, &tell, |_, device| {
-            // As nusb does with an endpoint whose packets hold nothing.
+            // As a library does with an endpoint whose packets hold nothing.
             let size = if device.is_some() { 0 } else { 8 };
             assert_eq!(std::hint::black_box(64_usize) % std::hint::black_box(size), 0);
             Report::Done

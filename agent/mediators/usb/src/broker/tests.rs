@@ -22,6 +22,7 @@ use usbsysfs::Identity;
 mod bench;
 mod budget;
 mod ending;
+mod looks;
 mod monitored;
 mod non_interference;
 mod parts;

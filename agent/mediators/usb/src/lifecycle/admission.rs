@@ -6,8 +6,8 @@ use monitor::{Basis, Denial, Permit};
 use usbdescriptors::Share;
 
 use super::{
-    AGAIN, CHANGES_MAX, Effect, Findings, HOSTS, Judgement, KEPT, Known, Note, Notice, Reading,
-    SEATS, State, Step, TURNED, UNRECORDED, is_temporary,
+    AGAIN, CHANGES_MAX, Effect, Findings, HOSTS, Judgement, KEPT, Known, Note, Notice,
+    READ_FOR_LONG, READ_WITHIN, Reading, SEATS, State, Step, TURNED, UNRECORDED, is_temporary,
 };
 use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 
@@ -50,8 +50,18 @@ impl<P> Step<'_, P> {
 
     pub(super) fn start_reading(&mut self, leaving: bool) {
         let task = self.numbers.next();
-        self.go(State::Reading { task, leaving });
+        self.go(State::Reading { task, leaving, until: Some(self.now + READ_WITHIN) });
         self.effect(Effect::Read { task });
+    }
+
+    /// Says, once, that it is not known what it is, as its thread does not come back from reading it.
+    pub(super) fn read_for_long(&mut self) {
+        if let State::Reading { until, .. } = &mut self.life.state {
+            *until = None;
+            // A request to attach it goes on when it is read.
+            self.note(Note::Unreadable { request: None, why: READ_FOR_LONG.to_owned() });
+            self.notice(Notice::NotUsed(READ_FOR_LONG.to_owned()));
+        }
     }
 
     pub(super) fn no_thread(&mut self, why: String) {
@@ -62,7 +72,7 @@ impl<P> Step<'_, P> {
     }
 
     pub(super) fn read(&mut self, number: u64, reading: Result<Reading, String>) {
-        let State::Reading { task, leaving } = self.life.state else { return };
+        let State::Reading { task, leaving, .. } = self.life.state else { return };
         if task != number {
             return;
         }

@@ -73,6 +73,13 @@ pub(super) const REST: Duration = Duration::from_secs(60);
 /// How long a device may take to leave its domain before it is cut off from it.
 pub(super) const CUT_OFF_AFTER: Duration = Duration::from_millis(500);
 
+/// How long a device may be read before that is said: longer than reading it takes where nothing hangs, with what the kernel asks a device of its own accord
+/// when it is authorised.
+pub(super) const READ_WITHIN: Duration = Duration::from_secs(45);
+const _: () = assert!(READ_WITHIN.as_millis() >= 2 * usbhost::READING_MAX.as_millis());
+
+/// What is said of a device that is read for longer.
+pub(super) const READ_FOR_LONG: &str = "the PC waits for it and it does not say what it is: it hangs, or holds up what it is plugged into; pull it out, and plug it in elsewhere";
 /// What is said of a device of which the seat keeps a part.
 pub(super) const KEPT: &str = "its keyboard or mouse stays with the PC";
 /// What is said of one whose keyboard no driver takes.
@@ -137,6 +144,9 @@ pub(super) enum State {
         task: u64,
         /// Somebody has taken it away, who could not know yet whether it is the host's.
         leaving: bool,
+        /// When it is said that this does not end; it was said, if there is no such time. It is waited for all the same: it may be the seat's keyboard,
+        /// or what the host runs from, behind what hung at this place before.
+        until: Option<Moment>,
     },
     /// The policy is asked.
     Judging,
@@ -385,6 +395,7 @@ impl Lifecycle {
     pub(super) fn deadline(&self) -> Option<Moment> {
         let state = match &self.state {
             State::Throttled { until } => Some(*until),
+            State::Reading { until, .. } => *until,
             State::Unadmitted { retry, .. } => Some(*retry),
             // It is connected when what it had before is left; that comes as an event.
             State::Waiting { retry, .. } if self.detaching.is_empty() => Some(*retry),
@@ -467,6 +478,7 @@ impl<P> Step<'_, P> {
         }
         match &self.life.state {
             State::Throttled { until } if self.now >= *until => self.effect(Effect::AskPace),
+            State::Reading { until: Some(until), .. } if self.now >= *until => self.read_for_long(),
             State::Unadmitted { retry, .. } if self.now >= *retry => self.ask_policy(),
             State::Waiting { retry, .. } if self.now >= *retry => self.connect(),
             _ => {}

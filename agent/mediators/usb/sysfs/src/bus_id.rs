@@ -25,6 +25,15 @@ impl BusId {
         Some((Self(hub), port.parse().ok()?))
     }
 
+    /// Returns the root hub of the bus it is on.
+    #[must_use]
+    pub fn root(&self) -> Self {
+        match self.0.split_once('-') {
+            Some((bus, _)) => Self(format!("usb{bus}")),
+            None => self.clone(),
+        }
+    }
+
     /// Returns whether it is a controller's root hub.
     #[must_use]
     pub fn is_root(&self) -> bool {

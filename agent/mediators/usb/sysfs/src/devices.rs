@@ -55,6 +55,15 @@ pub struct Plugged {
     pub product: u16,
 }
 
+/// Which interfaces of a device, of those that are there, drivers of the host's have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Driven {
+    /// At least one.
+    pub any: bool,
+    /// All, and some are there.
+    pub all: bool,
+}
+
 /// The folder of devices; another in tests.
 #[derive(Clone, Debug)]
 pub struct UsbDevices {
@@ -111,20 +120,33 @@ impl UsbDevices {
         Ok(all.filter(|id| !id.is_root()).filter_map(|id| self.find(&id)).collect())
     }
 
-    /// Lists all devices, root hubs left out, without waiting for any: only files that the kernel shows without the device's lock.
+    /// Lists all devices, root hubs left out, without waiting for any: only files that the kernel shows without the device's lock. One that went meanwhile is left
+    /// out.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The folder, or what the kernel says of a device that is there, cannot be read: nothing is known of which are plugged in.
     pub fn plugged(&self) -> io::Result<Vec<Plugged>> {
         let all = self.names()?.into_iter().filter_map(|name| name.parse::<BusId>().ok());
-        let plugged = |bus_id: BusId| {
-            let text = |name: &str| self.read(&bus_id, name);
-            let hex = |name: &str| u16::from_str_radix(&text(name)?, 16).ok();
-            let address = Some(text("devnum")?.parse().ok()?).filter(|address| *address != 0);
-            let (vendor, product) = (hex("idVendor")?, hex("idProduct")?);
+        let mut plugged = Vec::new();
+        for bus_id in all.filter(|id| !id.is_root()) {
+            plugged.extend(self.plugged_at(bus_id)?);
+        }
+        Ok(plugged)
+    }
+
+    fn plugged_at(&self, bus_id: BusId) -> io::Result<Option<Plugged>> {
+        let (address, vendor, product) = (
+            self.try_read(&bus_id, "devnum")?,
+            self.try_read(&bus_id, "idVendor")?,
+            self.try_read(&bus_id, "idProduct")?,
+        );
+        let hex = |text: Option<String>| u16::from_str_radix(&text?, 16).ok();
+        let made = || {
+            let address = Some(address?.parse().ok()?).filter(|address| *address != 0);
+            let (vendor, product) = (hex(vendor)?, hex(product)?);
             Some(Plugged { address, vendor, product, bus_id })
         };
-        Ok(all.filter(|id| !id.is_root()).filter_map(plugged).collect())
+        Ok(made())
     }
 
     /// Finds the device at a place. May wait for whatever is done with it: not for a thread that others wait for.
@@ -209,26 +231,42 @@ impl UsbDevices {
     }
 
     fn read(&self, id: &BusId, name: &str) -> Option<String> {
-        let bytes = fs::read(self.path(id, name)).ok()?;
-        let text = String::from_utf8_lossy(bytes.get(..bytes.len().min(512))?).into_owned();
-        Some(clean(&text))
+        self.try_read(id, name).ok().flatten()
     }
 
-    /// Returns names of its interfaces' folders, such as `1-4.2:1.0`: those that are meant, in the configuration it is in.
+    /// Reads a file of a device's; nothing if the device is gone, which is not the same as that it cannot be read.
+    fn try_read(&self, id: &BusId, name: &str) -> io::Result<Option<String>> {
+        let bytes = match fs::read(self.path(id, name)) {
+            Ok(bytes) => bytes,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let text = String::from_utf8_lossy(bytes.get(..512).unwrap_or(&bytes)).into_owned();
+        Ok(Some(clean(&text)))
+    }
+
+    /// Returns names of its interfaces' folders, such as `1-4.2:1.0`: those that are meant, in the configuration it is in. None of what cannot be read.
     pub fn interfaces(&self, id: &BusId, share: &Share) -> Vec<String> {
+        self.try_interfaces(id, share).unwrap_or_default()
+    }
+
+    fn try_interfaces(&self, id: &BusId, share: &Share) -> io::Result<Vec<String>> {
         let start = format!("{id}:");
         let meant = |name: &String| {
             let place = name.strip_prefix(&start)?;
             let number = place.rsplit_once('.').and_then(|(_, number)| number.parse().ok());
             (share.is_whole() || share.has(number?)).then_some(())
         };
-        let of = |folder: &Path| -> Vec<String> {
-            let names = Self::names_in(folder).unwrap_or_default();
-            names.into_iter().filter(|name| meant(name).is_some()).collect()
+        let of = |folder: &Path| -> io::Result<Vec<String>> {
+            let names = match Self::names_in(folder) {
+                Err(error) if is_gone(&error) => Vec::new(),
+                names => names?,
+            };
+            Ok(names.into_iter().filter(|name| meant(name).is_some()).collect())
         };
-        match of(&self.devices) {
+        match of(&self.devices)? {
             none if none.is_empty() => of(&self.devices.join(id.as_str())),
-            beside => beside,
+            beside => Ok(beside),
         }
     }
 
@@ -266,23 +304,26 @@ impl UsbDevices {
         found
     }
 
-    /// Returns whether the host's drivers have at least one of these interfaces of a device. Waits for nothing.
-    #[must_use]
-    pub fn is_any_driven(&self, id: &BusId, share: &Share) -> bool {
-        self.interfaces(id, share).iter().any(|name| self.driver(id, name).is_some())
-    }
-
-    /// Returns whether the host's drivers have these interfaces of a device: all that are there, and some are. Waits for nothing.
-    #[must_use]
-    pub fn are_driven(&self, id: &BusId, share: &Share) -> bool {
-        let interfaces = self.interfaces(id, share);
-        !interfaces.is_empty() && interfaces.iter().all(|name| self.driver(id, name).is_some())
+    /// Returns whether the host's drivers have these interfaces of a device. Waits for nothing.
+    ///
+    /// # Errors
+    /// Which interfaces there are cannot be read.
+    pub fn drivers(&self, id: &BusId, share: &Share) -> io::Result<Driven> {
+        let interfaces = self.try_interfaces(id, share)?;
+        let driven = interfaces.iter().filter(|name| self.driver(id, name).is_some()).count();
+        Ok(Driven { any: driven > 0, all: driven > 0 && driven == interfaces.len() })
     }
 
     fn driver(&self, id: &BusId, interface: &str) -> Option<String> {
         let link = fs::read_link(self.interface(id, interface).join("driver")).ok()?;
         Some(link.file_name()?.to_string_lossy().into_owned())
     }
+}
+
+/// Returns whether what a file was of is there no more, as the kernel says it of one that goes while it is read (`ENODEV`, which has no kind of its own).
+fn is_gone(error: &io::Error) -> bool {
+    const ENODEV: i32 = 19;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ENODEV)
 }
 
 /// Returns a device's text as it is kept and shown.
@@ -409,6 +450,27 @@ mod tests {
         fs::write(dir.path().join("1-4/devnum"), "0\n").unwrap();
         let plugged = sysfs.plugged().unwrap();
         assert_eq!((plugged[0].bus_id.as_str(), plugged[0].address), ("1-4", None));
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_device_that_is_there_does_not_make_it_one_that_is_gone() {
+        for file in ["devnum", "idVendor", "idProduct"] {
+            let (dir, sysfs) = tree();
+            let file = dir.path().join("1-4").join(file);
+            fs::remove_file(&file).unwrap();
+            assert_eq!(sysfs.plugged().unwrap(), [], "it went meanwhile");
+            // As one for which there is no descriptor: it is there, and cannot be read.
+            fs::create_dir(&file).unwrap();
+            sysfs.plugged().unwrap_err();
+        }
+        let (dir, sysfs) = tree();
+        let id: BusId = "1-4".parse().unwrap();
+        let none = Driven { any: false, all: false };
+        assert_eq!(sysfs.drivers(&id, &Share::Whole).unwrap(), none);
+        fs::remove_dir_all(dir.path().join("1-4:1.0")).unwrap();
+        fs::remove_dir_all(dir.path().join("1-4")).unwrap();
+        fs::write(dir.path().join("1-4"), "no folder").unwrap();
+        sysfs.drivers(&id, &Share::Whole).unwrap_err();
     }
 
     #[test]

@@ -20,8 +20,11 @@ use super::*;
 use crate::grant::UsbAdmission;
 
 const START: Moment = Moment::since_start(Duration::from_secs(1000));
-/// All deadlines but that of a reset have passed.
+/// All deadlines but those of a reset and of being read have passed.
 const SOON: Moment = Moment::since_start(Duration::from_secs(1005));
+/// That of being read has passed, too.
+const AFTER_READING: Moment =
+    Moment::since_start(Duration::from_secs(1000 + READ_WITHIN.as_secs()));
 const LATER: Moment = Moment::since_start(Duration::from_secs(2000));
 /// The policy in force, after each step. Those before are all the same: none comes into force again.
 const SERIAL: u64 = 2;
@@ -366,6 +369,8 @@ impl World {
         self.numbers = Numbers(u64::try_from(live.len()).unwrap());
         match &mut self.life.state {
             State::Throttled { until } => *until = START,
+            // Later than the others, which may pass without it.
+            State::Reading { until: Some(until), .. } => *until = START + READ_WITHIN,
             State::Unadmitted { retry, .. } | State::Waiting { retry, .. } => *retry = START,
             _ => {}
         }

@@ -40,6 +40,8 @@ pub(super) enum Step {
     },
     AgentEnds,
     Tick,
+    /// It has been read for too long.
+    TickReading,
     TickLater,
 }
 
@@ -251,11 +253,11 @@ impl Life {
                 world.ended = true;
                 Event::AgentEnds
             }
-            Step::Tick => Event::Tick,
-            Step::TickLater => Event::Tick,
+            Step::Tick | Step::TickReading | Step::TickLater => Event::Tick,
         };
         let now = match step {
             Step::Tick => SOON,
+            Step::TickReading => AFTER_READING,
             Step::TickLater => LATER,
             _ => START,
         };
@@ -405,6 +407,9 @@ impl statewalk::World for Walked<'_> {
         }
         if world.life.deadline().is_some() {
             steps.push(Step::Tick);
+        }
+        if matches!(world.life.state(), State::Reading { until: Some(_), .. }) {
+            steps.push(Step::TickReading);
         }
         if world.life.lost.is_some() {
             steps.push(Step::TickLater);
