@@ -295,7 +295,7 @@ fn main() {
         path
     };
     if let Some(before) = env::var_os("BULKHEAD_BEFORE") {
-        let now = env::var_os("BULKHEAD_ARTEFACTS").expect("BULKHEAD_ARTEFACTS names the folder");
+        let now = env::var_os("BULKHEAD_ARTEFACTS").unwrap();
         let [before, now] = [before, now].map(|folder| Path::new(&folder).join("bulkhead-agent"));
         compare([Agent::start(&before, &sub("b")), Agent::start(&now, &sub("a"))]);
         return;
