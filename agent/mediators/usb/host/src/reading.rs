@@ -24,7 +24,7 @@ use usbsysfs::Vetted;
 
 /// Longest a control request may take.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest that asking for all of it may take. What was begun then ends: one more configuration, or one that is waited for.
+/// Longest that asking for all of it may take. A configuration that is chosen by then has its five seconds besides.
 pub const READING_MAX: Duration = Duration::from_secs(15);
 /// Most bytes of a descriptor: a page, what usbfs takes in one piece.
 const DESCRIPTOR_MAX: u16 = 4096;
