@@ -10,12 +10,13 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{Common, Failure, Outcome, complain, print};
-use control::client::ask;
+use control::client::{ASK_AGAIN, ask};
 use control::commands::{Request, about};
 use control::protocol::{ClipboardReport, ClipboardState};
 
-/// How often the agent is asked how far it is.
-const POLL: Duration = Duration::from_millis(10);
+/// After how long the agent is asked at first how far it is, and how often so: most is over then.
+const SOON: Duration = Duration::from_millis(10);
+const ASKED_SOON: u32 = 20;
 /// Longer than anything takes: the guest's content, a picture, a question.
 const MOST: Duration = Duration::from_secs(90);
 
@@ -70,6 +71,7 @@ pub(super) fn run(common: &Common, command: &ClipboardCommand) -> Outcome {
 fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardReport, Outcome> {
     let until = Moment::now() + MOST;
     let mut request = request.clone();
+    let mut asked = 0;
     loop {
         let answer = common.ask(&request)?;
         let Some(report) = answer.clipboard else {
@@ -88,7 +90,8 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
                 }
             }
             ClipboardState::Pending => {
-                thread::sleep(POLL);
+                thread::sleep(if asked < ASKED_SOON { SOON } else { ASK_AGAIN });
+                asked += 1;
                 Request::ClipboardOutcome { ticket }
             }
         };

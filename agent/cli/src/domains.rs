@@ -8,11 +8,10 @@ use clock::Moment;
 use serde::Serialize;
 
 use super::{Common, Failure, Outcome, print};
+use control::client::ASK_AGAIN;
 use control::commands::Request;
 use control::protocol::DomainReport;
 
-/// How often the agent is asked how far it is.
-const POLL: Duration = Duration::from_millis(100);
 /// How long a domain may take to run. Handing over a NIC and copying a disk are the slow parts.
 const START_MAX: Duration = Duration::from_secs(660);
 /// How long it may take to be off: the longest deadline a guest can be given, and what follows it.
@@ -130,7 +129,7 @@ fn carry_out(
                 let waited = most.as_secs();
                 return common.fail(Failure::No, &format!("{name} is still {last_state} after {waited} s; see `bulkhead status` and the agent's log"));
             }
-            None => thread::sleep(POLL),
+            None => thread::sleep(ASK_AGAIN),
         }
     }
 }

@@ -9,6 +9,9 @@ use super::commands::Request;
 use super::protocol::{ANSWER_MAX, Answer};
 use base::layout::control_socket;
 
+/// How long whoever waits for something waits before they ask again how far it is: each time is a connection, of which a user has so many
+/// ([`budget`](crate::budget)).
+pub const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the agent may take to answer; it never waits for a guest.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long if it is to read a policy first: the largest one, on a PC that is busy.

@@ -26,12 +26,13 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Makes everything ready for a start of the domain, of which no VMM lives. What its last session left goes first, whether or not this start gets as far as
+    /// Makes everything ready for a start of the domain, of which no VMM lives. What its last session left goes whether or not this start gets as far as
     /// its disks: it may be of a start that forgot what it wrote when the next one does not, or of one that a power cut ended.
     pub(crate) fn prepare(&self, report: &dyn Fn(Report)) -> Result<(), String> {
-        disks::forget(&self.domain, &self.layout);
         let taken = self.take();
+        // Before the removal, which may take a disk its time: other domains start when devices are where they belong.
         report(Report::DevicesDone);
+        disks::forget(&self.domain, &self.layout);
         taken?;
         let log = self.layout.vmm_log(&self.domain);
         capture::remove(&log).map_err(|error| {
@@ -199,7 +200,16 @@ mod tests {
             let copies = left();
             let mut devices = devices(&handover, "internet", &nics);
             (devices.discard, devices.layout) = (discard, layout.clone());
-            assert_eq!(devices.prepare(&|_| {}).is_ok(), nics.is_empty());
+            // No other domain waits for the disk.
+            let told = std::cell::Cell::new(false);
+            let report = |report| {
+                if matches!(report, Report::DevicesDone) {
+                    assert!(copies.exists(), "the removal comes first");
+                    told.set(true);
+                }
+            };
+            assert_eq!(devices.prepare(&report).is_ok(), nics.is_empty());
+            assert!(told.get());
             assert!(!copies.exists(), "forgets: {discard}");
             assert_eq!(layout.vmm_log("internet").exists(), !nics.is_empty());
         }

@@ -50,9 +50,12 @@ impl Broker {
                 "cannot see which USB devices are plugged in, and leaves all as it is until that is seen again: {why}"
             );
         }
-        if let Ok(plugged) = plugged {
-            self.compare(plugged);
-            self.look_at_keyboards();
+        match plugged {
+            Ok(plugged) => {
+                self.compare(plugged);
+                self.look_at_keyboards();
+            }
+            Err(_) => self.look_at = self.look_at.min(Moment::now() + AGAIN),
         }
         self.tick_all(Moment::now(), |_| true);
         self.devices.retain(|_, device| !device.lifecycle.is_over());
