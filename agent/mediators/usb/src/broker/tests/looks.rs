@@ -13,7 +13,7 @@ fn a_look_without_descriptors_takes_no_device_for_gone() {
     bench.events();
     let kept = |bench: &Bench| matches!(bench.state(), State::Attached { .. });
     for _ in 0..3 {
-        bench.broker.look_at = Moment::now() + super::super::LOOK;
+        bench.broker.look_at = Moment::now() + LOOK;
         bench.broker.look_at(Err(io::Error::from(Errno::EMFILE)), None);
         assert!(kept(&bench) && bench.kinds().is_empty());
         assert!(bench.broker.look_at <= Moment::now() + AGAIN, "the next look is soon");
