@@ -19,9 +19,9 @@
 //! `ftruncate` takes it and is made by a thread (`start_over`); so does `unlink`, which is the job's that prepares a start ([`remove`]). XFS takes it to read, too:
 //! the runtime directory is not to lie there.
 
-use std::collections::VecDeque;
 mod start_over;
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
